@@ -1,0 +1,76 @@
+import pg from 'pg';
+import { camelCase } from './tables.ts';
+
+/** Runs statements: the pool itself, or one transaction of it. Rows come back with camelCase keys. */
+export interface Sql {
+  query<Row extends object>(text: string, values?: readonly unknown[]): Promise<Row[]>;
+}
+
+export interface Database extends Sql {
+  /** READ COMMITTED; rolls back on a throw. Writes go through `write()`, not here. */
+  transaction<T>(run: (sql: Sql) => Promise<T>): Promise<T>;
+  /** A connection outside the pool, for LISTEN and advisory locks. The caller ends it. */
+  connect(): Promise<pg.Client>;
+  close(): Promise<void>;
+}
+
+const connectTimeoutMs = 5_000;
+
+/** Opens a pool. `int8` and whole `numeric` arrive as bigint, `timestamptz` as Date, `bytea` as Buffer. */
+export function openDatabase(
+  url: string,
+  options: { poolSize: number; onError: (error: Error) => void },
+): Database {
+  const settings: pg.ClientConfig = {
+    connectionString: url,
+    connectionTimeoutMillis: connectTimeoutMs,
+    types: { getTypeParser },
+  };
+  const pool = new pg.Pool({ ...settings, max: options.poolSize });
+  // An idle connection that breaks is replaced at its next use; without a listener it would end the process.
+  pool.on('error', options.onError);
+
+  return {
+    query: (text, values) => run(pool, text, values),
+    async transaction(body) {
+      const client = await pool.connect();
+      let failure: Error | undefined;
+      try {
+        await client.query('BEGIN');
+        const result = await body({ query: (text, values) => run(client, text, values) });
+        await client.query('COMMIT');
+        return result;
+      } catch (error) {
+        await client.query('ROLLBACK').catch((rollbackError: Error) => {
+          failure = rollbackError;
+        });
+        throw error;
+      } finally {
+        client.release(failure);
+      }
+    },
+    async connect() {
+      const client = new pg.Client(settings);
+      await client.connect();
+      return client;
+    },
+    close: () => pool.end(),
+  };
+}
+
+async function run<Row extends object>(
+  client: pg.Pool | pg.PoolClient,
+  text: string,
+  values: readonly unknown[] = [],
+): Promise<Row[]> {
+  const result = await client.query<Record<string, unknown>>(text, [...values]);
+  return result.rows.map((row) => camelCase(row) as Row);
+}
+
+const oid = { int8: 20, numeric: 1700 } as const;
+
+function getTypeParser(type: number, format?: 'text' | 'binary'): unknown {
+  if (type === oid.int8) return BigInt;
+  if (type === oid.numeric) return (text: string) => (/^-?\d+$/.test(text) ? BigInt(text) : text);
+  return pg.types.getTypeParser(type, format ?? 'text');
+}

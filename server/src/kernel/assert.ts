@@ -1,0 +1,9 @@
+/** Stops on what can't happen. A caller's mistake is an `AppError`, never an assertion. */
+export function assert(condition: unknown, message: string): asserts condition {
+  if (!condition) throw new Error(`assertion failed: ${message}`);
+}
+
+/** Marks the branch that the types say is never reached. */
+export function assertNever(value: never): never {
+  throw new Error(`assertion failed: unexpected ${JSON.stringify(value)}`);
+}

@@ -1,0 +1,67 @@
+/**
+ * Every way a request can fail, in one place: the status it has and the sentence that names it.
+ * Renderers for problem+json, OAuth (RFC 6749 section 5.2) and x402 stand in `http/` and `gateway/`.
+ */
+export const errorCodes = {
+  invalid_request: { status: 400, title: 'The request is not valid' },
+  missing_agent_id: { status: 400, title: 'Missing X-Agent-ID' },
+  invalid_path: { status: 400, title: 'The path cannot be forwarded safely' },
+  invalid_payment: { status: 400, title: 'The payment header cannot be read' },
+  unauthorized: { status: 401, title: 'Credentials are missing or not valid' },
+  invalid_client: { status: 401, title: 'The agent and its token do not match' },
+  agent_authentication_failed: { status: 401, title: 'Agent authentication failed' },
+  payment_required: { status: 402, title: 'Payment Required' },
+  payment_invalid: { status: 402, title: 'The payment does not satisfy the terms' },
+  payment_expiring: { status: 402, title: 'The payment expires too soon' },
+  insufficient_funds: { status: 402, title: 'The payer has not enough funds' },
+  settlement_failed: { status: 402, title: 'Settlement failed' },
+  settlement_pending: { status: 402, title: 'Settlement is pending' },
+  forbidden: { status: 403, title: 'Not allowed' },
+  mandate_not_signed: { status: 403, title: 'The mandate is not signed' },
+  payment_denied: { status: 403, title: 'The mandate does not allow this payment' },
+  not_found: { status: 404, title: 'Not found' },
+  endpoint_not_found: { status: 404, title: 'Endpoint not found' },
+  method_not_allowed: { status: 405, title: 'Method not allowed' },
+  conflict: { status: 409, title: 'Conflicts with what is there' },
+  environment_required: { status: 409, title: 'The environment is not clear' },
+  idempotency_key_reused: { status: 409, title: 'The Idempotency-Key was used for another request' },
+  payment_already_used: { status: 409, title: 'The payment was already used' },
+  payment_in_flight: { status: 409, title: 'The payment is being worked on' },
+  mandate_expired: { status: 410, title: 'The mandate request has expired' },
+  payload_too_large: { status: 413, title: 'The body is too large' },
+  unsupported_media_type: { status: 415, title: 'The body has an unsupported type' },
+  rate_limited: { status: 429, title: 'Too many requests' },
+  internal_error: { status: 500, title: 'Something went wrong here' },
+  not_implemented: { status: 501, title: 'Not supported' },
+  upstream_failed: { status: 502, title: 'Upstream request failed' },
+  unavailable: { status: 503, title: 'Not available at the moment' },
+} as const satisfies Record<string, { status: number; title: string }>;
+
+export type ErrorCode = keyof typeof errorCodes;
+
+export interface ErrorDetails {
+  /** Which fields were wrong, and how. */
+  errors?: readonly { field: string; message: string }[];
+  /** What to do next, in a form that an agent can follow. */
+  next?: Readonly<Record<string, string>>;
+  /** Members beside the standard ones, such as the decision that denied. */
+  extra?: Readonly<Record<string, unknown>>;
+  cause?: unknown;
+}
+
+/** The one error that a request ends with. `message` is public: it goes to the caller as `detail`. */
+export class AppError extends Error {
+  override name = 'AppError';
+  readonly code: ErrorCode;
+  readonly details: ErrorDetails;
+
+  constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
+    super(message, details.cause === undefined ? undefined : { cause: details.cause });
+    this.code = code;
+    this.details = details;
+  }
+
+  get status(): number {
+    return errorCodes[this.code].status;
+  }
+}

@@ -1,0 +1,34 @@
+/** Every limit that isn't a setting, with the reason for its size. */
+export const limits = {
+  /** A management body is a form or a small document, never a file. */
+  apiBodyBytes: 1024 * 1024,
+  /** A priced request is buffered before it is forwarded (DESIGN section 5, step 4). */
+  gatewayRequestBytes: 1024 * 1024,
+  /** A priced response is stored before it is charged, so it has to fit in a row. */
+  gatewayResponseBytes: 1024 * 1024,
+  /** A base64 payment of the exact scheme has about 1.5 KiB; extensions may add some. */
+  paymentHeaderBytes: 16 * 1024,
+  /** Long enough for a slow model's answer; the 402's `maxTimeoutSeconds` leaves room for it. */
+  upstreamTimeoutSeconds: 30,
+  /** Time that a settlement may need after the upstream has answered. */
+  settlementMarginSeconds: 30,
+  /** What the 402 asks the payer to sign for: one attempt, its settlement, and a retry. */
+  paymentTimeoutSeconds: 120,
+  /** A stored response can be fetched again with the same payment for a day. */
+  storedResponseSeconds: 24 * 60 * 60,
+  /** Without the secret of the terms, a retry from the same place is honest only for a short while. */
+  retryWithoutSecretSeconds: 5 * 60,
+  /** A self-registered agent's token is short-lived: revocation needs no list then (seed 000). */
+  agentTokenSeconds: 15 * 60,
+  /** The request of a mandate waits this long for a signature. */
+  mandateRequestSeconds: 10 * 60,
+  /** A mandate may run at most a year (seed 000's vendor). */
+  mandateValidSecondsMax: 365 * 24 * 60 * 60,
+  /** An idempotent answer is replayed for a day. */
+  idempotencySeconds: 24 * 60 * 60,
+  /** A list page. */
+  pageSizeDefault: 20,
+  pageSizeMax: 100,
+  /** Connections that are still busy at shutdown get this long. */
+  drainSeconds: 20,
+} as const;
