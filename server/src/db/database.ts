@@ -1,4 +1,4 @@
-import pg from 'pg';
+import { Client, type ClientConfig, Pool, type PoolClient, types } from 'pg';
 import { camelCase } from './tables.ts';
 
 /** Runs statements: the pool itself, or one transaction of it. Rows come back with camelCase keys. */
@@ -10,7 +10,7 @@ export interface Database extends Sql {
   /** READ COMMITTED; rolls back on a throw. Writes go through `write()`, not here. */
   transaction<T>(run: (sql: Sql) => Promise<T>): Promise<T>;
   /** A connection outside the pool, for LISTEN and advisory locks. The caller ends it. */
-  connect(): Promise<pg.Client>;
+  connect(): Promise<Client>;
   close(): Promise<void>;
 }
 
@@ -21,12 +21,12 @@ export function openDatabase(
   url: string,
   options: { poolSize: number; onError: (error: Error) => void },
 ): Database {
-  const settings: pg.ClientConfig = {
+  const settings: ClientConfig = {
     connectionString: url,
     connectionTimeoutMillis: connectTimeoutMs,
     types: { getTypeParser },
   };
-  const pool = new pg.Pool({ ...settings, max: options.poolSize });
+  const pool = new Pool({ ...settings, max: options.poolSize });
   // An idle connection that breaks is replaced at its next use; without a listener it would end the process.
   pool.on('error', options.onError);
 
@@ -50,7 +50,7 @@ export function openDatabase(
       }
     },
     async connect() {
-      const client = new pg.Client(settings);
+      const client = new Client(settings);
       await client.connect();
       return client;
     },
@@ -59,7 +59,7 @@ export function openDatabase(
 }
 
 async function run<Row extends object>(
-  client: pg.Pool | pg.PoolClient,
+  client: Pool | PoolClient,
   text: string,
   values: readonly unknown[] = [],
 ): Promise<Row[]> {
@@ -72,5 +72,5 @@ const oid = { int8: 20, numeric: 1700 } as const;
 function getTypeParser(type: number, format?: 'text' | 'binary'): unknown {
   if (type === oid.int8) return BigInt;
   if (type === oid.numeric) return (text: string) => (/^-?\d+$/.test(text) ? BigInt(text) : text);
-  return pg.types.getTypeParser(type, format ?? 'text');
+  return types.getTypeParser(type as never, format ?? 'text');
 }

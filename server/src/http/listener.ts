@@ -1,0 +1,92 @@
+import { createServer, type RequestListener, type Server } from 'node:http';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { StartupError } from '../kernel/startup-error.ts';
+
+export interface Listener {
+  port: number;
+  /** Takes no new connection, lets requests end, and cuts those that are left at the deadline. */
+  close(deadlineSeconds: number): Promise<void>;
+}
+
+/**
+ * Opens one HTTP port on each host: `127.0.0.1` and `::1` are two sockets of one server to its users.
+ * Throws `StartupError` with the setting to change where the port is taken.
+ */
+export async function openListener(options: {
+  hosts: readonly string[];
+  port: number;
+  /** The environment variable that moves it. */
+  portVariable: string;
+  onRequest: RequestListener;
+}): Promise<Listener> {
+  const servers: Server[] = [];
+  let { port } = options;
+  try {
+    for (const host of options.hosts) {
+      const server = createServer({ requestTimeout: 60_000, keepAliveTimeout: 65_000 }, options.onRequest);
+      const opened = await listenOn(server, host, port, options.portVariable);
+      if (opened === undefined) continue;
+      servers.push(server);
+      port = opened;
+    }
+  } catch (error) {
+    for (const server of servers) server.close();
+    throw error;
+  }
+  if (servers.length === 0)
+    throw new StartupError(`no address to listen on: none of ${options.hosts.join(', ')} is here`);
+
+  return {
+    port,
+    async close(deadlineSeconds) {
+      const closed = Promise.all(servers.map((server) => closeServer(server)));
+      const deadline = new AbortController();
+      const cut = sleep(deadlineSeconds * 1000, undefined, { signal: deadline.signal }).then(
+        () => {
+          for (const server of servers) server.closeAllConnections();
+        },
+        () => undefined,
+      );
+      await closed;
+      deadline.abort();
+      await cut;
+    },
+  };
+}
+
+/** The port that was opened, or nothing where the machine has no such address (IPv6 switched off). */
+async function listenOn(
+  server: Server,
+  host: string,
+  port: number,
+  variable: string,
+): Promise<number | undefined> {
+  return new Promise((resolve, reject) => {
+    server.once('error', (error: NodeJS.ErrnoException) => {
+      if (error.code === 'EADDRNOTAVAIL' || error.code === 'EAFNOSUPPORT') return resolve(undefined);
+      if (error.code === 'EADDRINUSE') {
+        return reject(
+          new StartupError(
+            `port ${port} on ${host} is in use: stop what uses it, or set ${variable} to another port`,
+          ),
+        );
+      }
+      if (error.code === 'EACCES')
+        return reject(
+          new StartupError(`port ${port} may not be opened by this user: set ${variable} to one above 1023`),
+        );
+      reject(error);
+    });
+    server.listen(port, host, () => {
+      const address = server.address();
+      resolve(typeof address === 'object' && address !== null ? address.port : port);
+    });
+  });
+}
+
+function closeServer(server: Server): Promise<void> {
+  return new Promise((resolve) => {
+    server.close(() => resolve());
+    server.closeIdleConnections();
+  });
+}

@@ -1,0 +1,62 @@
+import { AppError, errorCodes } from '../kernel/errors.ts';
+
+export interface Problem {
+  status: number;
+  contentType: string;
+  headers: Record<string, string>;
+  body: Record<string, unknown>;
+}
+
+/** RFC 9457 problem details, with our stable `code`, the request's id and, where there is one, the next step. */
+export function renderProblem(error: AppError, requestId: string): Problem {
+  const { status, title } = errorCodes[error.code];
+  const { errors, next, extra } = error.details;
+  return {
+    status,
+    contentType: 'application/problem+json',
+    headers: authenticationChallenge(error),
+    body: {
+      ...extra,
+      type: `urn:credence:error:${error.code}`,
+      title,
+      status,
+      code: error.code,
+      detail: error.message,
+      request_id: requestId,
+      ...(errors ? { errors } : {}),
+      ...(next ? { next } : {}),
+    },
+  };
+}
+
+/** The OAuth error body (RFC 6749 section 5.2), for `/oauth/*`. */
+export function renderOAuthError(error: AppError): Problem {
+  const { status } = errorCodes[error.code];
+  return {
+    status,
+    contentType: 'application/json',
+    headers: authenticationChallenge(error),
+    body: { error: oauthCode(error), error_description: error.message },
+  };
+}
+
+/** What anything unknown becomes: its detail stays in the log, under the request's id. */
+export function internalError(cause: unknown): AppError {
+  return new AppError(
+    'internal_error',
+    'The request failed here. Its id finds the reason in the server log.',
+    { cause },
+  );
+}
+
+function oauthCode(error: AppError): string {
+  if (error.code === 'invalid_client' || error.code === 'unauthorized') return 'invalid_client';
+  if (error.status === 403) return 'access_denied';
+  if (error.status >= 500) return 'server_error';
+  return 'invalid_request';
+}
+
+/** RFC 9110 section 11.6.1: a 401 says how to authenticate. */
+function authenticationChallenge(error: AppError): Record<string, string> {
+  return error.status === 401 ? { 'www-authenticate': 'Bearer realm="credence"' } : {};
+}

@@ -1,0 +1,82 @@
+import type { Static, TObject, TSchema } from 'typebox';
+import type { WriteContext } from '../db/index.ts';
+import type { ErrorCode } from '../kernel/errors.ts';
+import type { ApiScope, Principal, PrincipalKind, PrincipalOf } from './principal.ts';
+
+/** Requests a minute, counted by principal, or by address where there is none. */
+export const rateLimits = {
+  /** Health and public keys: cheap to answer, and asked for by machines. */
+  open: 6_000,
+  /** Creates a row for anyone who asks. */
+  registration: 60,
+  /** Compares a secret. */
+  credential: 300,
+  read: 3_000,
+  write: 1_200,
+  /** An agent's own payments: bounded by its mandate, not by us. */
+  payment: 60_000,
+} as const;
+export type RateLimit = keyof typeof rateLimits;
+
+export interface RouteSchema {
+  params?: TObject;
+  query?: TObject;
+  body?: TObject;
+  /** The body of a success; its status is the route's `status`. */
+  response: TSchema;
+}
+
+type Shape<Schema extends TSchema | undefined> = Schema extends TSchema
+  ? Static<Schema>
+  : Record<string, never>;
+
+export interface Call<Kind extends PrincipalKind, Schema extends RouteSchema> {
+  /** `null` only on a public route. */
+  principal: [Kind] extends [never] ? null : PrincipalOf<Kind>;
+  params: Shape<Schema['params']>;
+  query: Shape<Schema['query']>;
+  body: Shape<Schema['body']>;
+  /** Who writes, on which environment, under which idempotency key: what `write()` needs. */
+  context: WriteContext;
+}
+
+export interface RouteDefinition<Kind extends PrincipalKind, Schema extends RouteSchema> {
+  /** The operation's name in audit events, OpenAPI and logs: `noun.verb`. */
+  id: string;
+  summary: string;
+  method: 'DELETE' | 'GET' | 'POST';
+  path: `/${string}`;
+  /** Which principals may call it; none means anyone. */
+  auth: readonly Kind[];
+  /** What an API key needs, all of them. */
+  scopes: readonly ApiScope[];
+  limit: RateLimit;
+  /** 201 for a POST that creates, 200 for an action or a read. */
+  status: 200 | 201;
+  schema: Schema;
+  /** The codes that its own rules can answer with, besides those that every such route has. */
+  errors: readonly ErrorCode[];
+  /** Standards that tell servers to ignore what they don't know (DESIGN section 4). */
+  unknownKeys?: 'ignored';
+  /** `Cache-Control` of the success; `no-store` unless it says otherwise. */
+  cacheControl?: string;
+  handler: (call: Call<Kind, Schema>) => Promise<Static<Schema['response']>>;
+}
+
+/** A route as the server sees it, its types checked where it was defined. */
+export interface Route extends Omit<RouteDefinition<PrincipalKind, RouteSchema>, 'handler'> {
+  handler: (call: {
+    principal: Principal | null;
+    params: unknown;
+    query: unknown;
+    body: unknown;
+    context: WriteContext;
+  }) => Promise<unknown>;
+}
+
+/** A route is data: routing, validation, OpenAPI, rate limit, audit name and the SDK's types come from it. */
+export function defineRoute<Schema extends RouteSchema, Kind extends PrincipalKind = never>(
+  definition: RouteDefinition<Kind, Schema>,
+): Route {
+  return definition as unknown as Route;
+}

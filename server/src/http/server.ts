@@ -1,0 +1,197 @@
+import rateLimit from '@fastify/rate-limit';
+import Fastify, {
+  type FastifyBaseLogger,
+  type FastifyInstance,
+  type FastifyReply,
+  type FastifyRequest,
+} from 'fastify';
+import type { Database, WriteContext } from '../db/index.ts';
+import type { Clock } from '../kernel/clock.ts';
+import { type SecretBox, sha256 } from '../kernel/crypto.ts';
+import { AppError } from '../kernel/errors.ts';
+import { canonicalJson } from '../kernel/json.ts';
+import { limits } from '../kernel/limits.ts';
+import { type Authenticators, authenticate } from './authentication.ts';
+import { actorOf, type Principal } from './principal.ts';
+import { renderOAuthError, renderProblem } from './problem.ts';
+import { rateLimits, type Route } from './route.ts';
+import { compileValidator } from './schema-compiler.ts';
+import { toAppError } from './validation.ts';
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    principal: Principal | null;
+  }
+}
+
+export interface ControlServerOptions {
+  routes: readonly Route[];
+  authenticators: Authenticators;
+  db: Database;
+  clock: Clock;
+  box: SecretBox;
+  logger: FastifyBaseLogger;
+  /** The gateway's URL of a slug that somebody called on this plane by mistake. */
+  findGatewayUrl(slug: string): Promise<string | undefined>;
+}
+
+/** The control plane's HTTP server, not yet listening: `routing` takes its requests once `ready()` has ended. */
+export async function createControlServer(options: ControlServerOptions): Promise<FastifyInstance> {
+  const app = Fastify({
+    loggerInstance: options.logger,
+    disableRequestLogging: true,
+    bodyLimit: limits.apiBodyBytes,
+    genReqId: () => `req_${crypto.randomUUID()}`,
+    rewriteUrl: (request) => rewritePrefix(request.url ?? '/'),
+    routerOptions: { ignoreTrailingSlash: true },
+  });
+  app.decorateRequest('principal', null);
+  app.setValidatorCompiler(compileValidator);
+  acceptEmptyJson(app);
+  reportErrors(app, options);
+  await app.register(rateLimit, { global: false });
+
+  for (const route of options.routes) addRoute(app, route, options);
+  app.addHook('onResponse', logRequest);
+  return app;
+}
+
+/** `/api/v1/…` and `/api/…` are `/v1/…`: the seeds spell one API in three ways. */
+export function rewritePrefix(url: string): string {
+  const match = /^\/api(?:\/v1)?(?=\/|\?|$)(.*)$/.exec(url);
+  return match ? `/v1${match[1] ?? ''}` : url;
+}
+
+function addRoute(app: FastifyInstance, route: Route, options: ControlServerOptions): void {
+  const { params, query, body, response } = route.schema;
+  app.route({
+    method: route.method,
+    url: route.path,
+    schema: {
+      ...(params ? { params } : {}),
+      ...(query ? { querystring: query } : {}),
+      ...(body
+        ? { body: route.unknownKeys === 'ignored' ? { ...body, additionalProperties: true } : body }
+        : {}),
+      response: { [route.status]: response },
+    },
+    config: {
+      rateLimit: {
+        max: rateLimits[route.limit],
+        timeWindow: '1 minute',
+        hook: 'preValidation',
+        keyGenerator: (request) =>
+          `${route.id} ${request.principal ? actorOf(request.principal).id : request.ip}`,
+        errorResponseBuilder: (_request, context) =>
+          new AppError('rate_limited', `Too many requests for ${route.id}; try again in ${context.after}`),
+      },
+    },
+    onRequest: async (request) => {
+      request.principal = await authenticate(options.authenticators, route, request);
+    },
+    handler: async (request, reply) => {
+      const result = await route.handler({
+        principal: request.principal,
+        params: request.params,
+        query: request.query,
+        body: request.body,
+        context: writeContext(route, request, options),
+      });
+      return reply
+        .code(route.status)
+        .header('cache-control', route.cacheControl ?? 'no-store')
+        .send(result);
+    },
+  });
+}
+
+function writeContext(route: Route, request: FastifyRequest, options: ControlServerOptions): WriteContext {
+  const { principal } = request;
+  const key = request.headers['idempotency-key'];
+  if (key !== undefined && (typeof key !== 'string' || !/^[\x21-\x7e]{1,255}$/.test(key))) {
+    throw new AppError('invalid_request', 'Idempotency-Key must be 1 to 255 visible ASCII characters');
+  }
+  const content = { params: request.params, query: request.query, body: request.body ?? null };
+  return {
+    db: options.db,
+    clock: options.clock,
+    box: options.box,
+    actor: actorOf(principal),
+    scope: principal && 'environmentId' in principal ? principal.environmentId : 'instance',
+    requestId: request.id,
+    clientAddress: request.ip,
+    // Anonymous callers share one actor: a key of one must never give the answer of another.
+    ...(key !== undefined && principal
+      ? { idempotency: { key, operation: route.id, fingerprint: sha256(canonicalJson(content)) } }
+      : {}),
+  };
+}
+
+/** A POST without a body means `{}`, with or without a content type. */
+function acceptEmptyJson(app: FastifyInstance): void {
+  const parse = app.getDefaultJsonParser('error', 'error');
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser('application/json', { parseAs: 'string' }, (request, body, done) => {
+    if (body.length === 0) return done(null, {});
+    void parse(request, body.toString(), done);
+  });
+  app.addHook('preValidation', async (request) => {
+    if (request.method === 'POST') request.body ??= {};
+  });
+}
+
+function reportErrors(app: FastifyInstance, options: ControlServerOptions): void {
+  app.addHook('onSend', async (request, reply) => {
+    reply.header('x-request-id', request.id);
+  });
+  app.setErrorHandler((error, request, reply) => sendError(reply, request, toAppError(error)));
+  app.setNotFoundHandler(async (request, reply) => {
+    // The slug is read from the target as it came: the rewrite has made it `/v1/{slug}`.
+    const slug = /^\/api\/([a-z0-9-]{1,63})(?:\/|\?|$)/.exec(request.originalUrl)?.[1];
+    const gatewayUrl = slug === undefined ? undefined : await options.findGatewayUrl(slug);
+    const error = gatewayUrl
+      ? new AppError(
+          'not_found',
+          `This is the control plane; the API is called through the gateway at ${gatewayUrl}`,
+          {
+            next: { url: gatewayUrl },
+          },
+        )
+      : new AppError(
+          'not_found',
+          `There is no ${request.method} ${request.url.split('?', 1)[0]} here; GET /v1/openapi.json lists what is`,
+          {
+            next: { openapi: '/v1/openapi.json' },
+          },
+        );
+    return sendError(reply, request, error);
+  });
+}
+
+function sendError(reply: FastifyReply, request: FastifyRequest, error: AppError): FastifyReply {
+  if (error.status >= 500) request.log.error({ err: error.cause ?? error }, error.code);
+  const problem = request.url.startsWith('/oauth/')
+    ? renderOAuthError(error)
+    : renderProblem(error, request.id);
+  return reply
+    .code(problem.status)
+    .headers({ ...problem.headers, 'cache-control': 'no-store' })
+    .type(problem.contentType)
+    .serializer(JSON.stringify)
+    .send(problem.body);
+}
+
+/** One line a request. The query is left out: it may hold what only the caller should know. */
+async function logRequest(request: FastifyRequest, reply: FastifyReply): Promise<void> {
+  request.log.info(
+    {
+      method: request.method,
+      path: request.url.split('?', 1)[0],
+      status: reply.statusCode,
+      actor: actorOf(request.principal).id,
+      address: request.ip,
+      durationMs: Math.round(reply.elapsedTime),
+    },
+    'request',
+  );
+}

@@ -1,0 +1,55 @@
+import type { FastifyError } from 'fastify';
+import { AppError, type ErrorCode } from '../kernel/errors.ts';
+import { internalError } from './problem.ts';
+
+interface SchemaFault {
+  instancePath: string;
+  keyword: string;
+  message?: string;
+  params: Record<string, unknown>;
+}
+
+/** Turns whatever a request failed with into the one error type. */
+export function toAppError(error: unknown): AppError {
+  if (error instanceof AppError) return error;
+  const failure = error as Partial<FastifyError>;
+  if (failure.validation) {
+    const faults = failure.validation as unknown as SchemaFault[];
+    const errors = faults.map((fault) => ({ field: fieldOf(fault), message: messageOf(fault) }));
+    const first = errors[0];
+    return new AppError(
+      'invalid_request',
+      first ? `${first.field} ${first.message}` : 'The request is not valid',
+      { errors },
+    );
+  }
+  const code = frameworkCodes[failure.code ?? ''];
+  if (code) return new AppError(code.code, code.detail);
+  if (failure.statusCode === 400) return new AppError('invalid_request', 'The request cannot be read');
+  return internalError(error);
+}
+
+const frameworkCodes: Record<string, { code: ErrorCode; detail: string }> = {
+  FST_ERR_CTP_INVALID_MEDIA_TYPE: {
+    code: 'unsupported_media_type',
+    detail: 'Send the body as application/json',
+  },
+  FST_ERR_CTP_BODY_TOO_LARGE: { code: 'payload_too_large', detail: 'The body is larger than 1 MiB' },
+  FST_ERR_CTP_INVALID_JSON_BODY: { code: 'invalid_request', detail: 'The body is not valid JSON' },
+  FST_ERR_CTP_INVALID_CONTENT_LENGTH: {
+    code: 'invalid_request',
+    detail: 'Content-Length does not match the body',
+  },
+};
+
+function fieldOf(fault: SchemaFault): string {
+  const path = fault.instancePath.split('/').slice(1);
+  const member = fault.params['additionalProperty'] ?? fault.params['missingProperty'];
+  return [...path, ...(typeof member === 'string' ? [member] : [])].join('.') || 'body';
+}
+
+function messageOf(fault: SchemaFault): string {
+  if (fault.keyword === 'additionalProperties') return 'is not a known field';
+  if (fault.keyword === 'required') return 'is missing';
+  return fault.message ?? 'is not valid';
+}
