@@ -72,5 +72,5 @@ const oid = { int8: 20, numeric: 1700 } as const;
 function getTypeParser(type: number, format?: 'text' | 'binary'): unknown {
   if (type === oid.int8) return BigInt;
   if (type === oid.numeric) return (text: string) => (/^-?\d+$/.test(text) ? BigInt(text) : text);
-  return types.getTypeParser(type as never, format ?? 'text');
+  return types.getTypeParser(type, format ?? 'text');
 }

@@ -1,0 +1,5 @@
+export { type ApiKey, type Environment, findEnvironment } from './accounts.sql.ts';
+export { type EnvironmentKind } from './api-key.ts';
+export { createApiKey } from './create-api-key.ts';
+export { createOrganisation } from './create-organisation.ts';
+export { findApiKey } from './find-api-key.ts';

@@ -1,0 +1,67 @@
+import { Type } from 'typebox';
+import { defineRoute, type Route } from '../http/index.ts';
+import { checkAgentToken } from './refresh-agent-token.ts';
+import { registerAgent } from './register-agent.ts';
+import { AgentCredentials, Jwks, RefreshBody, RegisterBody } from './schemas.ts';
+import type { SigningKeys } from './signing-keys.ts';
+import type { Tokens } from './tokens.ts';
+
+export function identityRoutes(deps: { keys: SigningKeys; tokens: Tokens }): Route[] {
+  return [
+    defineRoute({
+      id: 'agent.register',
+      summary: 'Register an agent; no login needed',
+      method: 'POST',
+      path: '/register',
+      auth: [],
+      scopes: [],
+      limit: 'registration',
+      status: 201,
+      schema: { body: RegisterBody, response: AgentCredentials },
+      errors: [],
+      unknownKeys: 'ignored',
+      handler: async ({ body, context }) => {
+        const { agent, token } = await registerAgent(context, {
+          name: body.agent_name,
+          clientInfo: body.client_info,
+          email: body.email ?? null,
+        });
+        const jwt = await deps.tokens.issueAgentToken(agent.id, context.clock.now());
+        return { agent_id: agent.id, token, jwt };
+      },
+    }),
+
+    defineRoute({
+      id: 'agent.refresh',
+      summary: "Get a fresh jwt for the agent's permanent token",
+      method: 'POST',
+      path: '/refresh',
+      auth: [],
+      scopes: [],
+      limit: 'credential',
+      status: 200,
+      schema: { body: RefreshBody, response: Type.Object({ jwt: Type.String() }) },
+      errors: ['invalid_client'],
+      unknownKeys: 'ignored',
+      handler: async ({ body, context }) => {
+        const agent = await checkAgentToken(context, { agentId: body.agent_id, token: body.token });
+        return { jwt: await deps.tokens.issueAgentToken(agent.id, context.clock.now()) };
+      },
+    }),
+
+    defineRoute({
+      id: 'keys.list',
+      summary: 'Public keys that verify our tokens (RFC 7517)',
+      method: 'GET',
+      path: '/.well-known/jwks.json',
+      auth: [],
+      scopes: [],
+      limit: 'open',
+      status: 200,
+      schema: { response: Jwks },
+      errors: [],
+      cacheControl: 'public, max-age=300',
+      handler: async () => deps.keys.jwks(),
+    }),
+  ];
+}

@@ -1,0 +1,45 @@
+import { Type } from 'typebox';
+
+export const AgentCredentials = Type.Object({
+  agent_id: Type.String({ description: 'UUID of the agent' }),
+  token: Type.String({ description: 'Permanent secret of the agent, shown here only' }),
+  jwt: Type.String({ description: 'Bearer token, good for 15 minutes' }),
+});
+
+/** A name or a note: one line of text, without control characters. */
+export const Line = (maxLength: number) =>
+  Type.String({
+    minLength: 1,
+    maxLength,
+    pattern: '^[^\\u0000-\\u001f\\u007f]*\\S[^\\u0000-\\u001f\\u007f]*$',
+  });
+
+export const RegisterBody = Type.Object(
+  {
+    agent_name: Line(200),
+    client_info: Line(500),
+    email: Type.Optional(Type.String({ maxLength: 320, pattern: '^[^@\\s]+@[^@\\s]+$' })),
+  },
+  { additionalProperties: false },
+);
+
+export const RefreshBody = Type.Object(
+  {
+    agent_id: Type.String({ minLength: 1, maxLength: 100 }),
+    token: Type.String({ minLength: 1, maxLength: 200 }),
+  },
+  { additionalProperties: false },
+);
+
+export const Jwks = Type.Object({
+  keys: Type.Array(
+    Type.Object({
+      kty: Type.Literal('RSA'),
+      n: Type.String(),
+      e: Type.String(),
+      kid: Type.String(),
+      alg: Type.Literal('RS256'),
+      use: Type.Literal('sig'),
+    }),
+  ),
+});
