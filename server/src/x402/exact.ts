@@ -1,0 +1,102 @@
+import { type Address, type Hex, isAddressEqual, recoverTypedDataAddress } from 'viem';
+import type { Network } from './networks.ts';
+
+/** What a payer signs: EIP-3009 `TransferWithAuthorization`. Times are Unix seconds. */
+export interface Authorization {
+  from: Address;
+  to: Address;
+  value: bigint;
+  validAfter: bigint;
+  validBefore: bigint;
+  /** 32 random bytes, single use for this payer on this token. */
+  nonce: Hex;
+}
+
+/** A payment of scheme `exact` with `eip3009`, read but not yet believed. */
+export interface ExactPayment {
+  network: string;
+  asset: Address;
+  authorization: Authorization;
+  signature: Hex;
+}
+
+/** What one priced call costs: one entry of a 402's `accepts`. */
+export interface Terms {
+  network: Network;
+  amount: bigint;
+  payTo: Address;
+  maxTimeoutSeconds: number;
+}
+
+/** A reason of x402's own list (specification v2, section 9), for `error` in the 402. */
+export type PaymentFault =
+  | 'insufficient_funds'
+  | 'invalid_exact_evm_payload_authorization_valid_after'
+  | 'invalid_exact_evm_payload_authorization_valid_before'
+  | 'invalid_exact_evm_payload_authorization_value_mismatch'
+  | 'invalid_exact_evm_payload_recipient_mismatch'
+  | 'invalid_exact_evm_payload_signature'
+  | 'invalid_network'
+  | 'invalid_payment_requirements'
+  | 'invalid_transaction_state';
+
+/** The EIP-712 message that `transferWithAuthorization` checks (EIP-3009). */
+export function transferTypedData(network: Network, authorization: Authorization) {
+  return {
+    domain: {
+      name: network.asset.name,
+      version: network.asset.version,
+      chainId: network.chainId,
+      verifyingContract: network.asset.address,
+    },
+    types: {
+      TransferWithAuthorization: [
+        { name: 'from', type: 'address' },
+        { name: 'to', type: 'address' },
+        { name: 'value', type: 'uint256' },
+        { name: 'validAfter', type: 'uint256' },
+        { name: 'validBefore', type: 'uint256' },
+        { name: 'nonce', type: 'bytes32' },
+      ],
+    },
+    primaryType: 'TransferWithAuthorization',
+    message: authorization,
+  } as const;
+}
+
+/**
+ * Compares a payment with the terms of what it is to buy. Scheme `exact`: the amount is exactly the price.
+ * `workSeconds` is what the call may still need; a payment that runs out before that can't be settled.
+ */
+export function findTermsFault(
+  payment: ExactPayment,
+  terms: Terms,
+  now: bigint,
+  workSeconds: number,
+): PaymentFault | undefined {
+  const { authorization } = payment;
+  if (payment.network !== terms.network.id) return 'invalid_network';
+  if (!isAddressEqual(payment.asset, terms.network.asset.address)) return 'invalid_payment_requirements';
+  if (!isAddressEqual(authorization.to, terms.payTo)) return 'invalid_exact_evm_payload_recipient_mismatch';
+  if (authorization.value !== terms.amount) return 'invalid_exact_evm_payload_authorization_value_mismatch';
+  if (authorization.validAfter > now) return 'invalid_exact_evm_payload_authorization_valid_after';
+  if (authorization.validBefore < now + BigInt(workSeconds))
+    return 'invalid_exact_evm_payload_authorization_valid_before';
+  return undefined;
+}
+
+/** Half the order of secp256k1: EIP-2 makes the larger `s` of each signature invalid. */
+const halfOrder = 0x7fffffffffffffffffffffffffffffff5d576e7357a4501ddfe92f46681b20a0n;
+
+/** Whether the payer itself signed, with a key. Contract wallets (EIP-1271) are refused for now. */
+export async function isSignedByPayer(network: Network, payment: ExactPayment): Promise<boolean> {
+  const { signature, authorization } = payment;
+  // Exactly r, s and v: a longer signature would be a contract wallet's, a shorter one EIP-2098's.
+  if (signature.length !== 132 || BigInt(`0x${signature.slice(66, 130)}`) > halfOrder) return false;
+  try {
+    const signer = await recoverTypedDataAddress({ ...transferTypedData(network, authorization), signature });
+    return isAddressEqual(signer, authorization.from);
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,37 @@
+export { type Chain, createChain } from './chain.ts';
+export {
+  claimPayment,
+  findStoredResponse,
+  isForSameRequest,
+  mayFetch,
+  type Presenter,
+  reopenPayment,
+  retryAttempt,
+  storeResponse,
+} from './claims.ts';
+export {
+  type Authorization,
+  type ExactPayment,
+  findTermsFault,
+  isSignedByPayer,
+  type PaymentFault,
+  type Terms,
+  transferTypedData,
+} from './exact.ts';
+export { type Network, networks } from './networks.ts';
+export { hasLiveLease, type Payment, type StoredResponse } from './payment.ts';
+export { type Claim, findClaim, findPayment } from './payments.sql.ts';
+export { ensureRelayer, resendMissing } from './relayers.ts';
+export { resumePayments } from './resume-worker.ts';
+export { settledTopic, type Settlement, settlePayment } from './settle.ts';
+export {
+  decodePayment,
+  decodePaymentRequired,
+  encodePayment,
+  encodePaymentRequired,
+  encodeSettlement,
+  PaymentRequired,
+  paymentRequired,
+  type ReceivedPayment,
+  v2Headers,
+} from './wire-v2.ts';
