@@ -58,8 +58,8 @@ describe('transferWithAuthorization', () => {
     const signed = await usdc.authorize(payer.address);
     const args = withBytes(signed, await signTransfer(payer, signed));
     await usdc.client.setAutomine(false);
-    const first = await usdc.send('transferWithAuthorization', args);
-    const second = await usdc.send('transferWithAuthorization', args);
+    const first = await usdc.post('transferWithAuthorization', args);
+    const second = await usdc.post('transferWithAuthorization', args);
     await usdc.client.mine({ blocks: 1 });
     await usdc.client.setAutomine(true);
 

@@ -174,6 +174,10 @@ describe('ERC-20', () => {
     expect(await usdc.answer('transfer', [payee, FUNDS], by)).toBe('ERC20: transfer amount exceeds balance');
     expect(await usdc.answer('transfer', [zeroAddress, 1n], by)).toBe('ERC20: transfer to the zero address');
     expect(await usdc.answer('approve', [zeroAddress, 1n], by)).toBe('ERC20: approve to the zero address');
+    const fromNobody = await usdc.answer('transferFrom', [zeroAddress, payee, 0n], by);
+    expect(fromNobody).toBe('ERC20: transfer from the zero address');
+    const byNobody = await usdc.answer('approve', [spender, 1n], { account: zeroAddress });
+    expect(byNobody).toBe('ERC20: approve from the zero address');
     const below = await usdc.answer('decreaseAllowance', [spender, 51n], by);
     expect(below).toBe('ERC20: decreased allowance below zero');
   });

@@ -18,6 +18,8 @@ export async function startLocalChain(): Promise<LocalChain> {
   const child = spawn(binary, ['--port', '0', '--chain-id', String(baseSepolia.id)], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
+  // A test that fails while it sets up never gets to stop it.
+  process.once('exit', () => child.kill());
   // The reader stays for good: anvil would block on a full pipe.
   const lines = createInterface({ input: child.stdout });
   const address = await new Promise<string>((resolve, reject) => {

@@ -31,10 +31,18 @@ export async function plantToken() {
   const [relayer] = await client.getAddresses();
   if (relayer === undefined) throw new Error('anvil has no account');
 
-  /** Sends a call of either overload; a refused one is mined as reverted. */
-  const send = (functionName: string, args: readonly unknown[], account = relayer): Promise<Hex> => {
+  /** Hands a call of either overload to the chain, whatever will come of it. */
+  const post = (functionName: string, args: readonly unknown[], account = relayer): Promise<Hex> => {
     const call = { address: BASE_SEPOLIA_USDC, abi: ANY_OVERLOAD, functionName, args };
     return client.writeContract({ ...call, account, gas: 300_000n });
+  };
+
+  /** Sends a call that must succeed, and waits for its block. */
+  const send = async (functionName: string, args: readonly unknown[], account = relayer): Promise<Hex> => {
+    const hash = await post(functionName, args, account);
+    const { status } = await client.waitForTransactionReceipt({ hash });
+    if (status !== 'success') throw new Error(`${functionName} was mined as ${status}`);
+    return hash;
   };
 
   /** The token's answer to a call, `accepted` or the reason, by whom and when it is sent. */
@@ -51,7 +59,7 @@ export async function plantToken() {
   /** The same, and a block that must say the same. */
   const settle = async (functionName: string, args: readonly unknown[]): Promise<string> => {
     const said = await answer(functionName, args);
-    const { status } = await client.waitForTransactionReceipt({ hash: await send(functionName, args) });
+    const { status } = await client.waitForTransactionReceipt({ hash: await post(functionName, args) });
     if ((status === 'success') !== (said === 'accepted')) throw new Error(`${said}, yet mined as ${status}`);
     return said;
   };
@@ -77,7 +85,7 @@ export async function plantToken() {
     return parseEventLogs({ abi: FIAT_TOKEN_ABI, logs }).map(({ eventName, args }) => ({ eventName, args }));
   };
 
-  const methods = { send, answer, settle, newPayer, chainNow, authorize, eventsOf };
+  const methods = { post, send, answer, settle, newPayer, chainNow, authorize, eventsOf };
   return { rpcUrl, stop, client, relayer, read, getEvents, ...methods };
 }
 
