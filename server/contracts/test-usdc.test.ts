@@ -88,6 +88,13 @@ describe('funding', () => {
     ]);
   });
 
+  it('tops up many accounts at once', async () => {
+    const addresses = Array.from({ length: 8 }, () => newAccount().address);
+    await Promise.all(addresses.map((address) => fundAccount(usdc.rpcUrl, { address, tokenAtomic: 7n })));
+    const held = await Promise.all(addresses.map((address) => usdc.read.balanceOf([address])));
+    expect(held).toEqual(addresses.map(() => 7n));
+  });
+
   it('planting again changes nothing; planting over other code keeps the balances', async () => {
     const payer = await usdc.newPayer();
     const code = await usdc.client.getCode({ address: BASE_SEPOLIA_USDC });

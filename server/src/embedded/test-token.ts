@@ -2,12 +2,12 @@ import {
   createPublicClient,
   createTestClient,
   createWalletClient,
-  getAddress,
   http,
   isHex,
   parseAbi,
   type Address,
 } from 'viem';
+import { generatePrivateKey, privateKeyToAccount } from 'viem/accounts';
 import artifact from '../../contracts/TestUsdc.json' with { type: 'json' };
 
 /** Where Base Sepolia (chain id 84532) has USDC, and where stock x402 clients look for it. */
@@ -22,9 +22,7 @@ export type AccountFunds = {
   token?: Address;
 };
 
-// An address without a known key: on anvil anyone may send in its name, and nothing else ever does.
-const FAUCET: Address = '0x000000000000000000000000000000000000fa0c';
-const FAUCET_WEI = 10n ** 18n;
+const GAS_FOR_A_MINT_WEI = 10n ** 16n;
 // Longer than any block time that a local chain is run with.
 const MINT_TIMEOUT_MS = 60_000;
 const TOKEN_ABI = parseAbi([
@@ -62,13 +60,10 @@ export async function fundAccount(rpcUrl: string, funds: AccountFunds): Promise<
 
 async function mint(rpcUrl: string, token: Address, to: Address, value: bigint): Promise<void> {
   const { chain, anvil } = connect(rpcUrl);
-  if ((await chain.getBalance({ address: FAUCET })) < FAUCET_WEI / 2n) {
-    await anvil.setBalance({ address: FAUCET, value: FAUCET_WEI });
-  }
-  // Never stopped: another top-up may be about to send, and whoever reaches anvil may impersonate anyone anyway.
-  await anvil.impersonateAccount({ address: FAUCET });
-  const hash = await createWalletClient({ transport: http(rpcUrl) }).writeContract({
-    account: FAUCET,
+  // A sender of its own for each mint: top-ups at once would race for the nonce of a shared one.
+  const sender = privateKeyToAccount(generatePrivateKey());
+  await anvil.setBalance({ address: sender.address, value: GAS_FOR_A_MINT_WEI });
+  const hash = await createWalletClient({ account: sender, transport: http(rpcUrl) }).writeContract({
     chain: null,
     address: token,
     abi: TOKEN_ABI,
@@ -76,7 +71,7 @@ async function mint(rpcUrl: string, token: Address, to: Address, value: bigint):
     args: [to, value],
   });
   const { status } = await chain.waitForTransactionReceipt({ hash, timeout: MINT_TIMEOUT_MS });
-  if (status !== 'success') throw new Error(`the faucet of ${getAddress(token)} failed in ${hash}`);
+  if (status !== 'success') throw new Error(`the faucet of ${token} failed in ${hash}`);
 }
 
 function connect(rpcUrl: string) {
