@@ -1,0 +1,89 @@
+import { createHash } from 'node:crypto';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { basename } from 'node:path';
+import solc from 'solc';
+import type { Abi, Hex } from 'viem';
+
+/** What one Solidity contract compiles to. */
+export type CompiledContract = { abi: Abi; bytecode: Hex; deployedBytecode: Hex };
+
+type SolcOutput = {
+  errors?: { severity: 'error' | 'warning' | 'info'; formattedMessage: string }[];
+  contracts?: Record<
+    string,
+    Record<
+      string,
+      { abi: Abi; evm: { bytecode: { object: string }; deployedBytecode: { object: string } } } | undefined
+    >
+  >;
+};
+
+// Fixed, and without a metadata hash, so that every machine makes the same bytes.
+const SETTINGS = {
+  optimizer: { enabled: true, runs: 10_000 },
+  // Nine arguments of EIP-3009 are more than the older code generator's stack holds.
+  viaIR: true,
+  evmVersion: 'cancun',
+  metadata: { bytecodeHash: 'none', appendCBOR: false },
+  outputSelection: { '*': { '*': ['abi', 'evm.bytecode.object', 'evm.deployedBytecode.object'] } },
+};
+
+/** Compiles the contract that a `.sol` file is named after. Throws on errors and warnings alike. */
+export function compileContract(file: URL): CompiledContract {
+  const fileName = basename(file.pathname);
+  const contractName = basename(fileName, '.sol');
+  const input = {
+    language: 'Solidity',
+    sources: { [fileName]: { content: readFileSync(file, 'utf8') } },
+    settings: SETTINGS,
+  };
+  const rendered: string = solc.compile(JSON.stringify(input));
+  const output: SolcOutput = JSON.parse(rendered);
+  const problems = (output.errors ?? []).filter((problem) => problem.severity !== 'info');
+  if (problems.length > 0) throw new Error(problems.map((problem) => problem.formattedMessage).join('\n'));
+
+  const contract = output.contracts?.[fileName]?.[contractName];
+  if (contract === undefined) throw new Error(`${fileName} has no contract ${contractName}`);
+  return {
+    abi: contract.abi,
+    bytecode: `0x${contract.evm.bytecode.object}`,
+    deployedBytecode: `0x${contract.evm.deployedBytecode.object}`,
+  };
+}
+
+/** The text of `TestUsdc.json`, as the source beside this file compiles today. */
+export function renderTestUsdcArtifact(): string {
+  const source = new URL('TestUsdc.sol', import.meta.url);
+  const { abi, deployedBytecode } = compileContract(source);
+  const compiler: string = solc.version();
+  const artifact = {
+    contractName: 'TestUsdc',
+    solc: compiler,
+    sourceSha256: createHash('sha256').update(readFileSync(source)).digest('hex'),
+    abi,
+    deployedBytecode,
+  };
+  return `${JSON.stringify(artifact, null, 2)}\n`;
+}
+
+function main(args: string[]): void {
+  const artifactFile = new URL('TestUsdc.json', import.meta.url);
+  const rendered = renderTestUsdcArtifact();
+  if (!args.includes('--check')) {
+    writeFileSync(artifactFile, rendered);
+    return;
+  }
+  let committed = '';
+  try {
+    committed = readFileSync(artifactFile, 'utf8');
+  } catch {
+    // A missing artifact is as stale as a wrong one.
+  }
+  if (committed === rendered) return;
+  process.stderr.write(
+    'server/contracts/TestUsdc.json is not what TestUsdc.sol compiles to: run "node server/contracts/compile.ts"\n',
+  );
+  process.exitCode = 1;
+}
+
+if (import.meta.main) main(process.argv.slice(2));

@@ -1,0 +1,225 @@
+import { readFileSync } from 'node:fs';
+import { domainSeparator, zeroAddress, type Abi, type AbiParameter, type Hex } from 'viem';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { BASE_SEPOLIA_USDC, fundAccount, plantTestToken } from '../src/embedded/test-token.ts';
+import { renderTestUsdcArtifact } from './compile.ts';
+import { FIAT_TOKEN_ABI } from './test/fiat-token-abi.ts';
+import { FUNDS, plantToken, type PlantedToken } from './test/planted-token.ts';
+import { DOMAIN, newAccount, parts, signTransfer, TYPES, withBytes, withParts } from './test/signatures.ts';
+
+const INVALID = 'FiatTokenV2: invalid signature';
+const USED = 'FiatTokenV2: authorization is used or canceled';
+const artifactText = readFileSync(new URL('TestUsdc.json', import.meta.url), 'utf8');
+
+function types(parameters: readonly AbiParameter[]): string {
+  return parameters
+    .map((one) => ('indexed' in one && one.indexed === true ? `${one.type} indexed` : one.type))
+    .join();
+}
+
+/** What a caller sees of an ABI item: names of parameters don't count, and pure is as good as view. */
+function shape(item: Abi[number]): string {
+  if (item.type === 'event') return `event ${item.name}(${types(item.inputs)})`;
+  if (item.type !== 'function') return item.type;
+  const reads = item.stateMutability === 'view' || item.stateMutability === 'pure';
+  return `${item.name}(${types(item.inputs)}) ${reads ? 'reads' : 'writes'} (${types(item.outputs)})`;
+}
+
+let usdc: PlantedToken;
+beforeAll(async () => {
+  usdc = await plantToken();
+});
+afterAll(() => usdc.stop());
+
+describe('what stands at the address', () => {
+  it('is the committed artifact, which is what the source compiles to', async () => {
+    expect(renderTestUsdcArtifact()).toBe(artifactText);
+    expect(artifactText).toContain(`"${await usdc.client.getCode({ address: BASE_SEPOLIA_USDC })}"`);
+  });
+
+  it('calls itself what Base Sepolia USDC calls itself', async () => {
+    const { name, symbol, currency, version, decimals } = usdc.read;
+    const answers = await Promise.all([name(), symbol(), currency(), version(), decimals()]);
+    expect(answers).toEqual(['USDC', 'USDC', 'USD', '2', 6]);
+  });
+
+  it.each(FIAT_TOKEN_ABI.map(shape))('offers %s as Circle does', (shaped) => {
+    const offered: Abi = JSON.parse(artifactText).abi;
+    expect(offered.map(shape)).toContain(shaped);
+  });
+
+  it('signs under the domain that wallets compute', async () => {
+    expect(await usdc.read.DOMAIN_SEPARATOR()).toBe(domainSeparator({ domain: DOMAIN }));
+  });
+
+  // The hashes are those of EIP-3009 and EIP-2612.
+  it.each([
+    [
+      'TRANSFER_WITH_AUTHORIZATION_TYPEHASH',
+      '0x7c7c6cdb67a18743f49ec6fa9b35f50d52ed05cbed4cc592e13b44501c1a2267',
+    ],
+    [
+      'RECEIVE_WITH_AUTHORIZATION_TYPEHASH',
+      '0xd099cc98ef71107a616c4f0f941f04c322d8e254fe26b3c6668db87aae413de8',
+    ],
+    ['CANCEL_AUTHORIZATION_TYPEHASH', '0x158b0a9edf7a828aad02f63cd515c68ef2f50ba807396f6d12842833a1597429'],
+    ['PERMIT_TYPEHASH', '0x6e71edae12b1b97f4d1f60370fef10105fa2faae0126114a169c64845d6126c9'],
+  ] as const)('has the standard %s', async (name, hash) => {
+    const read = { address: BASE_SEPOLIA_USDC, abi: FIAT_TOKEN_ABI, functionName: name };
+    expect(await usdc.client.readContract(read)).toBe(hash);
+  });
+});
+
+describe('funding', () => {
+  it('tops up to the stated funds, once, by a mint that the chain records', async () => {
+    const { address } = newAccount();
+    const supply = await usdc.read.totalSupply();
+    await fundAccount(usdc.rpcUrl, { address, wei: 5n, tokenAtomic: 70n });
+    await fundAccount(usdc.rpcUrl, { address, wei: 5n, tokenAtomic: 100n });
+    await fundAccount(usdc.rpcUrl, { address, wei: 2n, tokenAtomic: 40n });
+
+    expect(await usdc.read.balanceOf([address])).toBe(100n);
+    expect(await usdc.client.getBalance({ address })).toBe(5n);
+    expect((await usdc.read.totalSupply()) - supply).toBe(100n);
+    const mints = await usdc.getEvents.Transfer({ to: address }, { fromBlock: 0n });
+    expect(mints.map(({ args }) => [args.from, args.value])).toEqual([
+      [zeroAddress, 70n],
+      [zeroAddress, 30n],
+    ]);
+  });
+
+  it('tops up many accounts at once', async () => {
+    const addresses = Array.from({ length: 8 }, () => newAccount().address);
+    await Promise.all(addresses.map((address) => fundAccount(usdc.rpcUrl, { address, tokenAtomic: 7n })));
+    const held = await Promise.all(addresses.map((address) => usdc.read.balanceOf([address])));
+    expect(held).toEqual(addresses.map(() => 7n));
+  });
+
+  it('planting again changes nothing; planting over other code keeps the balances', async () => {
+    const payer = await usdc.newPayer();
+    const code = await usdc.client.getCode({ address: BASE_SEPOLIA_USDC });
+    await usdc.client.setCode({ address: BASE_SEPOLIA_USDC, bytecode: '0x00' });
+    await plantTestToken(usdc.rpcUrl, BASE_SEPOLIA_USDC);
+    await plantTestToken(usdc.rpcUrl, BASE_SEPOLIA_USDC);
+    expect(await usdc.client.getCode({ address: BASE_SEPOLIA_USDC })).toBe(code);
+    expect(await usdc.read.balanceOf([payer.address])).toBe(FUNDS);
+  });
+});
+
+describe('receiveWithAuthorization', () => {
+  it.each([
+    ['(v, r, s)', withParts],
+    ['(bytes signature)', withBytes],
+  ] as const)('%s is for the payee alone, and no transfer', async (_, argumentsOf) => {
+    const payer = await usdc.newPayer();
+    const payee = usdc.relayer;
+    const before = await usdc.read.balanceOf([payee]);
+    const message = await usdc.authorize(payer.address, { to: payee });
+    const receive = { domain: DOMAIN, types: TYPES, primaryType: 'ReceiveWithAuthorization' } as const;
+    const signature = await payer.signTypedData({ ...receive, message });
+    const args = argumentsOf(message, signature);
+
+    const stranger = newAccount().address;
+    expect(await usdc.answer('receiveWithAuthorization', args, { account: stranger })).toBe(
+      'FiatTokenV2: caller must be the payee',
+    );
+    expect(await usdc.settle('transferWithAuthorization', withBytes(message, signature))).toBe(INVALID);
+    await usdc.send('receiveWithAuthorization', args);
+    expect((await usdc.read.balanceOf([payee])) - before).toBe(message.value);
+    expect(await usdc.answer('receiveWithAuthorization', args)).toBe(USED);
+  });
+});
+
+describe('cancelAuthorization', () => {
+  it.each(['(v, r, s)', '(bytes signature)'])('%s ends a nonce for good', async (overload) => {
+    const payer = await usdc.newPayer();
+    const signed = await usdc.authorize(payer.address);
+    const { from: authorizer, nonce } = signed;
+    const cancel = { domain: DOMAIN, types: TYPES, primaryType: 'CancelAuthorization' } as const;
+    const message = { authorizer, nonce };
+    const argumentsOf = (signature: Hex) =>
+      overload === '(v, r, s)'
+        ? ([authorizer, nonce, ...parts(signature)] as const)
+        : ([authorizer, nonce, signature] as const);
+
+    const foreign = argumentsOf(await newAccount().signTypedData({ ...cancel, message }));
+    expect(await usdc.answer('cancelAuthorization', foreign)).toBe(INVALID);
+    const own = argumentsOf(await payer.signTypedData({ ...cancel, message }));
+    const hash = await usdc.send('cancelAuthorization', own);
+
+    expect(await usdc.eventsOf(hash)).toEqual([
+      { eventName: 'AuthorizationCanceled', args: { authorizer, nonce } },
+    ]);
+    expect(
+      await usdc.settle('transferWithAuthorization', withBytes(signed, await signTransfer(payer, signed))),
+    ).toBe(USED);
+    expect(await usdc.answer('cancelAuthorization', own)).toBe(USED);
+    expect(await usdc.read.balanceOf([authorizer])).toBe(FUNDS);
+  });
+});
+
+describe('ERC-20', () => {
+  it('transfer, approve and transferFrom move what they say and no more', async () => {
+    const [owner, spender, payee] = [await usdc.newPayer(), newAccount().address, newAccount().address];
+    const by = { account: owner.address };
+    await usdc.client.impersonateAccount({ address: owner.address });
+    await usdc.client.impersonateAccount({ address: spender });
+    for (const address of [owner.address, spender])
+      await fundAccount(usdc.rpcUrl, { address, wei: 10n ** 18n });
+
+    await usdc.send('transfer', [payee, 1_000n], owner.address);
+    await usdc.send('approve', [spender, 300n], owner.address);
+    await usdc.send('increaseAllowance', [spender, 50n], owner.address);
+    await usdc.send('decreaseAllowance', [spender, 100n], owner.address);
+    await usdc.send('transferFrom', [owner.address, payee, 200n], spender);
+
+    expect(await usdc.read.balanceOf([payee])).toBe(1_200n);
+    expect(await usdc.read.balanceOf([owner.address])).toBe(FUNDS - 1_200n);
+    expect(await usdc.read.allowance([owner.address, spender])).toBe(50n);
+    const spent = await usdc.answer('transferFrom', [owner.address, payee, 51n], { account: spender });
+    expect(spent).toBe('ERC20: transfer amount exceeds allowance');
+    expect(await usdc.answer('transfer', [payee, FUNDS], by)).toBe('ERC20: transfer amount exceeds balance');
+    expect(await usdc.answer('transfer', [zeroAddress, 1n], by)).toBe('ERC20: transfer to the zero address');
+    expect(await usdc.answer('approve', [zeroAddress, 1n], by)).toBe('ERC20: approve to the zero address');
+    const fromNobody = await usdc.answer('transferFrom', [zeroAddress, payee, 0n], by);
+    expect(fromNobody).toBe('ERC20: transfer from the zero address');
+    const byNobody = await usdc.answer('approve', [spender, 1n], { account: zeroAddress });
+    expect(byNobody).toBe('ERC20: approve from the zero address');
+    const below = await usdc.answer('decreaseAllowance', [spender, 51n], by);
+    expect(below).toBe('ERC20: decreased allowance below zero');
+  });
+});
+
+describe('permit', () => {
+  const permit = { domain: DOMAIN, types: TYPES, primaryType: 'Permit' } as const;
+
+  it.each(['(v, r, s)', '(bytes signature)'])('%s sets an allowance once, in order', async (overload) => {
+    const [owner, spender] = [await usdc.newPayer(), newAccount().address];
+    const deadline = (await usdc.chainNow()) + 600n;
+    const message = { owner: owner.address, spender, value: 700n, nonce: 0n, deadline };
+    const argumentsOf = (signature: Hex, value = message.value) => {
+      const tail = overload === '(v, r, s)' ? parts(signature) : [signature];
+      return [owner.address, spender, value, deadline, ...tail];
+    };
+    const signature = await owner.signTypedData({ ...permit, message });
+    const early = await owner.signTypedData({ ...permit, message: { ...message, nonce: 1n } });
+    const foreign = await newAccount().signTypedData({ ...permit, message });
+
+    const refused = 'EIP2612: invalid signature';
+    expect(await usdc.settle('permit', argumentsOf(foreign))).toBe(refused);
+    expect(await usdc.settle('permit', argumentsOf(early))).toBe(refused);
+    expect(await usdc.settle('permit', argumentsOf(signature, 701n))).toBe(refused);
+    const late = await usdc.answer('permit', argumentsOf(signature), { time: deadline + 1n });
+    expect(late).toBe('FiatTokenV2: permit is expired');
+    expect(await usdc.answer('permit', argumentsOf(signature), { time: deadline })).toBe('accepted');
+    const hash = await usdc.send('permit', argumentsOf(signature));
+
+    expect(await usdc.eventsOf(hash)).toEqual([
+      { eventName: 'Approval', args: { owner: owner.address, spender, value: 700n } },
+    ]);
+    expect(await usdc.read.allowance([owner.address, spender])).toBe(700n);
+    expect(await usdc.read.nonces([owner.address])).toBe(1n);
+    expect(await usdc.settle('permit', argumentsOf(signature))).toBe(refused);
+    expect(await usdc.settle('permit', argumentsOf(early))).toBe('accepted');
+  });
+});
