@@ -6,6 +6,7 @@ export const errorCodes = {
   invalid_request: { status: 400, title: 'The request is not valid' },
   missing_agent_id: { status: 400, title: 'Missing X-Agent-ID' },
   invalid_path: { status: 400, title: 'The path cannot be forwarded safely' },
+  no_supported_payment_option: { status: 400, title: 'No offer can be paid by this wallet' },
   invalid_payment: { status: 400, title: 'The payment header cannot be read' },
   unauthorized: { status: 401, title: 'Credentials are missing or not valid' },
   invalid_client: { status: 401, title: 'The agent and its token do not match' },

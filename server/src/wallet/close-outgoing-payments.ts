@@ -1,0 +1,86 @@
+import { closeHold } from '../authority/index.ts';
+import { type Sql, write, type WriteContext } from '../db/index.ts';
+import { type Chain, settledTopic } from '../x402/index.ts';
+import { authorizationOf, type OutgoingPayment } from './outgoing-payment.ts';
+import { closeOutgoingPayment, findSignedBefore, findSignedByNonce } from './outgoing-payments.sql.ts';
+
+const batchSize = 100;
+
+interface SettledEvent {
+  network: string;
+  asset: string;
+  payer: string;
+  nonce: string;
+  transaction: string;
+}
+
+/**
+ * Captures the holds of payments that were settled on this instance: takes their outbox rows, one transaction each.
+ * Returns how many rows it took; a payer that isn't a wallet here needs nothing.
+ */
+export async function captureSettled(context: WriteContext): Promise<number> {
+  for (let taken = 0; ; taken += 1) {
+    const more = await write(context, async (sql, now) => {
+      const [row] = await sql.query<{ payload: SettledEvent }>(
+        `DELETE FROM outbox WHERE id = (
+           SELECT id FROM outbox WHERE topic = $1 ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED)
+         RETURNING payload`,
+        [settledTopic],
+      );
+      const payment = row ? await findSignedByNonce(sql, row.payload) : undefined;
+      if (!row || !payment) return { result: row !== undefined, audit: null };
+      return {
+        result: true,
+        audit: await close(sql, payment, { state: 'settled', transaction: row.payload.transaction }, now),
+      };
+    });
+    if (!more) return taken;
+  }
+}
+
+/**
+ * Ends the payments whose time is over: spent where the chain has used their nonce, and free again where it never can.
+ * An authorisation is dead only when no block that can still appear is early enough (DESIGN section 6).
+ */
+export async function closeExpired(context: WriteContext, chain: Chain): Promise<number> {
+  const settledTime = await chain.settledTime();
+  const expired = await findSignedBefore(context.db, settledTime, batchSize);
+  for (const payment of expired) {
+    if (payment.network !== chain.network.id) continue;
+    const used = await chain.isNonceUsed(payment.payer, payment.nonce);
+    const transaction = used ? ((await chain.findSettlement(authorizationOf(payment))) ?? null) : null;
+    // A used nonce without our transfer is a cancellation: the money is still there.
+    const state = transaction === null ? 'released' : 'settled';
+    await write(context, async (sql, now) => ({
+      result: undefined,
+      audit: await close(sql, payment, { state, transaction }, now),
+    }));
+  }
+  return expired.length;
+}
+
+async function close(
+  sql: Sql,
+  payment: OutgoingPayment,
+  closed: { state: 'released' | 'settled'; transaction: string | null },
+  now: Date,
+) {
+  if (!(await closeOutgoingPayment(sql, payment, closed, now))) return null;
+  await closeHold(
+    sql,
+    { environmentId: payment.environmentId, id: payment.holdId },
+    closed.state === 'settled' ? 'captured' : 'released',
+    now,
+  );
+  const data = {
+    amount: payment.amount.toString(),
+    mandate_id: payment.delegationId,
+    transaction: closed.transaction,
+  };
+  return {
+    action: `outgoing_payment.${closed.state}`,
+    resource: payment.id,
+    scope: payment.environmentId,
+    data,
+  };
+}

@@ -1,0 +1,4 @@
+export { captureSettled, closeExpired } from './close-outgoing-payments.ts';
+export { type PayeeDirectory } from './pay-x402.ts';
+export { walletRoutes } from './routes.ts';
+export { createWallet, findWallet, type Wallet } from './wallet.ts';

@@ -1,0 +1,132 @@
+import type { Static } from 'typebox';
+import { findLimits, type Limit } from '../authority/index.ts';
+import type { Sql } from '../db/index.ts';
+import { defineRoute, type Principal, type Route } from '../http/index.ts';
+import { findLinkedEnvironments } from '../identity/index.ts';
+import { AppError } from '../kernel/errors.ts';
+import { parseAtomicAmount } from '../kernel/money.ts';
+import { type MandateRequest, mandateStatus } from './mandate.ts';
+import { findMandateRequest } from './mandates.sql.ts';
+import { requestMandate } from './request-mandate.ts';
+import { CreatedIntent, CreateIntentBody, MandateParams, MandateView, NoFields } from './schemas.ts';
+import { signMandate } from './sign-mandate.ts';
+
+export function mandateRoutes(deps: { authorizationUrl(mandateId: string): string }): Route[] {
+  return [
+    defineRoute({
+      id: 'mandate.create_intent',
+      summary: 'Ask a person for a budget',
+      method: 'POST',
+      path: '/v1/mandates/create-intent',
+      auth: ['agent'],
+      scopes: [],
+      limit: 'write',
+      status: 201,
+      schema: { body: CreateIntentBody, response: CreatedIntent },
+      errors: [],
+      handler: async ({ principal, body, context }) => {
+        const mandate = await requestMandate(context, principal.agentId, readIntent(body.intent));
+        const linked = await findLinkedEnvironments(context.db, principal.agentId);
+        return {
+          id: mandate.id,
+          mandateId: mandate.id,
+          status: mandateStatus(mandate, null, context.clock.now()),
+          authorizationUrl: deps.authorizationUrl(mandate.id),
+          expiresAt: mandate.expiresAt.toISOString(),
+          agentStatus: linked.length > 0 ? ('ready' as const) : ('needs_wallet_authorization' as const),
+        };
+      },
+    }),
+
+    defineRoute({
+      id: 'mandate.get',
+      summary: 'A mandate, with what is spent and held',
+      method: 'GET',
+      path: '/v1/mandates/:mandateId',
+      auth: ['agent', 'api_key', 'person'],
+      scopes: ['mandates:read'],
+      limit: 'read',
+      status: 200,
+      schema: { params: MandateParams, response: MandateView },
+      errors: [],
+      handler: async ({ principal, params, context }) => {
+        const mandate = await findMandateRequest(context.db, params.mandateId);
+        if (!mandate || !maySee(principal, mandate))
+          throw new AppError('not_found', 'There is no such mandate');
+        return presentMandate(context.db, mandate, context.clock.now());
+      },
+    }),
+
+    defineRoute({
+      id: 'mandate.sign',
+      summary: 'Agree to a mandate: link the agent and give it the budget',
+      method: 'POST',
+      path: '/v1/mandates/:mandateId/sign',
+      auth: ['person'],
+      scopes: [],
+      limit: 'write',
+      status: 200,
+      schema: { params: MandateParams, body: NoFields, response: MandateView },
+      errors: ['mandate_expired'],
+      handler: async ({ principal, params, context }) => {
+        const mandate = await signMandate(context, params.mandateId, principal.environmentId);
+        return presentMandate(context.db, mandate, context.clock.now());
+      },
+    }),
+  ];
+}
+
+function readIntent(intent: Static<typeof CreateIntentBody>['intent']) {
+  const limitAmount = parseAtomicAmount(intent.limitAmount, 'intent.limitAmount');
+  const perTx = intent.maxAmountPerTx;
+  return {
+    naturalLanguage: intent.naturalLanguage,
+    limitAmount,
+    maxAmountPerTx: perTx === undefined ? null : parseAtomicAmount(perTx, 'intent.maxAmountPerTx'),
+    validForSeconds: intent.validForSeconds,
+    currency: intent.currency ?? 'USDC',
+    category: intent.category ?? null,
+    hostAllowlist: intent.hostAllowlist ?? [],
+  };
+}
+
+/** Its agent; and, as it names nobody's environment before it is signed, any person who was given its address. */
+function maySee(principal: Principal, mandate: MandateRequest): boolean {
+  if (principal.kind === 'agent') return mandate.agentId === principal.agentId;
+  if (mandate.environmentId === null) return principal.kind === 'person';
+  return mandate.environmentId === principal.environmentId;
+}
+
+async function presentMandate(
+  sql: Sql,
+  mandate: MandateRequest,
+  now: Date,
+): Promise<Static<typeof MandateView>> {
+  const { environmentId, id } = mandate;
+  const limits = environmentId === null ? [] : await findLimits(sql, { environmentId, id });
+  const lifetime = limits.find((limit) => limit.kind === 'lifetime');
+  const remaining = lifetime ? remainingOf(lifetime) : mandate.limitAmount;
+  return {
+    id,
+    mandateId: id,
+    agentId: mandate.agentId,
+    status: mandateStatus(mandate, remaining, now),
+    naturalLanguage: mandate.naturalLanguage,
+    category: mandate.category,
+    currency: mandate.currency,
+    limitAmount: mandate.limitAmount.toString(),
+    maxAmountPerTx: mandate.maxAmountPerTx?.toString() ?? null,
+    spentAmount: (lifetime?.spent ?? 0n).toString(),
+    pendingSpentAmount: (lifetime?.held ?? 0n).toString(),
+    remainingAmount: remaining.toString(),
+    hostAllowlist: mandate.hostAllowlist,
+    validForSeconds: mandate.validForSeconds,
+    signedAt: mandate.signedAt?.toISOString() ?? null,
+    createdAt: mandate.createdAt.toISOString(),
+    expiresAt: mandate.expiresAt.toISOString(),
+  };
+}
+
+function remainingOf(limit: Limit): bigint {
+  return limit.amount - limit.spent - limit.held;
+}

@@ -1,0 +1,73 @@
+import type { Sql } from '../db/index.ts';
+import type { OutgoingPayment } from './outgoing-payment.ts';
+
+const outgoingColumns = `environment_id, id, agent_id, delegation_id, decision_id, hold_id, network, asset, payer, nonce,
+  pay_to, amount, resource, valid_before, state, transaction, created_at`;
+
+export async function insertOutgoingPayment(sql: Sql, payment: OutgoingPayment): Promise<void> {
+  await sql.query(
+    `INSERT INTO outgoing_payments (environment_id, id, agent_id, delegation_id, decision_id, hold_id, network, asset,
+       payer, nonce, pay_to, amount, resource, valid_before, state, created_at)
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)`,
+    [
+      payment.environmentId,
+      payment.id,
+      payment.agentId,
+      payment.delegationId,
+      payment.decisionId,
+      payment.holdId,
+      payment.network,
+      payment.asset,
+      payment.payer,
+      payment.nonce,
+      payment.payTo,
+      payment.amount,
+      payment.resource,
+      payment.validBefore,
+      payment.state,
+      payment.createdAt,
+    ],
+  );
+}
+
+/** The payment that signed this nonce, if a wallet here did. The payer's address is ours, so it names one environment. */
+export async function findSignedByNonce(
+  sql: Sql,
+  key: { network: string; asset: string; payer: string; nonce: string },
+): Promise<OutgoingPayment | undefined> {
+  const [row] = await sql.query<OutgoingPayment>(
+    `SELECT ${outgoingColumns} FROM outgoing_payments
+     WHERE environment_id = (SELECT environment_id FROM wallets WHERE network = $1 AND address = $3)
+       AND network = $1 AND asset = $2 AND payer = $3 AND nonce = $4 AND state = 'signed'`,
+    [key.network, key.asset, key.payer, key.nonce],
+  );
+  return row;
+}
+
+/** Payments whose use has to be looked up: those whose time is over on every chain that may still take them. */
+export async function findSignedBefore(
+  sql: Sql,
+  validBefore: bigint,
+  limit: number,
+): Promise<OutgoingPayment[]> {
+  return sql.query<OutgoingPayment>(
+    `SELECT ${outgoingColumns} FROM outgoing_payments WHERE state = 'signed' AND valid_before <= $1
+     ORDER BY valid_before LIMIT $2`,
+    [validBefore, limit],
+  );
+}
+
+/** Ends a signed payment once. False where it had ended before. */
+export async function closeOutgoingPayment(
+  sql: Sql,
+  payment: OutgoingPayment,
+  closed: { state: 'released' | 'settled'; transaction: string | null },
+  now: Date,
+): Promise<boolean> {
+  const rows = await sql.query(
+    `UPDATE outgoing_payments SET state = $3, transaction = $4, closed_at = $5
+     WHERE environment_id = $1 AND id = $2 AND state = 'signed' RETURNING id`,
+    [payment.environmentId, payment.id, closed.state, closed.transaction, now],
+  );
+  return rows.length > 0;
+}

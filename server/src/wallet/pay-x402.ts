@@ -1,0 +1,227 @@
+import { randomBytes } from 'node:crypto';
+import { getAddress, isAddress, isAddressEqual } from 'viem';
+import { decideAndHold, type RecordedDecision } from '../authority/index.ts';
+import { write, type WriteContext } from '../db/index.ts';
+import { findAgent } from '../identity/index.ts';
+import { unixSeconds } from '../kernel/clock.ts';
+import { AppError } from '../kernel/errors.ts';
+import { type AgentId, newId } from '../kernel/ids.ts';
+import { limits } from '../kernel/limits.ts';
+import { parseAtomicAmount } from '../kernel/money.ts';
+import { encodePayment, type Network, type PaymentRequired, v2Headers } from '../x402/index.ts';
+import type { MandateRequest } from './mandate.ts';
+import { findMandateRequest } from './mandates.sql.ts';
+import { authorizationOf, type OutgoingPayment } from './outgoing-payment.ts';
+import { insertOutgoingPayment } from './outgoing-payments.sql.ts';
+import { findWallet, signTransfer, type Wallet } from './wallet.ts';
+
+/** Ties a payee to a resource by our own knowledge of it: who is paid for what is sold at this URL. */
+export type PayeeDirectory = (resource: URL, network: Network) => Promise<string | undefined>;
+
+export interface WalletDeps {
+  /** The network that an environment's wallet is on. */
+  networkOf(environmentId: string): Promise<Network>;
+  findPayee: PayeeDirectory;
+  /** Where a person signs a mandate. */
+  authorizationUrl(mandateId: string): string;
+}
+
+export interface SignedPayment {
+  payment: OutgoingPayment;
+  headerName: string;
+  header: string;
+  expiresAt: Date;
+}
+
+/**
+ * Pays what a 402 asks for, within a mandate: decide, hold, sign (FEATURES E2). Decision, hold and payment are written in
+ * one transaction before the key is used; a crash between them leaves a hold that ends when the payment has expired.
+ * Throws `mandate_not_signed` with where to sign, `payment_denied` with the decision, or `invalid_request` where no offer
+ * of the 402 can be paid.
+ */
+export async function payX402(
+  context: WriteContext,
+  deps: WalletDeps,
+  args: { agentId: AgentId; mandateId: string; required: PaymentRequired },
+): Promise<SignedPayment> {
+  const mandate = await findSignedMandate(context, deps, args);
+  const network = await deps.networkOf(mandate.environmentId);
+  const wallet = await findWallet(context.db, mandate.environmentId, network.id);
+  if (!wallet) throw new AppError('conflict', 'The environment of this mandate has no wallet');
+  const offer = findOffer(args.required, network);
+  const resource = parseResource(args.required.resource.url);
+  const payee = await deps.findPayee(resource, network);
+
+  const outcome = await write({ ...context, scope: mandate.environmentId }, async (sql, now) => {
+    const agent = await findAgent(sql, args.agentId);
+    const amount = parseAtomicAmount(offer.amount, 'payment_required.accepts.amount');
+    const decision = await decideAndHold(
+      sql,
+      { environmentId: mandate.environmentId, id: mandate.id },
+      {
+        agentId: args.agentId,
+        agentActive: agent?.status === 'active',
+        amount,
+        currency: network.asset.currency,
+        resource,
+        payeeVerified:
+          payee !== undefined && isAddress(offer.payTo) && isAddressEqual(offer.payTo, getAddress(payee)),
+      },
+      now,
+    );
+    const payment = newOutgoingPayment({
+      mandate,
+      wallet,
+      network,
+      offer,
+      decision,
+      amount,
+      resource,
+      agentId: args.agentId,
+      now,
+    });
+    if (payment) await insertOutgoingPayment(sql, payment);
+    return { result: { decision, payment }, audit: auditOf(decision, payment, mandate, amount) };
+  });
+
+  const { decision, payment } = outcome;
+  if (!payment) throw denied(decision);
+  const signature = await signTransfer(context, wallet, network, authorizationOf(payment));
+  const exact = {
+    network: network.id,
+    asset: network.asset.address,
+    authorization: authorizationOf(payment),
+    signature,
+  };
+  return {
+    payment,
+    headerName: v2Headers.signature,
+    header: encodePayment({ required: args.required, accepted: offer, payment: exact }),
+    expiresAt: new Date(Number(payment.validBefore) * 1000),
+  };
+}
+
+async function findSignedMandate(
+  context: WriteContext,
+  deps: WalletDeps,
+  args: { agentId: AgentId; mandateId: string },
+): Promise<MandateRequest & { environmentId: NonNullable<MandateRequest['environmentId']> }> {
+  const mandate = await findMandateRequest(context.db, args.mandateId);
+  if (!mandate || mandate.agentId !== args.agentId)
+    throw new AppError('not_found', 'There is no such mandate of this agent');
+  if (mandate.environmentId !== null) return { ...mandate, environmentId: mandate.environmentId };
+  if (context.clock.now() >= mandate.expiresAt) {
+    throw new AppError(
+      'mandate_expired',
+      'Nobody signed in time; ask again with POST /v1/mandates/create-intent',
+    );
+  }
+  const authorizationUrl = deps.authorizationUrl(mandate.id);
+  throw new AppError(
+    'mandate_not_signed',
+    `Ask your user to open ${authorizationUrl} and sign, then try again`,
+    {
+      next: { authorizationUrl },
+      extra: { authorizationUrl },
+    },
+  );
+}
+
+type Offer = PaymentRequired['accepts'][number];
+
+/** The offer that this wallet can pay: scheme `exact` by EIP-3009, on its network, in its token. */
+function findOffer(required: PaymentRequired, network: Network): Offer {
+  const offer = required.accepts.find(
+    (candidate) =>
+      candidate.scheme === 'exact' &&
+      candidate.network === network.id &&
+      isAddress(candidate.asset) &&
+      isAddressEqual(candidate.asset, network.asset.address) &&
+      (candidate.extra?.['assetTransferMethod'] ?? 'eip3009') === 'eip3009',
+  );
+  if (offer) return offer;
+  throw new AppError(
+    'no_supported_payment_option',
+    `None of the offers is scheme exact with ${network.asset.currency} on ${network.id}, which is what this wallet pays with`,
+  );
+}
+
+function parseResource(url: string): URL {
+  const resource = URL.parse(url);
+  if (resource && (resource.protocol === 'https:' || resource.protocol === 'http:')) return resource;
+  throw new AppError(
+    'invalid_request',
+    'payment_required.resource.url must be the http(s) URL that was called',
+  );
+}
+
+function newOutgoingPayment(args: {
+  mandate: { environmentId: OutgoingPayment['environmentId']; id: OutgoingPayment['delegationId'] };
+  wallet: Wallet;
+  network: Network;
+  offer: Offer;
+  decision: RecordedDecision;
+  amount: bigint;
+  resource: URL;
+  agentId: AgentId;
+  now: Date;
+}): OutgoingPayment | undefined {
+  const { mandate, wallet, network, offer, decision, now } = args;
+  if (decision.holdId === null) return undefined;
+  const seconds = Math.min(offer.maxTimeoutSeconds, limits.paymentTimeoutSeconds);
+  return {
+    environmentId: mandate.environmentId,
+    id: newId('outgoing_payment'),
+    agentId: args.agentId,
+    delegationId: mandate.id,
+    decisionId: decision.id,
+    holdId: decision.holdId,
+    network: network.id,
+    asset: network.asset.address,
+    payer: wallet.address,
+    nonce: `0x${randomBytes(32).toString('hex')}`,
+    payTo: getAddress(offer.payTo),
+    amount: args.amount,
+    resource: args.resource.href,
+    validBefore: BigInt(unixSeconds(now) + seconds),
+    state: 'signed',
+    transaction: null,
+    createdAt: now,
+  };
+}
+
+function auditOf(
+  decision: RecordedDecision,
+  payment: OutgoingPayment | undefined,
+  mandate: MandateRequest,
+  amount: bigint,
+) {
+  const data = {
+    decision_id: decision.id,
+    mandate_id: mandate.id,
+    amount: amount.toString(),
+    reason_codes: decision.reasonCodes,
+  };
+  return payment
+    ? { action: 'payment.signed', resource: payment.id, data }
+    : { action: 'payment.denied', resource: decision.id, data };
+}
+
+function denied(decision: RecordedDecision): AppError {
+  return new AppError(
+    'payment_denied',
+    `The mandate does not allow this payment: ${decision.reasonCodes.join(', ')}`,
+    {
+      extra: {
+        decision: {
+          decision_id: decision.id,
+          allowed: false,
+          action: decision.action,
+          reason_codes: decision.reasonCodes,
+          max_amount: decision.maxAmount.toString(),
+          expires_at: decision.expiresAt.toISOString(),
+        },
+      },
+    },
+  );
+}
