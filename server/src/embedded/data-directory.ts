@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { chmod, mkdir, readdir, readFile, realpath, rm, stat } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { StartupError } from '../kernel/startup-error.ts';
 import { hasCode, replaceFile, TEMPORARY_SUFFIX } from './atomic-file.ts';
 import { takeInstanceLock } from './instance-lock.ts';
@@ -31,7 +31,7 @@ export type DataDirectory = {
 export async function openDataDirectory(path: string): Promise<DataDirectory> {
   const asked = resolve(path);
   try {
-    await mkdir(asked, { recursive: true });
+    await makeFolder(asked);
     const folder = await realpath(asked);
     await refuseForeignFolder(folder);
     await setFolderMode(folder);
@@ -74,6 +74,18 @@ async function readSecret(path: string): Promise<string | undefined> {
   throw new StartupError(`${path} doesn't hold a secret in hex: restore it from a copy.`);
 }
 
+/** Node's own recursive mkdir never ends on a parent that is there but takes no folders (/proc, a dangling link). */
+async function makeFolder(path: string): Promise<void> {
+  try {
+    await mkdir(path);
+  } catch (error) {
+    if (hasCode(error, 'EEXIST')) return;
+    if (!hasCode(error, 'ENOENT') || dirname(path) === path) throw error;
+    await makeFolder(dirname(path));
+    await mkdir(path);
+  }
+}
+
 async function refuseForeignFolder(folder: string): Promise<void> {
   const names = await readdir(folder);
   // The lock comes before the marker: a start that was killed between the two left only the lock.
@@ -100,6 +112,9 @@ async function removeLeftovers(folder: string): Promise<void> {
 function asStartupError(path: string, error: unknown): unknown {
   if (hasCode(error, 'EEXIST', 'ENOTDIR')) {
     return new StartupError(`${path} is not a folder: set CREDENCE_DATA_DIR to one.`);
+  }
+  if (hasCode(error, 'ENOENT', 'ELOOP', 'ENAMETOOLONG')) {
+    return new StartupError(`${path} can't be made: set CREDENCE_DATA_DIR to another folder.`);
   }
   if (hasCode(error, 'EACCES', 'EPERM', 'EROFS')) {
     return new StartupError(

@@ -1,0 +1,17 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll } from 'vitest';
+
+const made: string[] = [];
+
+afterAll(async () => {
+  for (const path of made.splice(0)) await rm(path, { recursive: true, force: true });
+});
+
+/** A new folder that is deleted after the test file, once its instances have been stopped. */
+export async function makeTemporaryFolder(): Promise<string> {
+  const path = await mkdtemp(join(tmpdir(), 'credence-embedded-'));
+  made.push(path);
+  return path;
+}
