@@ -9,7 +9,7 @@ const PAUSE_PER_DUMP_ACTIVE = 10;
 const PAUSE_PER_DUMP_IDLE = 50;
 
 /** Keeps a chain's state on disk while it runs. */
-export type ChainSaver = {
+type ChainSaver = {
   /** Saves now, if anything changed; resolves when it is on disk. */
   save(): Promise<void>;
   /** Saves no more by itself. */

@@ -101,5 +101,7 @@ function supervise(spawned: ChildProcess, pid: number, options: Parameters<typeo
 
 async function describeSpawnFailure(spawned: ChildProcess, program: string): Promise<unknown> {
   const error = await new Promise<Error>((resolve) => spawned.once('error', resolve));
-  return new StartupError(`${program} can't be run (${error.message}): run npm ci on this machine.`);
+  return new StartupError(
+    `${program} can't be run (${error.message}): install afresh with npm ci on this machine, or set DATABASE_URL and an RPC URL to use your own.`,
+  );
 }

@@ -5,7 +5,7 @@ import { endProcess, type EndStep } from './end-process.ts';
 import { findProcess, isAliveAndOurs, type ProcessIdentity } from './process-identity.ts';
 
 /** A child as the next start finds it. */
-export type ChildRecord = ProcessIdentity & {
+type ChildRecord = ProcessIdentity & {
   /** Where it listens, once that is known. */
   url?: string;
 };

@@ -14,22 +14,31 @@ const RICH = '0x00000000000000000000000000000000000000aa';
 const log = (): void => undefined;
 const running: { stop(): Promise<void> }[] = [];
 const spawned: ChildProcess[] = [];
+const recorded: ProcessIdentity[] = [];
 afterAll(async () => {
   for (const instance of spawned) instance.kill('SIGKILL');
   await Promise.all(running.map((child) => child.stop()));
+  for (const child of recorded.filter(isAlive)) process.kill(child.pid, 'SIGKILL');
 });
 
 type Instance = { main: ChildProcess; postgresUrl: string; chainUrl: string; children: ProcessIdentity[] };
 
-async function startInstance(path: string): Promise<Instance> {
+function spawnInstance(path: string) {
   const script = new URL('instance.fixture.ts', import.meta.url).pathname;
   const main = spawn(process.execPath, [script, path], { stdio: ['ignore', 'pipe', 'inherit'] });
   spawned.push(main);
+  return main;
+}
+
+async function startInstance(path: string): Promise<Instance> {
+  const main = spawnInstance(path);
   const [line] = await once(createInterface({ input: main.stdout }), 'line');
   const urls: { postgresUrl: string; chainUrl: string } = JSON.parse(String(line));
   const read = async (name: string): Promise<ProcessIdentity> =>
     JSON.parse(await readFile(join(path, `children/${name}.json`), 'utf8'));
-  return { main, ...urls, children: [await read('postgres'), await read('chain')] };
+  const children = [await read('postgres'), await read('chain')];
+  recorded.push(...children);
+  return { main, ...urls, children };
 }
 
 async function kill(main: ChildProcess): Promise<void> {
@@ -80,6 +89,20 @@ describe('after kill -9', () => {
     await rm(join(path, 'children/postgres.json'));
     const { postgres, chain } = await startHere(path);
     expect(killed.children.map(isAlive)).toEqual([false, false]);
+    await Promise.all([postgres.stop(), chain.stop()]);
+  });
+
+  it('of the main process while the database is being made, the next start makes it again', async () => {
+    const path = await makeTemporaryFolder();
+    const main = spawnInstance(path);
+    const record = join(path, 'children/initdb.json');
+    await expect.poll(() => readFile(record, 'utf8').catch(() => ''), { interval: 5 }).not.toBe('');
+    const initdb: ProcessIdentity = JSON.parse(await readFile(record, 'utf8'));
+    await kill(main);
+    expect(isAlive(initdb)).toBe(true);
+    const { postgres, chain } = await startHere(path);
+    expect(isAlive(initdb)).toBe(false);
+    expect(await query(postgres.url, 'SELECT 1 AS one')).toEqual([{ one: 1 }]);
     await Promise.all([postgres.stop(), chain.stop()]);
   });
 
@@ -134,9 +157,5 @@ describe('two instances', () => {
       expect(group.trim(), 'a group of its own, apart from the terminal').toBe(String(pid));
     }
     await expect(openDataDirectory(path)).rejects.toThrow(`pid ${first.main.pid}`);
-    for (const { main, children } of [first, second]) {
-      await kill(main);
-      for (const child of children) process.kill(child.pid, 'SIGKILL');
-    }
   });
 });

@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process';
 import { dirname } from 'node:path';
 import { promisify } from 'node:util';
 import { StartupError } from '../kernel/startup-error.ts';
+import { hasCode } from './atomic-file.ts';
 
 const run = promisify(execFile);
 
@@ -32,6 +33,12 @@ async function findUser(name: string): Promise<OsUser | undefined> {
   }
 }
 
+function mayNotBecome(user: OsUser): StartupError {
+  return new StartupError(
+    `PostgreSQL does not run as root, and this root may not become user ${user.name}: start as another user, or set DATABASE_URL.`,
+  );
+}
+
 /**
  * Makes sure that a user can reach a path, by trying as that user: modes alone don't tell (access lists, containers).
  * @throws StartupError that names the outermost folder that keeps the user out, and the cure.
@@ -40,11 +47,12 @@ export async function assertReachable(user: OsUser, path: string, orElse: string
   const folders = [path];
   while (dirname(folders[0] ?? '/') !== folders[0]) folders.unshift(dirname(folders[0] ?? '/'));
   const script = 'for p; do [ -x "$p" ] || { printf %s "$p"; exit; }; done';
-  const { stdout: blocked } = await run('/bin/sh', ['-c', script, 'sh', ...folders], {
-    cwd: '/',
-    uid: user.uid,
-    gid: user.gid,
-  });
+  const options = { cwd: '/', uid: user.uid, gid: user.gid };
+  const { stdout: blocked } = await run('/bin/sh', ['-c', script, 'sh', ...folders], options).catch(
+    (error: unknown) => {
+      throw hasCode(error, 'EPERM') ? mayNotBecome(user) : error;
+    },
+  );
   if (blocked === '') return;
   throw new StartupError(
     `PostgreSQL runs as user ${user.name}, who can't enter ${blocked}: run chmod o+x '${blocked}', or ${orElse}.`,

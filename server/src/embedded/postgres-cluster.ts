@@ -1,18 +1,25 @@
-import { execFile } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
 import { chmod, lchown, mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
 import { StartupError } from '../kernel/startup-error.ts';
 import { hasCode, syncFolder } from './atomic-file.ts';
 import type { PostgresBinaries } from './binaries.ts';
+import { startChild } from './child-process.ts';
 import type { DataDirectory } from './data-directory.ts';
+import type { EndStep } from './end-process.ts';
 import type { OsUser } from './os-user.ts';
-
-const run = promisify(execFile);
 
 /** The role that owns everything in the embedded database. */
 export const DATABASE_ROLE = 'credence';
 
+/** The program that makes the files, and its name in the record of children. */
+export const INITDB = 'initdb';
+export const INITDB_END_STEPS: EndStep[] = [
+  { signal: 'SIGTERM', waitMs: 3_000 },
+  { signal: 'SIGKILL', waitMs: 5_000 },
+];
+
+const WORKSHOP_PREFIX = 'pg.new-';
 const PASSWORD_FILE = 'postgres-password';
 const PASSWORD_BYTES = 24;
 const MAJOR_VERSION = '18';
@@ -29,11 +36,12 @@ export async function openCluster(
   binaries: PostgresBinaries,
   user: OsUser | undefined,
 ): Promise<Cluster> {
+  await removeWorkshops(directory);
   const path = join(directory.path, 'pg');
   const version = await readVersion(path);
   if (version === undefined) {
     const password = await directory.getOrCreateSecret(PASSWORD_FILE, PASSWORD_BYTES);
-    await createCluster(path, password, binaries, user);
+    await createCluster(directory, { password, binaries, user });
     return { path, password };
   }
   if (version !== MAJOR_VERSION) {
@@ -75,56 +83,58 @@ function unreadable(path: string, error: unknown): unknown {
   );
 }
 
-/** Makes the cluster beside its place and renames it, so that a start killed half-way leaves nothing that looks whole. */
-async function createCluster(
-  path: string,
-  password: string,
-  binaries: PostgresBinaries,
-  user: OsUser | undefined,
-): Promise<void> {
-  const workshop = `${path}.new`;
-  const [data, passwordFile] = [join(workshop, 'data'), join(workshop, 'password')];
-  await rm(workshop, { recursive: true, force: true });
+/**
+ * Makes the cluster beside its place and renames it, so that a start killed half-way leaves nothing that looks whole. Each
+ * attempt has a folder of its own: helpers of a killed initdb may go on for a moment.
+ */
+async function createCluster(directory: DataDirectory, make: Omit<Initdb, 'workshop'>): Promise<void> {
+  const workshop = join(directory.path, `${WORKSHOP_PREFIX}${randomUUID()}`);
   await mkdir(workshop, { mode: 0o700 });
-  await writeFile(passwordFile, password, { mode: 0o600 });
-  if (user) await giveTo(user, workshop);
-  await runInitdb([`--pgdata=${data}`, `--pwfile=${passwordFile}`], workshop, binaries, user);
-  await rename(data, path);
-  await syncFolder(join(path, '..'));
-  await rm(workshop, { recursive: true, force: true });
+  await writeFile(join(workshop, 'password'), make.password, { mode: 0o600 });
+  if (make.user) await giveTo(make.user, workshop);
+  await runInitdb(directory, { ...make, workshop });
+  await rename(join(workshop, 'data'), join(directory.path, 'pg'));
+  await syncFolder(directory.path);
+  await rm(workshop, { recursive: true });
 }
 
-async function runInitdb(
-  args: string[],
-  cwd: string,
-  binaries: PostgresBinaries,
-  user: OsUser | undefined,
-): Promise<void> {
-  const fixed = [
-    `--username=${DATABASE_ROLE}`,
-    '--auth=scram-sha-256',
-    '--encoding=UTF8',
-    '--locale-provider=builtin',
-    '--builtin-locale=C.UTF-8',
-    '--locale=C',
-    '--no-instructions',
-  ];
-  try {
-    const env = { ...binaries.env, LC_ALL: 'C', PATH: '/usr/bin:/bin', TZ: 'UTC' };
-    await run(binaries.initdb, [...fixed, ...args], {
-      cwd,
-      env,
-      ...(user && { uid: user.uid, gid: user.gid }),
-    });
-  } catch (error) {
-    throw new StartupError(`PostgreSQL can't make its files: ${lastLine(error)}.`, { cause: error });
+/** Clears what a start left that was killed while it made the cluster. */
+async function removeWorkshops(directory: DataDirectory): Promise<void> {
+  const names = await readdir(directory.path);
+  for (const name of names.filter((one) => one.startsWith(WORKSHOP_PREFIX))) {
+    await rm(join(directory.path, name), { recursive: true, force: true, maxRetries: 10 });
   }
 }
 
-function lastLine(error: unknown): string {
-  const said = error instanceof Error && 'stderr' in error ? String(error.stderr).trim() : '';
-  const line = said.split('\n').find((one) => /error|fatal|could not|cannot/i.test(one));
-  return line ?? (error instanceof Error ? (error.message.split('\n')[0] ?? '') : String(error));
+type Initdb = { workshop: string; password: string; binaries: PostgresBinaries; user: OsUser | undefined };
+
+async function runInitdb(directory: DataDirectory, { workshop, binaries, user }: Initdb): Promise<void> {
+  const child = await startChild({
+    directory,
+    name: INITDB,
+    program: binaries.initdb,
+    args: [
+      `--pgdata=${join(workshop, 'data')}`,
+      `--pwfile=${join(workshop, 'password')}`,
+      `--username=${DATABASE_ROLE}`,
+      '--auth=scram-sha-256',
+      '--encoding=UTF8',
+      '--locale-provider=builtin',
+      '--builtin-locale=C.UTF-8',
+      '--locale=C',
+      '--no-instructions',
+    ],
+    env: { ...binaries.env, LC_ALL: 'C', PATH: '/usr/bin:/bin', TZ: 'UTC' },
+    runAs: user,
+    endSteps: INITDB_END_STEPS,
+    onLine: () => undefined,
+  });
+  const { code, signal, lastLines } = await child.ended;
+  if (code === 0) return;
+  const reason = lastLines.find((line) => /error|fatal|could not|cannot/i.test(line)) ?? lastLines.at(-1);
+  throw new StartupError(
+    `PostgreSQL can't make its files: ${reason ?? `initdb ended with ${signal ?? code}`}.`,
+  );
 }
 
 /** Gives a folder to a user, with all that is in it: an earlier start may have run as somebody else. */

@@ -41,27 +41,23 @@ export async function waitUntilReady(
 }
 
 async function isAnswering(port: number, password: string): Promise<boolean> {
+  const client = new Client({
+    connectionString: connectionUrl(port, password, 'postgres'),
+    connectionTimeoutMillis: CONNECT_MS_MAX,
+  });
+  client.on('error', () => undefined); // A connection that breaks also fails the query.
   try {
-    await query(connectionUrl(port, password), 'SELECT 1');
+    await client.connect();
+    const { rowCount } = await client.query('SELECT 1 FROM pg_database WHERE datname = $1', [DATABASE]);
+    if (rowCount === 0) await client.query(`CREATE DATABASE ${DATABASE}`);
     return true;
   } catch (error) {
-    const isMissing = hasCode(error, '3D000');
-    if (isMissing) await query(connectionUrl(port, password, 'postgres'), `CREATE DATABASE ${DATABASE}`);
     if (hasCode(error, '28P01')) {
       throw new StartupError(
         'The embedded PostgreSQL refuses its password: restore postgres-password from a copy.',
       );
     }
-    return isMissing; // Otherwise not listening yet (ECONNREFUSED), or still starting up (57P03).
-  }
-}
-
-async function query(url: string, sql: string): Promise<void> {
-  const client = new Client({ connectionString: url, connectionTimeoutMillis: CONNECT_MS_MAX });
-  client.on('error', () => undefined); // A connection that breaks also fails the query.
-  try {
-    await client.connect();
-    await client.query(sql);
+    return false; // Not listening yet (ECONNREFUSED), or still starting up (57P03).
   } finally {
     await client.end().catch(() => undefined);
   }

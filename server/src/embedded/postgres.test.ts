@@ -88,11 +88,11 @@ describe('embedded PostgreSQL', () => {
 
   it('clears what a killed initdb left, and refuses a folder that is no database', async () => {
     const directory = await openDataDirectory(await makeTemporaryFolder());
-    await mkdir(join(directory.path, 'pg.new/data'), { recursive: true });
-    await writeFile(join(directory.path, 'pg.new/data/PG_VERSION'), '18\n');
+    await mkdir(join(directory.path, 'pg.new-1/data'), { recursive: true });
+    await writeFile(join(directory.path, 'pg.new-1/data/PG_VERSION'), '18\n');
     const postgres = await start(directory);
     await postgres.stop();
-    expect(await readdir(directory.path)).not.toContain('pg.new');
+    expect((await readdir(directory.path)).filter((name) => name.startsWith('pg.'))).toEqual([]);
 
     await writeFile(join(directory.path, 'pg/PG_VERSION'), '15\n');
     await expect(start(directory)).rejects.toThrow(/made by PostgreSQL 15/);

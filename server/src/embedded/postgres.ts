@@ -10,7 +10,7 @@ import type { DataDirectory } from './data-directory.ts';
 import type { EndStep } from './end-process.ts';
 import { findFreePort } from './free-port.ts';
 import { assertReachable, findDatabaseUser, type OsUser } from './os-user.ts';
-import { openCluster, type Cluster } from './postgres-cluster.ts';
+import { INITDB, INITDB_END_STEPS, openCluster, type Cluster } from './postgres-cluster.ts';
 import { connectionUrl, waitUntilReady } from './postgres-ready.ts';
 import { findProcess } from './process-identity.ts';
 
@@ -72,6 +72,8 @@ async function assertUserCanReach(user: OsUser, directory: DataDirectory, source
 }
 
 async function endOrphanedPostgres(directory: DataDirectory, log: (line: string) => void): Promise<void> {
+  const unfinished = findOrphan(directory, INITDB);
+  if (unfinished) await endOrphan(unfinished, INITDB_END_STEPS);
   const orphan = findOrphan(directory, NAME) ?? findPostmaster(join(directory.path, 'pg'));
   if (!orphan) return;
   log(`stopping a database that an earlier run left behind (pid ${orphan.pid})`);
