@@ -1,0 +1,5 @@
+/** What the server runs as child processes in development: the real PostgreSQL and a local chain, over one data directory. */
+export { openDataDirectory, type DataDirectory } from './data-directory.ts';
+export { startPostgres, type EmbeddedPostgres } from './postgres.ts';
+export { startChain, type EmbeddedChain } from './chain.ts';
+export type { ChildExit } from './child-process.ts';
