@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { createServer, request as httpRequest } from 'node:http';
+import { Agent, createServer, request as httpRequest } from 'node:http';
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
 import { createServer as createTcpServer } from 'node:net';
 import type { Server, Socket } from 'node:net';
@@ -252,6 +252,7 @@ describe('forwardBuffered', () => {
       'invalid_response',
     ],
     ['with no HTTP at all', 'SSH-2.0-OpenSSH_9.2\r\n', 'hangs', 'invalid_response'],
+    ['with a status below 100', 'HTTP/1.1 099 X\r\nContent-Length: 0\r\n\r\n', 'hangs', 'invalid_response'],
     ['with a bad status line', 'HTTP/1.1 abc OK\r\n\r\n', 'hangs', 'invalid_response'],
     ['with a bad header', 'HTTP/1.1 200 OK\r\nBad Header: 1\r\n\r\n', 'hangs', 'invalid_response'],
     [
@@ -366,6 +367,27 @@ describe('forwardBuffered', () => {
     expect(ports[2]).not.toBe(ports[1]);
   });
 
+  it('sends nothing once it has timed out while the connection was being made', async () => {
+    let calls = 0;
+    const origin = await upstream((_request, response) => {
+      calls += 1;
+      response.end('ok');
+    });
+    const guard = createEgressGuard({ allow: parseEgressAllow(undefined), allowLoopback: true });
+    const connect = guard.guardedConnect('upstream');
+    const slow = createForwarder({
+      connect: (target, callback) => setTimeout(() => connect(target, callback), 100),
+      limits: { originsMax: 1, callsPerOriginMax: 1, originIdleMs: 1000 },
+    });
+    cleanups.push(() => slow.destroy());
+    expect(await slow.forwardBuffered(call(origin, { timeoutMs: 30 }))).toMatchObject({ reason: 'timeout' });
+    // It still counts as in flight, as its connection does.
+    expect(await slow.forwardBuffered(call(origin))).toMatchObject({ reason: 'busy' });
+    await delay(200);
+    expect(calls).toBe(0);
+    expect(await slow.forwardBuffered(call(origin))).toMatchObject({ kind: 'response', status: 200 });
+  });
+
   it('never sends a request twice, even if its connection dies', async () => {
     let calls = 0;
     const origin = await upstream((request) => {
@@ -406,12 +428,12 @@ describe('limits', () => {
       server.on('connection', (socket: Socket) => socket.on('close', () => closed.push(name)));
       return listen(server);
     };
-    const [a, b] = [await idleOrigin('a'), await idleOrigin('b')];
-    const { forwardBuffered } = forwarder({ originsMax: 2 });
+    const [a, b, c] = [await idleOrigin('a'), await idleOrigin('b'), await idleOrigin('c')];
+    const { forwardBuffered } = forwarder({ originsMax: 3 });
     const held = forwardBuffered(call(busy));
-    await forwardBuffered(call(a));
-    expect(await forwardBuffered(call(b))).toMatchObject({ status: 200 });
-    await expect.poll(() => closed).toEqual(['a']);
+    for (const origin of [a, b, a]) await forwardBuffered(call(origin));
+    expect(await forwardBuffered(call(c))).toMatchObject({ status: 200 });
+    await expect.poll(() => closed).toEqual(['b']);
     const alsoHeld = forwardBuffered(call(busy));
     await expect.poll(() => waiting.length).toBe(2);
     for (const response of waiting) response.end('ok');
@@ -460,6 +482,17 @@ describe('limits', () => {
     expect(await cutCall).toMatchObject({ kind: 'failed', reason: 'reset' });
   });
 });
+
+/** An upstream that reads the beginning of what it is sent, stops reading, and resets. */
+const resettingInUpload = () =>
+  listen(
+    createTcpServer((socket) => {
+      socket.once('data', () => {
+        socket.pause();
+        setTimeout(() => socket.resetAndDestroy(), 50);
+      });
+    }),
+  );
 
 /** A gateway that streams every call to `origin`, and keeps what became of it. */
 async function gateway(origin: string, parts: Partial<StreamingCall> = {}, made = forwarder()) {
@@ -535,6 +568,32 @@ describe('forwardStreaming', () => {
       '',
     ]);
     expect(await proxy.outcome()).toMatchObject({ kind: 'response', status, bodyBytes: 0 });
+  });
+
+  it('leaves out informational answers', async () => {
+    const origin = await rawUpstream(
+      'HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello',
+    );
+    const proxy = await gateway(origin);
+    const response = await answer((await ask(proxy.origin)).end());
+    expect([response.statusCode, response.headers.link, await readBody(response)]).toEqual([
+      200,
+      undefined,
+      'hello',
+    ]);
+  });
+
+  it('has no limit for a whole body whose parts keep coming', async () => {
+    const origin = await upstream(async (_request, response) => {
+      for (let part = 0; part < 8; part += 1) {
+        response.write('.');
+        await delay(50);
+      }
+      response.end();
+    });
+    const proxy = await gateway(origin, { idleTimeoutMs: 200 });
+    const response = await answer((await ask(proxy.origin)).end());
+    expect(await readBody(response)).toBe('........');
   });
 
   it('passes server-sent events as they come, the head before the first of them', async () => {
@@ -637,6 +696,52 @@ describe('forwardStreaming', () => {
       request.destroy();
       expect(await proxy.outcome()).toEqual({ kind: 'client_left' });
       await expect.poll(() => aborted).toBe(true);
+    },
+  );
+
+  it('sends nothing for a client that has left already', async () => {
+    let calls = 0;
+    const origin = await upstream((_request, response) => {
+      calls += 1;
+      response.end('ok');
+    });
+    const made = forwarder();
+    const outcome = new Promise<StreamingOutcome>((resolve, reject) => {
+      const server = createServer((request, response) => {
+        const parts = { origin, method: 'GET', target: '/', headers: [], request, response };
+        response.on('close', () => {
+          const limits = { headTimeoutMs: 500, idleTimeoutMs: 500, onHead: () => [] };
+          made.forwardStreaming({ ...parts, ...limits }).then(resolve, reject);
+        });
+        request.socket.destroy();
+      });
+      void listen(server)
+        .then(ask)
+        .then((request) => request.end());
+    });
+    expect(await outcome).toEqual({ kind: 'client_left' });
+    expect(calls).toBe(0);
+  });
+
+  it.each([
+    ['took', async () => 'http://10.0.0.1', 'failed refused_address'],
+    ['took whole', resettingInUpload, 'failed reset'],
+  ])(
+    'keeps the client\u2019s connection usable after an upload that no upstream %s',
+    async (_name, make, body) => {
+      const proxy = await gateway(await make());
+      const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+      cleanups.push(async () => agent.destroy());
+      const ports: (number | undefined)[] = [];
+      for (let attempt = 0; attempt < 3; attempt += 1) {
+        const request = httpRequest(proxy.origin, { method: 'POST', agent });
+        request.end('x'.repeat(10_000_000));
+        const response = await answer(request);
+        ports.push(request.socket?.localPort);
+        expect([response.statusCode, await readBody(response)]).toEqual([502, body]);
+        await delay(5);
+      }
+      expect(new Set(ports).size).toBe(1);
     },
   );
 

@@ -188,11 +188,7 @@ function forwardStreaming(
       if (chosen === undefined) return;
       clearTimeout(timer);
       timer = setTimeout(() => timedOut('the body paused', call.idleTimeoutMs), call.idleTimeoutMs);
-      // Corked, so that a body that is already there leaves in the same packet; one that isn't doesn't hold up the head.
-      response.cork();
-      response.writeHead(status, [...chosen, ...declaredLength(receivedHeaders)]);
-      response.flushHeaders();
-      process.nextTick(() => response.uncork());
+      sendHead(response, status, [...chosen, ...declaredLength(receivedHeaders)]);
     },
     data(chunk, controller) {
       bodyBytes += chunk.length;
@@ -252,11 +248,19 @@ function forwardStreaming(
     response.off('drain', onDrain);
     response.off('close', onClose);
     if (upload !== null) {
-      // What the upstream didn't want is read and dropped, or the client could not read our answer.
+      // Node drops an upload only if nobody has begun to read it, and the client's next request waits behind this one.
       request.unpipe(upload);
       request.resume();
     }
   }
+}
+
+function sendHead(response: ServerResponse, status: number, headers: string[]): void {
+  // Corked, so that a body that is already there leaves in the same packet; one that isn't doesn't hold up the head.
+  response.cork();
+  response.writeHead(status, headers);
+  response.flushHeaders();
+  process.nextTick(() => response.uncork());
 }
 
 /** Sends one request through its origin's pool. A sink is never called before this has returned. */
@@ -430,6 +434,8 @@ function failureOf(error: Error, sent: boolean): UpstreamFailure {
     error instanceof errors.HTTPParserError ||
     code === 'UND_ERR_RES_CONTENT_LENGTH_MISMATCH' ||
     code === 'UND_ERR_HEADERS_OVERFLOW' ||
+    // undici asserts that a status is at least 100.
+    code === 'ERR_ASSERTION' ||
     // undici's words for a 101 or 100 that nobody asked for, and for bytes that belong to no request.
     (code === 'UND_ERR_SOCKET' && /^bad (response|upgrade)$/.test(error.message));
   if (isInvalid) return { reason: 'invalid_response', detail };
@@ -445,10 +451,7 @@ function requestBody(request: IncomingMessage): PassThrough | null {
   const { 'content-length': length, 'transfer-encoding': coding } = request.headers;
   if (coding === undefined && (length === undefined || Number(length) === 0)) return null;
   // Between them, because undici destroys the body of a failed request, and with it the connection that we answer on.
-  const upload = new PassThrough();
-  // Its errors are those of the exchange, which are told there.
-  upload.on('error', () => undefined);
-  return request.pipe(upload);
+  return request.pipe(new PassThrough());
 }
 
 function lengthHeader(request: IncomingMessage): string[] {

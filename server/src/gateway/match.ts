@@ -111,6 +111,7 @@ function prefixNames(publicPath: string): string[] {
 }
 
 function segmentName(segment: string): string {
+  if (!segment.includes('%') && !segment.includes(';')) return segment;
   try {
     return decodeURIComponent(segment).split(';', 1)[0] ?? '';
   } catch {
