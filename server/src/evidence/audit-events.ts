@@ -17,7 +17,13 @@ export interface AuditEvent {
 /** An environment's events, newest first; `before` is the id that the last page ended with. */
 export async function listAuditEvents(
   sql: Sql,
-  args: { environmentId: EnvironmentId; before: string | null; limit: number; action: string | null; resource: string | null },
+  args: {
+    environmentId: EnvironmentId;
+    before: string | null;
+    limit: number;
+    action: string | null;
+    resource: string | null;
+  },
 ): Promise<AuditEvent[]> {
   return sql.query<AuditEvent>(
     `SELECT id, action, actor_kind, actor_id, resource, request_id, client_address, data, created_at FROM audit_events

@@ -6,3 +6,4 @@ export { type ApiScope, apiScopes, type Principal, type PrincipalOf } from './pr
 export { renderProblem } from './problem.ts';
 export { defineRoute, type Route } from './route.ts';
 export { createControlServer } from './server.ts';
+export { toAppError } from './validation.ts';

@@ -15,7 +15,12 @@ export async function createEndpoint(
   return write(context, async (sql, now) => {
     const server = await findServer(sql, environmentId, args.serverId);
     if (!server) throw new AppError('not_found', 'There is no such server');
-    const endpoint: Endpoint = { ...args.endpoint, id: newId('endpoint'), serverId: server.id, enabled: true };
+    const endpoint: Endpoint = {
+      ...args.endpoint,
+      id: newId('endpoint'),
+      serverId: server.id,
+      enabled: true,
+    };
     if (!(await insertEndpoint(sql, { environmentId, endpoint, box: context.box, now }))) {
       throw new AppError('conflict', `The server has an endpoint at ${endpoint.publicPath} already`);
     }

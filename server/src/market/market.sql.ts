@@ -29,7 +29,11 @@ export async function insertServer(sql: Sql, server: MarketServer, now: Date): P
   return true;
 }
 
-export async function findServer(sql: Sql, environmentId: EnvironmentId, id: string): Promise<MarketServer | undefined> {
+export async function findServer(
+  sql: Sql,
+  environmentId: EnvironmentId,
+  id: string,
+): Promise<MarketServer | undefined> {
   const [row] = await sql.query<MarketServer>(
     `SELECT ${serverColumns} FROM servers WHERE environment_id = $1 AND id = $2`,
     [environmentId, id],

@@ -5,7 +5,11 @@ import { findServerBySlug } from './market.sql.ts';
 import type { MarketServer } from './server.ts';
 
 /** Who is paid for a server's calls on a network; nothing where neither it nor its environment has an address there. */
-export async function findPayTo(sql: Sql, server: MarketServer, network: Network): Promise<string | undefined> {
+export async function findPayTo(
+  sql: Sql,
+  server: MarketServer,
+  network: Network,
+): Promise<string | undefined> {
   if (server.payTo !== null) return server.payTo;
   return (await findWallet(sql, server.environmentId, network.id))?.address;
 }

@@ -5,13 +5,20 @@ import { findEndpoints, findServer, markPublished, notifyServerChanged } from '.
 import type { MarketServer } from './server.ts';
 
 /** Puts a server on the gateway. Publishing twice is publishing once. Throws `not_found`, or `conflict` where it is empty. */
-export async function publishServer(context: WriteContext, environmentId: EnvironmentId, id: string): Promise<MarketServer> {
+export async function publishServer(
+  context: WriteContext,
+  environmentId: EnvironmentId,
+  id: string,
+): Promise<MarketServer> {
   return write(context, async (sql, now) => {
     const server = await findServer(sql, environmentId, id);
     if (!server) throw new AppError('not_found', 'There is no such server');
     const endpoints = await findEndpoints(sql, server, context.box);
     if (endpoints.length === 0) {
-      throw new AppError('conflict', 'The server has no endpoint yet; add one with POST /v1/servers/:id/endpoints');
+      throw new AppError(
+        'conflict',
+        'The server has no endpoint yet; add one with POST /v1/servers/:id/endpoints',
+      );
     }
     const changed = await markPublished(sql, server, now);
     if (changed) await notifyServerChanged(sql, server.slug);

@@ -70,7 +70,11 @@ export function marketRoutes(deps: MarketDeps): Route[] {
       handler: async ({ principal, query, context }) => {
         const limit = query.limit ?? limits.pageSizeDefault;
         const { environmentId } = principal;
-        const rows = await listServers(context.db, { environmentId, before: query.cursor ?? null, limit: limit + 1 });
+        const rows = await listServers(context.db, {
+          environmentId,
+          before: query.cursor ?? null,
+          limit: limit + 1,
+        });
         const page = rows.slice(0, limit);
         const has_more = rows.length > limit;
         return {
@@ -113,7 +117,11 @@ export function marketRoutes(deps: MarketDeps): Route[] {
         const { environmentId } = principal;
         const server = await findServer(context.db, environmentId, params.serverId);
         if (!server) throw new AppError('not_found', 'There is no such server');
-        const endpoint = await createEndpoint(context, { environmentId, serverId: server.id, endpoint: readEndpoint(body) });
+        const endpoint = await createEndpoint(context, {
+          environmentId,
+          serverId: server.id,
+          endpoint: readEndpoint(body),
+        });
         return presentEndpoint(endpoint, server, deps);
       },
     }),
@@ -137,7 +145,8 @@ export function marketRoutes(deps: MarketDeps): Route[] {
 function readEndpoint(body: Static<typeof CreateEndpointBody>) {
   const publicPath = parsePath(body.public_path, 'public_path', { query: false });
   const price = parseUsdcPrice(body.price, 'price');
-  if (price > 0n && price < priceMin) throw new AppError('invalid_request', 'price must be at least "$0.01", or "$0" for a free path');
+  if (price > 0n && price < priceMin)
+    throw new AppError('invalid_request', 'price must be at least "$0.01", or "$0" for a free path');
   return {
     publicPath,
     privatePath: parsePath(body.private_path ?? publicPath, 'private_path', { query: true }),
@@ -161,7 +170,11 @@ function presentServer(server: MarketServer, deps: MarketDeps): Static<typeof Se
   };
 }
 
-function presentEndpoint(endpoint: Endpoint, server: MarketServer, deps: MarketDeps): Static<typeof EndpointView> {
+function presentEndpoint(
+  endpoint: Endpoint,
+  server: MarketServer,
+  deps: MarketDeps,
+): Static<typeof EndpointView> {
   return {
     id: endpoint.id,
     endpoint_id: endpoint.id,

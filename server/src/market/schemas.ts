@@ -1,16 +1,32 @@
 import { Type } from 'typebox';
 
-const Price = Type.String({ maxLength: 20, description: 'Dollars, such as "$0.01"; at least one cent, or "$0" for a free path' });
+const Price = Type.String({
+  maxLength: 20,
+  description: 'Dollars, such as "$0.01"; at least one cent, or "$0" for a free path',
+});
 const Text = (maxLength: number) => Type.String({ minLength: 1, maxLength });
 
 export const CreateServerBody = Type.Object(
   {
     name: Text(200),
-    base_url: Type.String({ minLength: 1, maxLength: 2000, description: 'Where the API is: https://api.example.com' }),
-    slug: Type.Optional(Type.String({ minLength: 1, maxLength: 63, description: 'Its name in the gateway; from the name if absent' })),
+    base_url: Type.String({
+      minLength: 1,
+      maxLength: 2000,
+      description: 'Where the API is: https://api.example.com',
+    }),
+    slug: Type.Optional(
+      Type.String({
+        minLength: 1,
+        maxLength: 63,
+        description: 'Its name in the gateway; from the name if absent',
+      }),
+    ),
     description: Type.Optional(Type.String({ maxLength: 5000 })),
     pay_to: Type.Optional(
-      Type.String({ pattern: '^0x[0-9a-fA-F]{40}$', description: "Who is paid; the environment's own wallet if absent" }),
+      Type.String({
+        pattern: '^0x[0-9a-fA-F]{40}$',
+        description: "Who is paid; the environment's own wallet if absent",
+      }),
     ),
   },
   { additionalProperties: false },
@@ -38,13 +54,22 @@ export const CreateEndpointBody = Type.Object(
   {
     public_path: Type.String({ minLength: 1, maxLength: 1000, description: 'What agents call: /weather' }),
     private_path: Type.Optional(
-      Type.String({ minLength: 1, maxLength: 4000, description: 'What the upstream receives; may hold secrets, never shown again' }),
+      Type.String({
+        minLength: 1,
+        maxLength: 4000,
+        description: 'What the upstream receives; may hold secrets, never shown again',
+      }),
     ),
     methods: Type.Optional(
-      Type.Array(Type.Union((['GET', 'POST', 'PUT', 'PATCH', 'DELETE'] as const).map((method) => Type.Literal(method))), {
-        minItems: 1,
-        uniqueItems: true,
-      }),
+      Type.Array(
+        Type.Union(
+          (['GET', 'POST', 'PUT', 'PATCH', 'DELETE'] as const).map((method) => Type.Literal(method)),
+        ),
+        {
+          minItems: 1,
+          uniqueItems: true,
+        },
+      ),
     ),
     price: Price,
     description: Type.Optional(Type.String({ maxLength: 5000 })),

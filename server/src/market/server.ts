@@ -31,9 +31,38 @@ export interface Endpoint {
 
 /** A slug is a path segment of the gateway and of nothing else: our own words are kept. */
 const reservedSlugs = new Set([
-  'access', 'admin', 'agent', 'agents', 'api', 'api-keys', 'approvals', 'audit-logs', 'auth', 'console', 'delegations',
-  'docs', 'endpoints', 'facilitator', 'health', 'mandates', 'nior', 'oauth', 'orgs', 'payment-intents', 'payment-links',
-  'payments', 'payouts', 'proofs', 'refresh', 'register', 'resources', 'servers', 'trust', 'v1', 'wallets', 'webhooks',
+  'access',
+  'admin',
+  'agent',
+  'agents',
+  'api',
+  'api-keys',
+  'approvals',
+  'audit-logs',
+  'auth',
+  'console',
+  'delegations',
+  'docs',
+  'endpoints',
+  'facilitator',
+  'health',
+  'mandates',
+  'nior',
+  'oauth',
+  'orgs',
+  'payment-intents',
+  'payment-links',
+  'payments',
+  'payouts',
+  'proofs',
+  'refresh',
+  'register',
+  'resources',
+  'servers',
+  'trust',
+  'v1',
+  'wallets',
+  'webhooks',
 ]);
 
 export function isSlug(text: string): boolean {
@@ -42,6 +71,10 @@ export function isSlug(text: string): boolean {
 
 /** A slug for whoever gave none: from the name, as far as it has letters and digits. */
 export function slugOf(name: string): string {
-  const words = name.toLowerCase().normalize('NFKD').match(/[a-z0-9]+/g) ?? [];
+  const words =
+    name
+      .toLowerCase()
+      .normalize('NFKD')
+      .match(/[a-z0-9]+/g) ?? [];
   return words.join('-').slice(0, 63).replace(/-$/, '');
 }

@@ -7,12 +7,17 @@ import { AppError } from '../kernel/errors.ts';
  */
 export function parseBaseUrl(text: string, mayDial: (address: string) => boolean): string {
   const url = URL.parse(text);
-  if (!url || (url.protocol !== 'https:' && url.protocol !== 'http:')) throw refused('must be an http or https URL');
-  if (url.username !== '' || url.password !== '') throw refused('must not carry a user or password; use a static header');
-  if (url.search !== '' || url.hash !== '') throw refused('must have no query or fragment; the private path may have a query');
+  if (!url || (url.protocol !== 'https:' && url.protocol !== 'http:'))
+    throw refused('must be an http or https URL');
+  if (url.username !== '' || url.password !== '')
+    throw refused('must not carry a user or password; use a static header');
+  if (url.search !== '' || url.hash !== '')
+    throw refused('must have no query or fragment; the private path may have a query');
   const host = url.hostname.replace(/^\[(.*)\]$/, '$1');
   if (isIP(host) !== 0 && !mayDial(host)) {
-    throw refused('names an address that is not public; the operator may allow it with CREDENCE_EGRESS_ALLOW');
+    throw refused(
+      'names an address that is not public; the operator may allow it with CREDENCE_EGRESS_ALLOW',
+    );
   }
   return url.href.replace(/\/+$/, '');
 }
@@ -20,8 +25,10 @@ export function parseBaseUrl(text: string, mayDial: (address: string) => boolean
 /** A path of an endpoint: from the root, in the form in which it will be matched and sent. Throws `invalid_request`. */
 export function parsePath(text: string, field: string, options: { query: boolean }): string {
   const [path = '', ...rest] = text.split('?');
-  const plain = path.startsWith('/') && !/[\s\\#]/.test(text) && URL.parse(path, 'http://x')?.pathname === path;
-  if (!plain || path.includes('//')) throw new AppError('invalid_request', `${field} must be a plain path such as "/weather"`);
+  const plain =
+    path.startsWith('/') && !/[\s\\#]/.test(text) && URL.parse(path, 'http://x')?.pathname === path;
+  if (!plain || path.includes('//'))
+    throw new AppError('invalid_request', `${field} must be a plain path such as "/weather"`);
   if (rest.length > 0 && !options.query) throw new AppError('invalid_request', `${field} must have no query`);
   return path === '/' || !path.endsWith('/') ? text : [path.replace(/\/$/, ''), ...rest].join('?');
 }

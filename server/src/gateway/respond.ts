@@ -1,0 +1,105 @@
+import type { ServerResponse } from 'node:http';
+import { renderProblem } from '../http/index.ts';
+import { AppError } from '../kernel/errors.ts';
+import {
+  encodePaymentRequired,
+  encodeSettlement,
+  type PaymentRequired,
+  type StoredResponse,
+  v2Headers,
+} from '../x402/index.ts';
+
+/** A 402 and what follows it are between us and one payer: no cache may keep them. */
+const privateAnswer = ['cache-control', 'private, no-store'] as const;
+
+export function sendError(response: ServerResponse, error: AppError, requestId: string): void {
+  const problem = renderProblem(error, requestId);
+  sendJson(
+    response,
+    problem.status,
+    problem.contentType,
+    problem.body,
+    Object.entries(problem.headers).flat(),
+  );
+}
+
+/** The 402: terms in the v2 header, and the same in a body that people can read, with our problem's members. */
+export function sendPaymentRequired(
+  response: ServerResponse,
+  required: PaymentRequired,
+  error: AppError,
+  requestId: string,
+  settlement?: string,
+): void {
+  const problem = renderProblem(error, requestId);
+  sendJson(response, problem.status, 'application/json', { ...problem.body, ...required }, [
+    v2Headers.required,
+    encodePaymentRequired(required),
+    ...(settlement === undefined ? [] : [v2Headers.response, settlement]),
+  ]);
+}
+
+/** A 402 without terms: the payment may yet be taken, so that nobody should sign another. */
+export function sendPending(
+  response: ServerResponse,
+  error: AppError,
+  requestId: string,
+  settlement: string,
+): void {
+  const problem = renderProblem(error, requestId);
+  sendJson(response, problem.status, problem.contentType, problem.body, [v2Headers.response, settlement]);
+}
+
+export function sendDelivered(
+  response: ServerResponse,
+  stored: StoredResponse,
+  payment: { network: string; payer: string; transaction: string },
+): void {
+  const settlement = encodeSettlement({ success: true, transaction: payment.transaction }, payment);
+  sendStored(response, stored, [v2Headers.response, settlement]);
+}
+
+/** Sends a buffered answer whole. What was paid for is the payer's, whatever the upstream says of caching. */
+export function sendStored(
+  response: ServerResponse,
+  stored: StoredResponse,
+  more: readonly string[] = [],
+): void {
+  const kept: string[] = [];
+  for (let index = 0; index < stored.headers.length; index += 2) {
+    const name = stored.headers[index] ?? '';
+    if (name.toLowerCase() !== 'cache-control') kept.push(name, stored.headers[index + 1] ?? '');
+  }
+  const length = hasNoBody(stored.status) ? [] : ['content-length', String(stored.body.length)];
+  response.writeHead(stored.status, [...kept, ...length, ...privateAnswer, ...more]);
+  response.end(stored.body);
+}
+
+/** 409 without a body: the answer exists, and is somebody else's. */
+export function sendWithheld(response: ServerResponse): void {
+  response.writeHead(409, [...privateAnswer, 'content-length', '0']);
+  response.end();
+}
+
+export function sendJson(
+  response: ServerResponse,
+  status: number,
+  contentType: string,
+  body: unknown,
+  headers: readonly string[] = [],
+): void {
+  const bytes = Buffer.from(JSON.stringify(body));
+  response.writeHead(status, [
+    'content-type',
+    contentType,
+    'content-length',
+    String(bytes.length),
+    ...privateAnswer,
+    ...headers,
+  ]);
+  response.end(bytes);
+}
+
+function hasNoBody(status: number): boolean {
+  return status === 204 || status === 205;
+}
