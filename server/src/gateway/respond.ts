@@ -1,6 +1,6 @@
 import type { ServerResponse } from 'node:http';
 import { renderProblem } from '../http/index.ts';
-import { AppError } from '../kernel/errors.ts';
+import type { AppError } from '../kernel/errors.ts';
 import {
   encodePaymentRequired,
   encodeSettlement,
