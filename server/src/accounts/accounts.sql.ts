@@ -37,6 +37,14 @@ export async function findEnvironment(sql: Sql, id: string): Promise<Environment
   return row;
 }
 
+/** The oldest environment of the instance: the one that development mode made. */
+export async function findFirstEnvironment(sql: Sql): Promise<Environment | undefined> {
+  const [row] = await sql.query<Environment>(
+    'SELECT id, organisation_id, kind FROM environments ORDER BY created_at, id LIMIT 1',
+  );
+  return row;
+}
+
 export interface ApiKey {
   environmentId: EnvironmentId;
   organisationId: OrganisationId;

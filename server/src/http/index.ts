@@ -1,6 +1,7 @@
 export { type Authenticators } from './authentication.ts';
+export { healthRoutes } from './health.ts';
 export { type Listener, openListener } from './listener.ts';
-export { describeApi } from './openapi.ts';
+export { describeApi, openApiRoute } from './openapi.ts';
 export { addConsolePages } from './pages.ts';
 export { type ApiScope, apiScopes, type Principal, type PrincipalOf } from './principal.ts';
 export { renderProblem } from './problem.ts';

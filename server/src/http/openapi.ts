@@ -1,7 +1,27 @@
-import type { TObject } from 'typebox';
+import { type TObject, Type } from 'typebox';
 import { type ErrorCode, errorCodes } from '../kernel/errors.ts';
 import type { JsonObject } from '../kernel/json.ts';
-import type { Route } from './route.ts';
+import { defineRoute, type Route } from './route.ts';
+
+/** Serves the OpenAPI document of the routes, this one included. */
+export function openApiRoute(routes: readonly Route[], version: string): Route {
+  const route = defineRoute({
+    id: 'openapi.get',
+    summary: 'This API as OpenAPI 3.1',
+    method: 'GET',
+    path: '/v1/openapi.json',
+    auth: [],
+    scopes: [],
+    limit: 'open',
+    status: 200,
+    schema: { response: Type.Record(Type.String(), Type.Unknown()) },
+    errors: [],
+    cacheControl: 'public, max-age=60',
+    handler: async () => document,
+  });
+  const document: JsonObject = describeApi([...routes, route], version);
+  return route;
+}
 
 /** The OpenAPI 3.1 document of the routes: the same text that is committed as `openapi.json`. */
 export function describeApi(routes: readonly Route[], version: string): JsonObject {

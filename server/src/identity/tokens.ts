@@ -10,6 +10,8 @@ export interface Tokens {
   issueAgentToken(agentId: AgentId, now: Date): Promise<string>;
   /** Whose token it is; nothing where it isn't one of ours, has expired, or is of another type. */
   verifyAgentToken(token: string, now: Date): AgentId | undefined;
+  /** Whether the text says that it is a token of this issuer, good or not: then no third party may see it. */
+  isOurs(text: string): boolean;
 }
 
 const accessTokenType = 'at+jwt';
@@ -50,5 +52,7 @@ export function createTokens(keys: SigningKeys, issuer: string): Tokens {
       if (exp <= seconds || iat > seconds + skewSeconds) return undefined;
       return typeof sub === 'string' && isAgentId(sub) ? sub : undefined;
     },
+
+    isOurs: (text) => parseJwt(text)?.claims['iss'] === issuer,
   };
 }

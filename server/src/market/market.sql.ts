@@ -73,6 +73,21 @@ export async function markPublished(sql: Sql, server: MarketServer, now: Date): 
   return rows.length > 0;
 }
 
+/** False where the server was there already. */
+export async function updateBaseUrl(
+  sql: Sql,
+  server: MarketServer,
+  baseUrl: string,
+  now: Date,
+): Promise<boolean> {
+  const rows = await sql.query(
+    `UPDATE servers SET base_url = $3, updated_at = $4
+     WHERE environment_id = $1 AND id = $2 AND base_url <> $3 RETURNING id`,
+    [server.environmentId, server.id, baseUrl, now],
+  );
+  return rows.length > 0;
+}
+
 /** False where the server has an endpoint at this path. */
 export async function insertEndpoint(
   sql: Sql,

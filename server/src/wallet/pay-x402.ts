@@ -5,7 +5,7 @@ import { write, type WriteContext } from '../db/index.ts';
 import { findAgent } from '../identity/index.ts';
 import { unixSeconds } from '../kernel/clock.ts';
 import { AppError } from '../kernel/errors.ts';
-import { type AgentId, newId } from '../kernel/ids.ts';
+import { type AgentId, type EnvironmentId, newId } from '../kernel/ids.ts';
 import { limits } from '../kernel/limits.ts';
 import { parseAtomicAmount } from '../kernel/money.ts';
 import { encodePayment, type Network, type PaymentRequired, v2Headers } from '../x402/index.ts';
@@ -20,7 +20,7 @@ export type PayeeDirectory = (resource: URL, network: Network) => Promise<string
 
 export interface WalletDeps {
   /** The network that an environment's wallet is on. */
-  networkOf(environmentId: string): Promise<Network>;
+  networkOf(environmentId: EnvironmentId): Promise<Network>;
   findPayee: PayeeDirectory;
   /** Where a person signs a mandate. */
   authorizationUrl(mandateId: string): string;

@@ -1,0 +1,305 @@
+import type { RequestListener } from 'node:http';
+import packageJson from '../package.json' with { type: 'json' };
+import type { Logger } from 'pino';
+import type { Address } from 'viem';
+import { type EnvironmentKind, findApiKey, findEnvironment } from './accounts/index.ts';
+import type { ChainConfig, Config } from './config.ts';
+import { type Database, listen, migrate, openDatabase, type WriteContext } from './db/index.ts';
+import { evidenceRoutes } from './evidence/index.ts';
+import { createForwarder, createGateway, createPublishedServers } from './gateway/index.ts';
+import {
+  addConsolePages,
+  type Authenticators,
+  createControlServer,
+  healthRoutes,
+  openApiRoute,
+  type Principal,
+  type Route,
+} from './http/index.ts';
+import {
+  createTokens,
+  findAgent,
+  identityRoutes,
+  loadSigningKeys,
+  type SigningKeys,
+  type Tokens,
+} from './identity/index.ts';
+import { type Clock, systemClock } from './kernel/clock.ts';
+import { createSecretBox, type SecretBox } from './kernel/crypto.ts';
+import { createEgressGuard, type EgressGuard } from './kernel/egress.ts';
+import type { AgentId, EnvironmentId } from './kernel/ids.ts';
+import { type Loop, startLoop } from './kernel/loop.ts';
+import { findPayeeOfResource, findServerBySlug, marketRoutes, serverChangedChannel } from './market/index.ts';
+import { captureSettled, closeExpired, walletRoutes } from './wallet/index.ts';
+import {
+  type Chain,
+  createChain,
+  ensureRelayer,
+  type Network,
+  networks,
+  resumePayments,
+} from './x402/index.ts';
+
+/** What a process needs besides its settings: where its database and chains are, and its master key. */
+export interface Parts {
+  config: Config;
+  logger: Logger;
+  databaseUrl: string;
+  masterKey: Buffer;
+  chains: Partial<Record<EnvironmentKind, ChainConfig & { finality: 'finalized' | 'instant' }>>;
+}
+
+/** The constructed program: two planes to listen with, and the work that goes on behind them. */
+export interface App {
+  db: Database;
+  /** A context for what the program itself writes. */
+  systemContext(): WriteContext;
+  control: RequestListener;
+  gateway: RequestListener;
+  /** Whose organisation a request without a credential acts for; set once development has been seeded. */
+  setDevelopmentPrincipal(principal: Extract<Principal, { kind: 'person' }>): void;
+  /** Begins the background work of the worker role. */
+  startWorkers(): void;
+  /** From now on `ready` says no. */
+  beginDrain(): void;
+  /** Resolves when every call that was begun has ended, those whose client has left as well. */
+  idle(): Promise<void>;
+  /** Ends the background work, then lets go of the database. Call it when no request comes in any more. */
+  close(): Promise<void>;
+}
+
+type Chains = ReadonlyMap<string, { chain: Chain; relayer: Address }>;
+
+/** Everything that the rooms are given; made here, and nowhere else. */
+interface Services {
+  config: Config;
+  logger: Logger;
+  clock: Clock;
+  db: Database;
+  box: SecretBox;
+  chains: Chains;
+  keys: SigningKeys;
+  tokens: Tokens;
+  egress: EgressGuard;
+  findActiveAgent(token: string): Promise<AgentId | undefined>;
+}
+
+/** Constructs the program over an open database: migrates it, loads its keys, and wires the rooms. */
+export async function createApp(parts: Parts): Promise<App> {
+  const services = await createServices(parts);
+  const { db, logger, config } = services;
+  let developmentPrincipal: Extract<Principal, { kind: 'person' }> | undefined;
+  let draining = false;
+
+  const routes = createRoutes({ ...services, isReady: async () => !draining && (await isReachable(db)) });
+  const control = await createControlServer({
+    ...services,
+    routes,
+    authenticators: createAuthenticators(services, () => developmentPrincipal),
+    findGatewayUrl: async (slug) => {
+      const server = await findServerBySlug(db, slug);
+      return server?.state === 'published' ? `${config.gatewayUrl}/api/${slug}` : undefined;
+    },
+  });
+  await addConsolePages(control, new URL('../../console/', import.meta.url));
+  await control.ready();
+
+  const servers = createPublishedServers(services);
+  const forwarder = createForwarder({
+    connect: services.egress.guardedConnect('upstream'),
+    limits: { originsMax: 512, callsPerOriginMax: 256, originIdleMs: 60_000 },
+  });
+  const gateway = createGateway({
+    ...services,
+    servers,
+    forwarder,
+    gatewayUrl: config.gatewayUrl,
+    findAgent: services.findActiveAgent,
+    isOurCredential: (value) => /^awx_(?:live|test)_/.test(value) || services.tokens.isOurs(value),
+  });
+
+  const loops: Record<'capture' | 'other', Loop[]> = { capture: [], other: [] };
+  const listener = listen(
+    db,
+    {
+      outbox: () => loops.capture.forEach((loop) => loop.wake()),
+      [serverChangedChannel]: (slug) => servers.forget(slug),
+    },
+    (error) => logger.warn({ err: error }, 'notifications are interrupted'),
+  );
+
+  return {
+    db,
+    systemContext: () => systemContext(services),
+    control: (request, response) => control.routing(request, response),
+    gateway: (request, response) => gateway.handle(request, response),
+    setDevelopmentPrincipal(principal) {
+      developmentPrincipal = principal;
+    },
+    startWorkers() {
+      if (config.roles.has('worker')) startWorkerLoops(services, loops);
+    },
+    beginDrain() {
+      draining = true;
+    },
+    idle: () => gateway.idle(),
+    async close() {
+      await Promise.all([...loops.capture, ...loops.other].map((loop) => loop.stop()));
+      await Promise.all([control.close(), forwarder.close(), listener.close()]);
+      await db.close();
+    },
+  };
+}
+
+async function createServices(parts: Parts): Promise<Services> {
+  const { config, logger } = parts;
+  const clock = systemClock;
+  const box = createSecretBox(parts.masterKey);
+  const db = openDatabase(parts.databaseUrl, {
+    poolSize: 20,
+    onError: (error) => logger.warn({ err: error }, 'a database connection was lost'),
+  });
+  await migrate(db, new URL('../migrations/', import.meta.url), clock.now());
+  const context = systemContext({ db, clock, box });
+  const keys = await loadSigningKeys(context);
+  const tokens = createTokens(keys, config.publicUrl);
+  return {
+    config,
+    logger,
+    clock,
+    db,
+    box,
+    keys,
+    tokens,
+    chains: await openChains(parts, context),
+    egress: createEgressGuard({ allow: config.egressAllow, allowLoopback: config.mode === 'development' }),
+    findActiveAgent: async (token) => {
+      const agentId = tokens.verifyAgentToken(token, clock.now());
+      const agent = agentId === undefined ? undefined : await findAgent(db, agentId);
+      return agent?.status === 'active' ? agent.id : undefined;
+    },
+  };
+}
+
+async function openChains(parts: Parts, context: WriteContext): Promise<Chains> {
+  const chains = new Map<string, { chain: Chain; relayer: Address }>();
+  for (const kind of ['sandbox', 'production'] as const) {
+    const settings = parts.chains[kind];
+    if (!settings) continue;
+    const chain = createChain({
+      network: networks[kind],
+      rpcUrl: settings.rpcUrl,
+      finality: settings.finality,
+    });
+    chains.set(chain.network.id, {
+      chain,
+      relayer: await ensureRelayer(context, chain, settings.relayerKey),
+    });
+  }
+  return chains;
+}
+
+/** The whole API as data. Nothing is asked of the services before a handler runs. */
+export function createRoutes(
+  services: Pick<Services, 'chains' | 'config' | 'db' | 'egress' | 'keys' | 'tokens'> & {
+    isReady(): Promise<boolean>;
+  },
+): Route[] {
+  const { config, db, chains, egress } = services;
+  const routes = [
+    ...healthRoutes(services.isReady),
+    ...identityRoutes(services),
+    ...walletRoutes({
+      chains,
+      authorizationUrl: (mandateId) => `${config.publicUrl}/mandates/${mandateId}`,
+      networkOf: (environmentId) => networkOf(db, environmentId),
+      findPayee: (resource, network) => findPayeeOfResource(db, config.gatewayUrl, resource, network),
+    }),
+    ...marketRoutes({
+      gatewayUrl: config.gatewayUrl,
+      mayDial: (address) => egress.mayDial('upstream', address),
+    }),
+    ...evidenceRoutes(),
+  ];
+  return [...routes, openApiRoute(routes, packageJson.version)];
+}
+
+function createAuthenticators(
+  services: Services,
+  developmentPrincipal: () => Extract<Principal, { kind: 'person' }> | undefined,
+): Authenticators {
+  const { db, config } = services;
+  const authenticators: Authenticators = {
+    async findApiKey(text) {
+      const key = await findApiKey(db, text);
+      return key ? { kind: 'api_key', apiKeyId: key.id, ...key } : undefined;
+    },
+    async findAgent(jwt) {
+      const agentId = await services.findActiveAgent(jwt);
+      return agentId === undefined ? undefined : { kind: 'agent', agentId };
+    },
+  };
+  if (!config.developmentPrincipal) return authenticators;
+  return {
+    ...authenticators,
+    development: {
+      port: () => config.port,
+      async principal(environmentId) {
+        const principal = developmentPrincipal();
+        if (!principal || environmentId === undefined) return principal;
+        const environment = await findEnvironment(db, environmentId);
+        if (environment?.organisationId !== principal.organisationId) return undefined;
+        return { ...principal, environmentId: environment.id };
+      },
+    },
+  };
+}
+
+/** How soon each kind of work is looked for, beyond the notifications that call for some of it at once. */
+const intervals = { captureMs: 1_000, resumeMs: 2_000, expireMs: 2_000 } as const;
+
+function startWorkerLoops(services: Services, loops: { capture: Loop[]; other: Loop[] }): void {
+  const context = systemContext(services);
+  const onError = (error: unknown) =>
+    services.logger.error({ err: error }, 'background work failed; it will be tried again');
+  loops.capture.push(
+    startLoop({ intervalMs: intervals.captureMs, run: () => captureSettled(context), onError }),
+  );
+  loops.other.push(
+    startLoop({
+      intervalMs: intervals.resumeMs,
+      run: () => resumePayments(context, services.chains),
+      onError,
+    }),
+  );
+  for (const { chain } of services.chains.values()) {
+    loops.other.push(
+      startLoop({ intervalMs: intervals.expireMs, run: () => closeExpired(context, chain), onError }),
+    );
+  }
+}
+
+function systemContext(services: { db: Database; clock: Clock; box: SecretBox }): WriteContext {
+  const { db, clock, box } = services;
+  return {
+    db,
+    clock,
+    box,
+    actor: { kind: 'system', id: 'system' },
+    scope: 'instance',
+    requestId: null,
+    clientAddress: null,
+  };
+}
+
+async function networkOf(db: Database, environmentId: EnvironmentId): Promise<Network> {
+  const environment = await findEnvironment(db, environmentId);
+  return networks[environment?.kind ?? 'sandbox'];
+}
+
+async function isReachable(db: Database): Promise<boolean> {
+  return db.query('SELECT 1').then(
+    () => true,
+    () => false,
+  );
+}

@@ -1,0 +1,194 @@
+import { resolve } from 'node:path';
+import { type EgressAllow, parseEgressAllow } from './kernel/egress.ts';
+import { StartupError } from './kernel/startup-error.ts';
+
+export type Role = 'control' | 'gateway' | 'worker';
+
+/** What one chain needs to be used. */
+export interface ChainConfig {
+  rpcUrl: string;
+  /** Pays the gas of settlements: a private key, 0x and 64 hexadecimal digits. */
+  relayerKey: `0x${string}`;
+}
+
+/** Everything that is set from outside, read once. Nothing else reads the environment. */
+export interface Config {
+  readonly mode: 'development' | 'production';
+  readonly roles: ReadonlySet<Role>;
+  /** Addresses to listen on. */
+  readonly hosts: readonly string[];
+  readonly port: number;
+  readonly gatewayPort: number;
+  readonly dataDirectory: string;
+  /** Absent: the embedded database. */
+  readonly databaseUrl: string | undefined;
+  /** Absent: made once and kept in the data directory. */
+  readonly masterKey: Buffer | undefined;
+  /** As callers reach the two planes, without a trailing slash. The first is the tokens' issuer. */
+  readonly publicUrl: string;
+  readonly gatewayUrl: string;
+  readonly developmentPrincipal: boolean;
+  readonly egressAllow: EgressAllow;
+  readonly logLevel: 'debug' | 'error' | 'info' | 'warn';
+  /** Absent: the embedded chain in development, and no payments in that half otherwise. */
+  readonly chains: {
+    readonly sandbox: ChainConfig | undefined;
+    readonly production: ChainConfig | undefined;
+  };
+}
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+const known = new Set([
+  'CREDENCE_MODE',
+  'CREDENCE_ROLES',
+  'CREDENCE_HOST',
+  'CREDENCE_DATA_DIR',
+  'CREDENCE_MASTER_KEY',
+  'CREDENCE_PUBLIC_URL',
+  'CREDENCE_GATEWAY_URL',
+  'CREDENCE_DEV_PRINCIPAL',
+  'CREDENCE_EGRESS_ALLOW',
+  'CREDENCE_LOG_LEVEL',
+  'CREDENCE_SANDBOX_RPC_URL',
+  'CREDENCE_SANDBOX_RELAYER_KEY',
+  'CREDENCE_PRODUCTION_RPC_URL',
+  'CREDENCE_PRODUCTION_RELAYER_KEY',
+]);
+
+const loopbackHosts = ['127.0.0.1', '::1'];
+
+/** Reads the settings. Throws `StartupError` naming the first that is wrong, missing or unknown. */
+export function readConfig(env: Environment): Config {
+  const unknown = Object.keys(env).find((name) => name.startsWith('CREDENCE_') && !known.has(name));
+  if (unknown !== undefined)
+    throw new StartupError(`${unknown} is not a setting of this version; README.md lists them`);
+
+  const mode = oneOf(env, 'CREDENCE_MODE', ['development', 'production'], 'development');
+  const port = portOf(env, 'PORT', 8080);
+  const gatewayPort = portOf(env, 'GATEWAY_PORT', 8402);
+  if (port === gatewayPort) throw new StartupError('PORT and GATEWAY_PORT must differ');
+  const host = env['CREDENCE_HOST'] || undefined;
+  const developmentPrincipal =
+    mode === 'development' && oneOf(env, 'CREDENCE_DEV_PRINCIPAL', ['on', 'off'], 'on') === 'on';
+  if (developmentPrincipal && host !== undefined && !loopbackHosts.includes(host)) {
+    throw new StartupError(
+      `CREDENCE_HOST=${host} can be reached from other machines: set CREDENCE_DEV_PRINCIPAL=off with it`,
+    );
+  }
+  const config: Config = {
+    mode,
+    roles: rolesOf(env),
+    hosts: host === undefined ? loopbackHosts : [host],
+    port,
+    gatewayPort,
+    dataDirectory: resolve(env['CREDENCE_DATA_DIR'] || '.credence'),
+    databaseUrl: env['DATABASE_URL'] || undefined,
+    masterKey: masterKeyOf(env),
+    publicUrl: urlOf(env, 'CREDENCE_PUBLIC_URL', mode) ?? `http://localhost:${port}`,
+    gatewayUrl: urlOf(env, 'CREDENCE_GATEWAY_URL', mode) ?? `http://localhost:${gatewayPort}`,
+    developmentPrincipal,
+    egressAllow: parseEgressAllow(env['CREDENCE_EGRESS_ALLOW']),
+    logLevel: oneOf(
+      env,
+      'CREDENCE_LOG_LEVEL',
+      ['debug', 'error', 'info', 'warn'],
+      mode === 'production' ? 'info' : 'warn',
+    ),
+    chains: { sandbox: chainOf(env, 'SANDBOX'), production: chainOf(env, 'PRODUCTION') },
+  };
+  if (mode === 'production') demandProductionSettings(config);
+  return Object.freeze(config);
+}
+
+function demandProductionSettings(config: Config): void {
+  if (config.databaseUrl === undefined)
+    throw new StartupError('production mode needs DATABASE_URL: a PostgreSQL 15 or newer');
+  if (config.masterKey === undefined)
+    throw new StartupError('production mode needs CREDENCE_MASTER_KEY: 64 hexadecimal digits');
+}
+
+function oneOf<const Value extends string>(
+  env: Environment,
+  name: string,
+  values: readonly Value[],
+  standard: Value,
+): Value {
+  const text = env[name];
+  if (text === undefined || text === '') return standard;
+  const value = values.find((candidate) => candidate === text);
+  if (value === undefined) throw new StartupError(`${name}=${text} must be one of ${values.join(', ')}`);
+  return value;
+}
+
+function portOf(env: Environment, name: string, standard: number): number {
+  const text = env[name];
+  if (text === undefined || text === '') return standard;
+  const port = Number(text);
+  if (!/^\d{1,5}$/.test(text) || port < 1 || port > 65_535)
+    throw new StartupError(`${name}=${text} must be a port from 1 to 65535`);
+  return port;
+}
+
+function rolesOf(env: Environment): ReadonlySet<Role> {
+  const all: readonly Role[] = ['control', 'gateway', 'worker'];
+  const text = env['CREDENCE_ROLES'];
+  if (text === undefined || text === '') return new Set(all);
+  return new Set(
+    text.split(',').map((name) => {
+      const role = all.find((candidate) => candidate === name.trim());
+      if (role === undefined)
+        throw new StartupError(
+          `CREDENCE_ROLES=${text} must be some of ${all.join(', ')}, separated by commas`,
+        );
+      return role;
+    }),
+  );
+}
+
+function masterKeyOf(env: Environment): Buffer | undefined {
+  const text = env['CREDENCE_MASTER_KEY'];
+  if (text === undefined || text === '') return undefined;
+  if (!/^[0-9a-fA-F]{64}$/.test(text))
+    throw new StartupError(
+      'CREDENCE_MASTER_KEY must be 64 hexadecimal digits, such as from "openssl rand -hex 32"',
+    );
+  return Buffer.from(text, 'hex');
+}
+
+function urlOf(env: Environment, name: string, mode: Config['mode']): string | undefined {
+  const text = env[name];
+  if (text === undefined || text === '') {
+    if (mode === 'production')
+      throw new StartupError(`production mode needs ${name}: the https URL that callers use`);
+    return undefined;
+  }
+  const url = URL.parse(text);
+  const scheme = mode === 'production' ? ['https:'] : ['https:', 'http:'];
+  if (
+    !url ||
+    !scheme.includes(url.protocol) ||
+    url.pathname !== '/' ||
+    url.search !== '' ||
+    url.hash !== ''
+  ) {
+    throw new StartupError(
+      `${name}=${text} must be an ${mode === 'production' ? 'https' : 'http(s)'} URL without a path`,
+    );
+  }
+  return url.origin;
+}
+
+function chainOf(env: Environment, half: 'PRODUCTION' | 'SANDBOX'): ChainConfig | undefined {
+  const names = { rpc: `CREDENCE_${half}_RPC_URL`, key: `CREDENCE_${half}_RELAYER_KEY` };
+  const rpcUrl = env[names.rpc] || undefined;
+  const relayerKey = env[names.key] || undefined;
+  if (rpcUrl === undefined && relayerKey === undefined) return undefined;
+  if (rpcUrl === undefined || !/^https?:$/.test(URL.parse(rpcUrl)?.protocol ?? '')) {
+    throw new StartupError(`${names.rpc} must be the http(s) URL of the chain's RPC`);
+  }
+  if (relayerKey === undefined || !/^0x[0-9a-fA-F]{64}$/.test(relayerKey)) {
+    throw new StartupError(`${names.key} must be a private key: 0x and 64 hexadecimal digits`);
+  }
+  return { rpcUrl, relayerKey: relayerKey as `0x${string}` };
+}

@@ -1,0 +1,2 @@
+export { printBanner } from './banner.ts';
+export { setUpDevelopment } from './development.ts';
