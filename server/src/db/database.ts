@@ -28,7 +28,11 @@ export function openDatabase(
   };
   const pool = new Pool({ ...settings, max: options.poolSize });
   // An idle connection that breaks is replaced at its next use; without a listener it would end the process.
-  pool.on('error', options.onError);
+  let closed = false;
+  pool.on('error', (error) => {
+    // A server that stops right behind us may still say goodbye to a connection that is closing.
+    if (!closed) options.onError(error);
+  });
 
   return {
     query: (text, values) => run(pool, text, values),
@@ -54,7 +58,10 @@ export function openDatabase(
       await client.connect();
       return client;
     },
-    close: () => pool.end(),
+    close() {
+      closed = true;
+      return pool.end();
+    },
   };
 }
 

@@ -4,6 +4,7 @@ import Fastify, {
   type FastifyInstance,
   type FastifyReply,
   type FastifyRequest,
+  LogController,
 } from 'fastify';
 import type { Database, WriteContext } from '../db/index.ts';
 import type { Clock } from '../kernel/clock.ts';
@@ -39,7 +40,7 @@ export interface ControlServerOptions {
 export async function createControlServer(options: ControlServerOptions): Promise<FastifyInstance> {
   const app = Fastify({
     loggerInstance: options.logger,
-    disableRequestLogging: true,
+    logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: limits.apiBodyBytes,
     genReqId: () => `req_${crypto.randomUUID()}`,
     rewriteUrl: (request) => rewritePrefix(request.url ?? '/'),
