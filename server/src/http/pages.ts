@@ -11,11 +11,17 @@ const securityHeaders = {
 
 /** Serves the console's files. The page is one; which view it shows is read from its path. */
 export async function addConsolePages(app: FastifyInstance, directory: URL): Promise<void> {
+  const html = 'text/html; charset=utf-8';
+  const script = 'text/javascript; charset=utf-8';
   const files = {
-    '/': { name: 'index.html', type: 'text/html; charset=utf-8' },
-    '/mandates/:id': { name: 'index.html', type: 'text/html; charset=utf-8' },
+    '/': { name: 'index.html', type: html },
+    '/mandates/:id': { name: 'index.html', type: html },
     '/console.css': { name: 'console.css', type: 'text/css; charset=utf-8' },
-    '/console.js': { name: 'console.js', type: 'text/javascript; charset=utf-8' },
+    '/console.js': { name: 'console.js', type: script },
+    '/mandate.js': { name: 'mandate.js', type: script },
+    '/overview.js': { name: 'overview.js', type: script },
+    '/page.js': { name: 'page.js', type: script },
+    '/favicon.svg': { name: 'favicon.svg', type: 'image/svg+xml' },
   };
   for (const [path, { name, type }] of Object.entries(files)) {
     const content = await readFile(new URL(name, directory));
