@@ -1,7 +1,7 @@
 import * as fc from 'fast-check';
 import { toHex, zeroAddress, type Hex } from 'viem';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { BASE_SEPOLIA_USDC } from '../src/embedded/test-token.ts';
+import { BASE_SEPOLIA_USDC } from '../src/embedded/index.ts';
 import { FUNDS, plantToken, type PlantedToken } from './test/planted-token.ts';
 import {
   DOMAIN,

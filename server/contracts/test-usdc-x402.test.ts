@@ -7,7 +7,7 @@ import { ExactEvmScheme as ExactEvmFacilitator } from '@x402/evm/exact/facilitat
 import { createPublicClient, createWalletClient, hashTypedData, http, type Address, type Hex } from 'viem';
 import { baseSepolia } from 'viem/chains';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { BASE_SEPOLIA_USDC, fundAccount } from '../src/embedded/test-token.ts';
+import { BASE_SEPOLIA_USDC, fundAccount } from '../src/embedded/index.ts';
 import { compileContract } from './compile.ts';
 import { FUNDS, plantToken, type PlantedToken } from './test/planted-token.ts';
 import { newAccount, signTransfer, withBytes, type Authorization } from './test/signatures.ts';

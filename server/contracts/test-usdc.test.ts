@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { domainSeparator, zeroAddress, type Abi, type AbiParameter, type Hex } from 'viem';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { BASE_SEPOLIA_USDC, fundAccount, plantTestToken } from '../src/embedded/test-token.ts';
+import { BASE_SEPOLIA_USDC, fundAccount, plantTestToken } from '../src/embedded/index.ts';
 import { renderTestUsdcArtifact } from './compile.ts';
 import { FIAT_TOKEN_ABI } from './test/fiat-token-abi.ts';
 import { FUNDS, plantToken, type PlantedToken } from './test/planted-token.ts';

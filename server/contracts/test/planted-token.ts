@@ -8,7 +8,7 @@ import {
   type Hex,
 } from 'viem';
 import type { PrivateKeyAccount } from 'viem/accounts';
-import { BASE_SEPOLIA_USDC, fundAccount, plantTestToken } from '../../src/embedded/test-token.ts';
+import { BASE_SEPOLIA_USDC, fundAccount, plantTestToken } from '../../src/embedded/index.ts';
 import { FIAT_TOKEN_ABI } from './fiat-token-abi.ts';
 import { connect, startLocalChain } from './local-chain.ts';
 import { newAccount, newNonce, type Authorization } from './signatures.ts';

@@ -1,7 +1,7 @@
 import { parseSignature, toHex, type Address, type Hex } from 'viem';
 import { generatePrivateKey, privateKeyToAccount, type PrivateKeyAccount } from 'viem/accounts';
 import { baseSepolia } from 'viem/chains';
-import { BASE_SEPOLIA_USDC } from '../../src/embedded/test-token.ts';
+import { BASE_SEPOLIA_USDC } from '../../src/embedded/index.ts';
 
 /** What EIP-3009 has a payer sign. */
 export type Authorization = {

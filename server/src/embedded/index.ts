@@ -2,5 +2,5 @@
 export { openDataDirectory, type DataDirectory } from './data-directory.ts';
 export { startPostgres, type EmbeddedPostgres } from './postgres.ts';
 export { startChain, type EmbeddedChain } from './chain.ts';
-export { fundAccount, plantTestToken } from './test-token.ts';
+export { BASE_SEPOLIA_USDC, fundAccount, plantTestToken } from './test-token.ts';
 export type { ChildExit } from './child-process.ts';

@@ -8,8 +8,10 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
 
 import { createEgressGuard, parseEgressAllow } from '../kernel/egress.ts';
-import { createForwarder } from './forward.ts';
-import type { BufferedCall, Forwarder, ForwardLimits, StreamingCall, StreamingOutcome } from './forward.ts';
+import type { BufferedCall } from './forward-buffered.ts';
+import type { StreamingCall, StreamingOutcome } from './forward-streaming.ts';
+import { createForwarder, type Forwarder } from './forward.ts';
+import type { ForwardLimits } from './upstream-pools.ts';
 
 const cleanups: (() => Promise<unknown>)[] = [];
 afterEach(async () => {

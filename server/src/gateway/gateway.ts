@@ -107,6 +107,7 @@ async function serve(
   response: ServerResponse,
   requestId: string,
 ): Promise<void> {
+  refuseEcho(request, response);
   const matched = await match(deps, request, response);
   if (!matched) return;
   const caller = await identify(request.headers['x-agent-id'], deps.findAgent);
@@ -147,6 +148,13 @@ async function serve(
       }),
   });
   sendPaidAnswer(response, answered, { sent, offer, requestId });
+}
+
+/** An upstream that answers TRACE echoes the request, and with it the secrets that were put into it; CONNECT is a proxy's. */
+function refuseEcho(request: IncomingMessage, response: ServerResponse): void {
+  if (request.method !== 'TRACE' && request.method !== 'CONNECT') return;
+  response.setHeader('allow', 'GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS');
+  throw new AppError('method_not_allowed', `${request.method} is not passed on to any API`);
 }
 
 /** Finds what is called. Answers itself for the catalogue; throws for what isn't there. */

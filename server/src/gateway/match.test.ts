@@ -78,6 +78,17 @@ describe('matchEndpoint', () => {
     expect(matched(endpoints, 'GET', '/users')).toEqual({ kind: 'not_found' });
   });
 
+  it.each(['/users/me', '/users/me/x', '/users/m%65'])(
+    'a disabled endpoint does not let %s fall through to a shorter, perhaps cheaper, one',
+    (path) => {
+      const disabled = { ...endpoint('/users/me'), enabled: false };
+      const endpoints = [endpoint('/'), endpoint('/users'), disabled];
+      expect(matched(endpoints, 'GET', path)).toEqual({ kind: 'not_found' });
+      expect(matched(endpoints.toReversed(), 'GET', path)).toEqual({ kind: 'not_found' });
+      expect(matched(endpoints, 'GET', '/users/you')).toEqual(['/users', '/you']);
+    },
+  );
+
   describe('methods', () => {
     const endpoints = [
       endpoint('/', null, 'all'),

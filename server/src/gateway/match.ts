@@ -4,6 +4,7 @@ export interface MatchableEndpoint {
   readonly publicPath: string;
   /** Upper-case methods; null takes any. */
   readonly methods: readonly string[] | null;
+  /** A disabled one still stands in the way of shorter paths, and answers nothing. */
   readonly enabled: boolean;
 }
 
@@ -19,6 +20,7 @@ export type EndpointMatch<E> =
  * Segments are compared as the upstream will understand them, decoded and without `;parameters`, so that another
  * spelling of `/premium` isn't served by a cheaper endpoint above it. A final slash in `path` belongs to `rest`.
  * A method is looked for only among the longest: a shorter path never stands in for it. HEAD is matched as GET.
+ * Nor does a shorter one stand in for the longest while that is disabled: its calls may have another price.
  */
 export function matchEndpoint<E extends MatchableEndpoint>(
   endpoints: readonly E[],
@@ -32,22 +34,23 @@ export function matchEndpoint<E extends MatchableEndpoint>(
   let candidates: E[] = [];
   for (const endpoint of endpoints) {
     const prefix = prefixNames(endpoint.publicPath);
-    if (!endpoint.enabled || prefix.length < longest || !beginsWith(names, prefix)) continue;
+    if (prefix.length < longest || !beginsWith(names, prefix)) continue;
     if (prefix.length > longest) candidates = [];
     longest = prefix.length;
     candidates.push(endpoint);
   }
 
+  const enabled = candidates.filter((candidate) => candidate.enabled);
   const wanted = method === 'HEAD' ? ['HEAD', 'GET'] : [method];
   const endpoint =
-    candidates.find(({ methods }) => methods !== null && wanted.some((name) => methods.includes(name))) ??
-    candidates.find(({ methods }) => methods === null);
+    enabled.find(({ methods }) => methods !== null && wanted.some((name) => methods.includes(name))) ??
+    enabled.find(({ methods }) => methods === null);
   if (endpoint !== undefined) {
     const rest = segments.slice(longest);
     return { kind: 'matched', endpoint, rest: rest.length === 0 ? '' : `/${rest.join('/')}` };
   }
-  if (candidates.length === 0) return { kind: 'not_found' };
-  const allow = new Set(candidates.flatMap(({ methods }) => methods ?? []));
+  if (enabled.length === 0) return { kind: 'not_found' };
+  const allow = new Set(enabled.flatMap(({ methods }) => methods ?? []));
   if (allow.has('GET')) allow.add('HEAD');
   return { kind: 'method_not_allowed', allow: [...allow].sort() };
 }

@@ -1,7 +1,10 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 
-import { parseRequestTarget, requestTargetBytesMax } from './request-path.ts';
+import { limits } from '../kernel/limits.ts';
+import { parseRequestTarget } from './request-path.ts';
+
+const requestTargetBytesMax = limits.gatewayRequestTargetBytes;
 
 describe('parseRequestTarget', () => {
   it.each([

@@ -1,7 +1,5 @@
 import type { ErrorCode } from '../kernel/errors.ts';
-
-/** Upstreams commonly stop at 8 KiB, and Node refuses a whole request head above 16 KiB. */
-export const requestTargetBytesMax = 8 * 1024;
+import { limits } from '../kernel/limits.ts';
 
 /** A request target that may be forwarded: what is matched here is, byte for byte, what the upstream gets. */
 export interface RequestTarget {
@@ -25,8 +23,8 @@ export interface RequestTargetRefusal {
  * Whatever two parsers may read differently is refused: a price is looked up by the path, and must be that of the path the upstream sees.
  */
 export function parseRequestTarget(rawUrl: string): RequestTarget | RequestTargetRefusal {
-  if (rawUrl.length > requestTargetBytesMax) {
-    return invalidPath(`The request target is longer than ${requestTargetBytesMax} bytes.`);
+  if (rawUrl.length > limits.gatewayRequestTargetBytes) {
+    return invalidPath(`The request target is longer than ${limits.gatewayRequestTargetBytes} bytes.`);
   }
   // RFC 9112 section 3.2.2: absolute-form is for proxies, and names a host that nobody here has checked.
   if (!rawUrl.startsWith('/')) return invalidPath('The request target must start with a slash.');

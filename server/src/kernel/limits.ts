@@ -6,6 +6,14 @@ export const limits = {
   gatewayRequestBytes: 1024 * 1024,
   /** A priced response is stored before it is charged, so it has to fit in a row. */
   gatewayResponseBytes: 1024 * 1024,
+  /** Upstreams commonly stop at 8 KiB, and Node refuses a whole request head above 16 KiB. */
+  gatewayRequestTargetBytes: 8 * 1024,
+  /** Open connections are file descriptors: 512 upstreams with a few each stay below a usual limit of some thousands. */
+  upstreamOrigins: 512,
+  /** A slow upstream holds no more calls than these, so that the others' calls still find room. */
+  upstreamCallsPerOrigin: 256,
+  /** A connection costs an upstream memory too; most servers close one that is idle for a minute by themselves. */
+  upstreamOriginIdleSeconds: 60,
   /** A base64 payment of the exact scheme has about 1.5 KiB; extensions may add some. */
   paymentHeaderBytes: 16 * 1024,
   /** Long enough for a slow model's answer; the 402's `maxTimeoutSeconds` leaves room for it. */
