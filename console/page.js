@@ -1,7 +1,7 @@
 /** What both views stand on: calls to the API, elements, and amounts and times as people read them. */
 
 /** A call that failed. `status` is 0 where nothing answered. */
-export class Problem extends Error {
+class Problem extends Error {
   constructor(status, detail, requestId) {
     super(detail);
     this.status = status;

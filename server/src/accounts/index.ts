@@ -1,4 +1,4 @@
-export { type ApiKey, type Environment, findEnvironment, findFirstEnvironment } from './accounts.sql.ts';
+export { type Environment, findEnvironment, findFirstEnvironment } from './accounts.sql.ts';
 export { type EnvironmentKind } from './api-key.ts';
 export { createApiKey } from './create-api-key.ts';
 export { createOrganisation } from './create-organisation.ts';

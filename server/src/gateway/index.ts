@@ -1,3 +1,3 @@
 export { createForwarder } from './forward.ts';
-export { createGateway, type Gateway } from './gateway.ts';
-export { createPublishedServers, type PublishedServers } from './published-servers.ts';
+export { createGateway } from './gateway.ts';
+export { createPublishedServers } from './published-servers.ts';

@@ -7,7 +7,7 @@ export const AgentCredentials = Type.Object({
 });
 
 /** A name or a note: one line of text, without control characters. */
-export const Line = (maxLength: number) =>
+const Line = (maxLength: number) =>
   Type.String({
     minLength: 1,
     maxLength,

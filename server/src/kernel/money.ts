@@ -4,12 +4,12 @@ import { AppError } from './errors.ts';
 export type AtomicAmount = bigint;
 
 /** Both networks' USDC has six decimals (Circle, FiatTokenV2). */
-export const usdcDecimals = 6;
+const usdcDecimals = 6;
 
 const uint256Max = 2n ** 256n - 1n;
 
 /** Reads a token amount from its wire form, a decimal string of atomic units up to uint256; otherwise nothing. */
-export function findAtomicAmount(text: string): AtomicAmount | undefined {
+function findAtomicAmount(text: string): AtomicAmount | undefined {
   if (!/^(0|[1-9][0-9]{0,77})$/.test(text)) return undefined;
   const amount = BigInt(text);
   return amount <= uint256Max ? amount : undefined;

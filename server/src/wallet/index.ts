@@ -1,4 +1,3 @@
 export { captureSettled, closeExpired } from './close-outgoing-payments.ts';
-export { type PayeeDirectory } from './pay-x402.ts';
 export { walletRoutes } from './routes.ts';
 export { createWallet, findWallet, type Wallet } from './wallet.ts';

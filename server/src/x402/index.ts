@@ -11,7 +11,6 @@ export {
 } from './claims.ts';
 export {
   type Authorization,
-  type ExactPayment,
   findTermsFault,
   isSignedByPayer,
   type PaymentFault,
@@ -20,8 +19,8 @@ export {
 } from './exact.ts';
 export { type Network, networks } from './networks.ts';
 export { hasLiveLease, type Payment, type StoredResponse } from './payment.ts';
-export { type Claim, findClaim, findPayment } from './payments.sql.ts';
-export { ensureRelayer, resendMissing } from './relayers.ts';
+export { type Claim, findClaim } from './payments.sql.ts';
+export { ensureRelayer } from './relayers.ts';
 export { resumePayments } from './resume-worker.ts';
 export { settledTopic, type Settlement, settlePayment } from './settle.ts';
 export {

@@ -13,7 +13,7 @@ export const v2Headers = {
 } as const;
 
 /** Our extension of a 402: whoever echoes its secret with the payment may fetch the paid answer again. */
-export const retrievalExtension = 'credence-retrieval';
+const retrievalExtension = 'credence-retrieval';
 
 const Address = Type.String({ pattern: '^0x[0-9a-fA-F]{40}$' });
 const Uint256 = Type.String({ pattern: '^(0|[1-9][0-9]{0,77})$' });
@@ -115,7 +115,7 @@ export function paymentRequired(args: {
   };
 }
 
-export function toRequirements(terms: Terms): Static<typeof PaymentRequirements> {
+function toRequirements(terms: Terms): Static<typeof PaymentRequirements> {
   const { asset } = terms.network;
   return {
     scheme: 'exact',
