@@ -36,7 +36,8 @@ async function read(path) {
     if (byId('mandate-problem').dataset.from === 'read') drawProblem();
   } catch (error) {
     if (error.status === 404) drawNotice('There is no such mandate', notFound);
-    else if (error.status === 401) drawNotice('Sign-in comes with the console', error.message);
+    else if (error.status === 401)
+      drawNotice('Sign-in comes with the console', needsPerson, `The server says: ${error.message}`);
     else drawReadProblem(error);
   }
 }
@@ -69,6 +70,7 @@ function setSigning(isOn) {
 
 const isSigning = () => byId('sign').getAttribute('aria-disabled') === 'true';
 
+const needsPerson = 'A mandate is signed by a person who is signed in.';
 const notFound =
   'The address may be incomplete, or the mandate belongs to another environment. Ask the agent for its authorizationUrl again.';
 
@@ -203,9 +205,9 @@ function setHeadline(title, lead) {
   document.title = `${title} · Credence`;
 }
 
-function drawNotice(title, lead) {
+function drawNotice(title, lead, note = '') {
   setHeadline(title, lead);
-  draw(byId('mandate-body'), null, () => []);
+  draw(byId('mandate-body'), note, () => [element('p', { class: 'quiet' }, note)]);
   byId('mandate-sign').hidden = true;
   drawProblem();
 }

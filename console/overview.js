@@ -63,7 +63,7 @@ function drawPlaces(servers) {
   const gateway = servers.length === 0 ? undefined : new URL(servers[0].url).origin;
   const entries = [
     ['API', element('code', {}, `${location.origin}/v1`)],
-    ['Gateway', gateway ? element('code', {}, gateway) : 'named with the first API'],
+    ['Gateway', gateway ? element('code', {}, gateway) : 'not known yet'],
     ['OpenAPI document', link(`${location.origin}/v1/openapi.json`)],
     ['Signing keys (JWKS)', link(`${location.origin}/.well-known/jwks.json`)],
   ];

@@ -31,7 +31,7 @@ async function send(path, init) {
 
 const notices = {
   development:
-    'Development mode: a request from this machine without a credential acts as the owner of the development organisation. This page’s do.',
+    'Development mode: a request from this machine without a credential acts as the owner of the development organisation. This page relies on it.',
   signIn: 'Sign-in comes with the console. Until then, this instance answers to an API key.',
   trouble: 'This instance has trouble answering. The page keeps trying.',
 };
