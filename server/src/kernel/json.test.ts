@@ -12,7 +12,12 @@ const leaf = fc.oneof(
 );
 const key = fc.oneof(fc.string(), fc.constantFrom('$bigint', '$date', '$plain', '__proto__', 'toJSON', '1'));
 const json = fc.letrec((tie) => ({
-  value: fc.oneof({ depthSize: 'small' }, leaf, fc.array(tie('value')), fc.dictionary(key, tie('value'), { noNullPrototype: true })),
+  value: fc.oneof(
+    { depthSize: 'small' },
+    leaf,
+    fc.array(tie('value')),
+    fc.dictionary(key, tie('value'), { noNullPrototype: true }),
+  ),
 })).value;
 const typed = fc.letrec((tie) => ({
   value: fc.oneof(
