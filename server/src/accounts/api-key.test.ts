@@ -16,7 +16,7 @@ describe('an API key', () => {
   it('is told from one with any character changed, without a look-up', () => {
     const key = newApiKey('sandbox');
     fc.assert(
-      fc.property(fc.nat(key.length - 1), fc.constantFrom(...'abcXYZ019-_. é'), (at, character) => {
+      fc.property(fc.nat(key.length - 1), fc.constantFrom(...'abcXYZ019-_. é'.split('')), (at, character) => {
         fc.pre(key[at] !== character);
         expect(looksLikeApiKey(key.slice(0, at) + character + key.slice(at + 1))).toBe(false);
       }),

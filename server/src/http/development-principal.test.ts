@@ -50,16 +50,16 @@ describe('the development principal', () => {
 
   it.each(
     [
-      ...[
-        'forwarded',
-        'via',
-        'x-forwarded',
-        'x-forwarded-for',
-        'x-forwarded-host',
-        'x-forwarded-proto',
-        'x-real-ip',
-      ],
-      ...['x-client-ip', 'cf-connecting-ip', 'true-client-ip'],
+      'forwarded',
+      'via',
+      'x-forwarded',
+      'x-forwarded-for',
+      'x-forwarded-host',
+      'x-forwarded-proto',
+      'x-real-ip',
+      'x-client-ip',
+      'cf-connecting-ip',
+      'true-client-ip',
     ].map((name) => [name]),
   )('does not answer behind a proxy that sends %s', (name) => {
     expect(refusal({ headers: { [name]: 'x' } })).toContain(`forwarded (${name})`);
@@ -72,15 +72,17 @@ describe('the development principal', () => {
   // A name of the attacker's that resolves to this machine: DNS rebinding.
   it.each(
     [
-      ...[
-        'evil.example:8080',
-        'localhost',
-        'localhost:80',
-        'localhost:8402',
-        'localhost.evil.example:8080',
-        '',
-      ],
-      ...['LOCALHOST:8080', '127.0.0.2:8080', '::1:8080', 'user@localhost:8080', undefined],
+      'evil.example:8080',
+      'localhost',
+      'localhost:80',
+      'localhost:8402',
+      'localhost.evil.example:8080',
+      '',
+      'LOCALHOST:8080',
+      '127.0.0.2:8080',
+      '::1:8080',
+      'user@localhost:8080',
+      undefined,
     ].map((host) => [host]),
   )('does not answer as %j', (host) => {
     expect(refusal({ headers: { host } })).toContain('Host');

@@ -18,7 +18,7 @@ describe('a secret box', () => {
   it('refuses a value that was moved to another row', () => {
     const sealed = box.seal(Buffer.from('secret'), 'wallets/1/key');
     for (const row of ['wallets/2/key', 'wallets/1/ke', 'wallets/1/key ', ''])
-      expect(() => box.open(sealed, row)).toThrow();
+      expect(() => box.open(sealed, row)).toThrow(/authenticate|version|tag|initialization vector/i);
   });
 
   it('refuses a value with any bit flipped', () => {
@@ -26,19 +26,23 @@ describe('a secret box', () => {
     for (let bit = 0; bit < sealed.length * 8; bit += 1) {
       const flipped = Buffer.from(sealed);
       flipped[bit >> 3] = (flipped[bit >> 3] ?? 0) ^ (1 << (bit & 7));
-      expect(() => box.open(flipped, 'row'), `bit ${bit}`).toThrow();
+      expect(() => box.open(flipped, 'row'), `bit ${bit}`).toThrow(
+        /authenticate|version|tag|initialization vector/i,
+      );
     }
   });
 
   it('refuses a value that was cut short, at any length', () => {
     const sealed = box.seal(Buffer.from('secret'), 'row');
     for (let length = 0; length < sealed.length; length += 1)
-      expect(() => box.open(sealed.subarray(0, length), 'row'), `${length} bytes`).toThrow();
+      expect(() => box.open(sealed.subarray(0, length), 'row'), `${length} bytes`).toThrow(
+        /authenticate|version|tag|initialization vector/i,
+      );
   });
 
   it('refuses a value that another key sealed', () => {
     const sealed = createSecretBox(randomBytes(32)).seal(Buffer.from('secret'), 'row');
-    expect(() => box.open(sealed, 'row')).toThrow();
+    expect(() => box.open(sealed, 'row')).toThrow(/authenticate|version|tag|initialization vector/i);
   });
 
   it('seals one text differently each time, and shows nothing of it', () => {

@@ -87,28 +87,35 @@ describe('x402 version 2, with the stock client', () => {
   });
 });
 
-/** Decodes; anything but an answer or `invalid_payment` fails the test. */
-function decodeOrRefuse(text: string): void {
-  for (const decode of [decodePayment, decodePaymentRequired]) {
-    try {
-      decode(text);
-    } catch (error) {
-      if (!(error instanceof AppError)) throw error;
-      expect(error.code).toBe('invalid_payment');
-      expect(error.message.length).toBeLessThan(500);
-    }
+/** What became of a header; an error that isn't an AppError is thrown on. */
+function outcomeOf(decode: (text: string) => unknown, text: string): string {
+  try {
+    decode(text);
+    return 'read';
+  } catch (error) {
+    if (!(error instanceof AppError)) throw error;
+    return error.message.length < 500 ? error.code : error.message;
   }
 }
+const decoders = fc.constantFrom<(text: string) => unknown>(decodePayment, decodePaymentRequired);
+const readOrRefused = /^(?:read|invalid_payment)$/;
 
 describe('garbage in a payment header', () => {
   it('of any text is invalid_payment, and no other error', () => {
+    const text = fc.oneof(fc.string(), fc.string({ unit: 'binary' }), fc.base64String());
     fc.assert(
-      fc.property(fc.oneof(fc.string(), fc.string({ unit: 'binary' }), fc.base64String()), decodeOrRefuse),
+      fc.property(decoders, text, (decode, garbage) => {
+        expect(outcomeOf(decode, garbage)).toBe('invalid_payment');
+      }),
     );
   });
 
   it('of any JSON is invalid_payment, and no other error', () => {
-    fc.assert(fc.property(fc.jsonValue(), (value) => decodeOrRefuse(header(value))));
+    fc.assert(
+      fc.property(decoders, fc.jsonValue(), (decode, garbage) => {
+        expect(outcomeOf(decode, header(garbage))).toBe('invalid_payment');
+      }),
+    );
   });
 
   it('in any one field of a good payment is invalid_payment, or a payment', async () => {
@@ -124,16 +131,13 @@ describe('garbage in a payment header', () => {
         `0x${'0'.repeat(40)}`,
         `0x${'z'.repeat(40)}`,
         '9'.repeat(78),
-        '\u0000',
-        2.5,
-        -1,
       ),
-      fc.constant(undefined),
+      fc.constantFrom('\u0000', 2.5, -1, undefined),
     );
     fc.assert(
-      fc.property(fc.constantFrom(...places), junk, (place, value) =>
-        decodeOrRefuse(header(replaced(good, place, value))),
-      ),
+      fc.property(fc.constantFrom(...places), junk, (place, value) => {
+        expect(outcomeOf(decodePayment, header(replaced(good, place, value)))).toMatch(readOrRefused);
+      }),
       { numRuns: 1000 },
     );
     expect(places.length).toBeGreaterThan(20);
