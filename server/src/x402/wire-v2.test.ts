@@ -19,7 +19,6 @@ import {
   encodePaymentRequired,
   encodeSettlement,
   paymentRequired,
-  retrievalExtension,
 } from './wire-v2.ts';
 
 const payer = privateKeyToAccount(generatePrivateKey());
@@ -165,7 +164,7 @@ describe('garbage in a payment header', () => {
   it.each([null, 1, 'x', [], { info: null }, { info: { secret: 5 } }, { info: { secret: 'x'.repeat(129) } }])(
     'in the secret of the terms, %j, is no secret',
     async (extension) => {
-      const payment = { ...(await stockPayment()), extensions: { [retrievalExtension]: extension } };
+      const payment = { ...(await stockPayment()), extensions: { 'credence-retrieval': extension } };
       expect(decodePayment(header(payment)).termsSecret).toBeNull();
     },
   );
