@@ -3,7 +3,7 @@ import { isIPv4 } from 'node:net';
 /** What the rules of the development principal look at. */
 export interface DevelopmentRequest {
   method: string;
-  /** The path after the prefix rewrite, without its query. */
+  /** Of the route that was matched, such as `/v1/payouts/:id`: a path as it was sent has many spellings. */
   path: string;
   headers: Readonly<Record<string, string | readonly string[] | undefined>>;
   remoteAddress: string;

@@ -54,7 +54,7 @@ export function isAgentId(text: string): text is AgentId {
 }
 
 /** 128 bits as 26 Crockford characters, two zero bits first (TypeID section "suffix"). */
-function encodeUuid(uuid: string): string {
+export function encodeUuid(uuid: string): string {
   let value = BigInt(`0x${uuid.replaceAll('-', '')}`);
   let text = '';
   for (let index = 0; index < 26; index += 1) {

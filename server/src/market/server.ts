@@ -71,10 +71,8 @@ export function isSlug(text: string): boolean {
 
 /** A slug for whoever gave none: from the name, as far as it has letters and digits. */
 export function slugOf(name: string): string {
-  const words =
-    name
-      .toLowerCase()
-      .normalize('NFKD')
-      .match(/[a-z0-9]+/g) ?? [];
+  // Accents are letters of their own once decomposed, and would part the word that they stand in.
+  const letters = name.normalize('NFKD').replace(/\p{M}/gu, '').toLowerCase();
+  const words = letters.match(/[a-z0-9]+/g) ?? [];
   return words.join('-').slice(0, 63).replace(/-$/, '');
 }

@@ -19,7 +19,8 @@ export function parseBaseUrl(text: string, mayDial: (address: string) => boolean
       'names an address that is not public; the operator may allow it with CREDENCE_EGRESS_ALLOW',
     );
   }
-  return url.href.replace(/\/+$/, '');
+  // An empty query or fragment leaves its mark in the text otherwise.
+  return `${url.origin}${url.pathname}`.replace(/\/+$/, '');
 }
 
 /** A path of an endpoint: from the root, in the form in which it will be matched and sent. Throws `invalid_request`. */

@@ -1,0 +1,60 @@
+import * as fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { type AgentId, newAgentId } from '../kernel/ids.ts';
+import { identify } from './identify.ts';
+
+const agentId = newAgentId();
+const token = 'eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl';
+const findAgent = async (text: string): Promise<AgentId | undefined> =>
+  text === token ? agentId : undefined;
+const code = (expected: string) => expect.objectContaining({ code: expected });
+
+describe('X-Agent-ID', () => {
+  it.each([agentId, 'agent-7', 'a', 'my.agent', 'user@example.com', 'x'.repeat(200)])(
+    'takes a plain id, %s, at its word and no further',
+    async (id) => {
+      expect(await identify(id, findAgent)).toEqual({ agentId: id, verified: false });
+      expect(await identify(` ${id} `, findAgent)).toEqual({ agentId: id, verified: false });
+    },
+  );
+
+  it('takes a good token for the agent that it names, and keeps no token', async () => {
+    expect(await identify(token, findAgent)).toEqual({ agentId, verified: true });
+  });
+
+  it.each([undefined, '', '   ', ['a', 'b']])('%j is a missing one', async (header) => {
+    await expect(identify(header, findAgent)).rejects.toThrow(code('missing_agent_id'));
+  });
+
+  it.each(
+    [
+      `${token}x`,
+      'a.b.c',
+      'a.b.',
+      'eyJhbGciOiJub25lIn0.e30.',
+      'eyJ',
+      'eyJ with spaces',
+      'eyJa.b',
+      'eyJ.a.b.c.d',
+    ].map((text) => [text]),
+  )('%s has the shape of a token, and is never taken for a plain id', async (header) => {
+    await expect(identify(header, findAgent)).rejects.toThrow(code('agent_authentication_failed'));
+  });
+
+  it.each(['a b', 'a\tb', 'é', 'a\u0000', 'x'.repeat(201), 'a\u202eb'])('%j is refused', async (header) => {
+    await expect(identify(header, findAgent)).rejects.toThrow(code('invalid_request'));
+  });
+
+  it('says no to anything else without another kind of error', async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.string({ unit: 'binary' }), async (header) => {
+        const answer = await identify(header, findAgent).catch((error: unknown) => error);
+        if (answer instanceof Error)
+          expect(['missing_agent_id', 'invalid_request', 'agent_authentication_failed']).toContain(
+            'code' in answer ? answer.code : answer,
+          );
+        else expect(answer).toEqual({ agentId: header.trim(), verified: false });
+      }),
+    );
+  });
+});
