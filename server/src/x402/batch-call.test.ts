@@ -15,6 +15,7 @@ import type { Authorization } from './exact.ts';
 
 const events = parseAbi([
   'event Transfer(address indexed from, address indexed to, uint256 value)',
+  'event Approval(address indexed owner, address indexed spender, uint256 value)',
   'event AuthorizationUsed(address indexed authorizer, bytes32 indexed nonce)',
   'event AuthorizationCanceled(address indexed authorizer, bytes32 indexed nonce)',
 ]);
@@ -28,12 +29,18 @@ function transfer({ from, to, value }: Authorization, address = asset): Event {
   return log(address, topics, encodeAbiParameters([{ type: 'uint256' }], [value]));
 }
 
+function approval({ from, to, value }: Authorization): Event {
+  const args = { owner: from, spender: to };
+  const topics = encodeEventTopics({ abi: events, eventName: 'Approval', args });
+  return log(asset, topics, encodeAbiParameters([{ type: 'uint256' }], [value]));
+}
+
 function used({ from, nonce }: Authorization, address = asset): Event {
   const args = { authorizer: from, nonce };
   return log(address, encodeEventTopics({ abi: events, eventName: 'AuthorizationUsed', args }));
 }
 
-function cancelled({ from, nonce }: Authorization): Event {
+function cancelled({ from, nonce }: Pick<Authorization, 'from' | 'nonce'>): Event {
   const args = { authorizer: from, nonce };
   return log(asset, encodeEventTopics({ abi: events, eventName: 'AuthorizationCanceled', args }));
 }
@@ -58,20 +65,18 @@ function account(index: number): Address {
 }
 
 // Few payers, payees and prices, so that many payments are alike but for the nonce.
-const authorizations = fc
-  .uniqueArray(hexOf(32), { maxLength: 12 })
-  .chain((nonces) =>
-    fc.tuple(
-      ...nonces.map((nonce) =>
-        fc
-          .record({ from: fc.nat(2), to: fc.nat(2), value: fc.bigInt(0n, 2n) })
-          .map(({ from, to, value }): Authorization => {
-            const window = { validAfter: 0n, validBefore: 1n };
-            return { from: account(from), to: account(10 + to), value, ...window, nonce };
-          }),
-      ),
+const authorizations = fc.uniqueArray(hexOf(32), { maxLength: 12 }).chain((nonces) =>
+  fc.tuple(
+    ...nonces.map((nonce) =>
+      fc
+        .record({ from: fc.nat(2), to: fc.nat(2), value: fc.bigInt(0n, 2n) })
+        .map(({ from, to, value }): Authorization => {
+          const [payer, payee] = [account(from), account(10 + to)];
+          return { from: payer, to: payee, value, validAfter: 0n, validBefore: 1n, nonce };
+        }),
     ),
-  );
+  ),
+);
 
 /** What a transaction may log for a payment that it did not settle. */
 const lookalikes: Record<string, (one: Authorization) => Event[]> = {
@@ -83,16 +88,14 @@ const lookalikes: Record<string, (one: Authorization) => Event[]> = {
   'its nonce by another token, and the transfer': (one) => [used(one, otherToken), transfer(one)],
   'the two in the other order': (one) => [transfer(one), used(one)],
   'its nonce cancelled, and the transfer': (one) => [cancelled(one), transfer(one)],
+  'its nonce, and an approval of the amount': (one) => [used(one), approval(one)],
   'its nonce for another amount': (one) => [used(one), transfer({ ...one, value: one.value + 1n })],
   'its nonce for another payee': (one) => [used(one), transfer({ ...one, to: account(99) })],
   'the nonce of another payer': (one) => [used({ ...one, from: account(98) }), transfer(one)],
   'its nonce, something else, and the transfer': (one) => [used(one), cancelled(one), transfer(one)],
 };
-// A cut keeps a lone `AuthorizationUsed` from lending itself to the transfer of the next look-alike.
-const cut = cancelled({
-  ...{ from: account(97), to: account(97), value: 0n, validAfter: 0n, validBefore: 0n },
-  nonce: `0x${'00'.repeat(32)}`,
-});
+// Keeps a lone `AuthorizationUsed` from lending itself to the transfer of the next look-alike.
+const cut = cancelled({ from: account(97), nonce: `0x${'00'.repeat(32)}` });
 
 describe('encodeBatch', () => {
   it('makes the call data that the general encoder makes', () => {
