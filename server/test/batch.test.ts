@@ -10,12 +10,12 @@ import {
 } from 'viem';
 import type { PrivateKeyAccount } from 'viem/accounts';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { BASE_SEPOLIA_USDC, MULTICALL3, plantBatchContract } from '../src/embedded/plant-contracts.ts';
-import { encodeBatch, judgeBatchReceipt, type BatchCall } from '../src/x402/batch-call.ts';
-import { readArtifact, renderArtifact } from './compile.ts';
-import { FIAT_TOKEN_ABI } from './test/fiat-token-abi.ts';
-import { FUNDS, plantToken, type PlantedToken } from './test/planted-token.ts';
-import { newAccount, signTransfer, withParts, type Authorization } from './test/signatures.ts';
+import { BASE_SEPOLIA_USDC, MULTICALL3, plantBatchContract } from '../src/embedded/index.ts';
+import { encodeBatch, judgeBatchReceipt, type BatchCall } from '../src/x402/index.ts';
+import { readArtifact, renderArtifact } from '../contracts/compile.ts';
+import { FIAT_TOKEN_ABI } from '../contracts/test/fiat-token-abi.ts';
+import { FUNDS, plantToken, type PlantedToken } from '../contracts/test/planted-token.ts';
+import { newAccount, signTransfer, withParts, type Authorization } from '../contracts/test/signatures.ts';
 
 const GAS_MAX = 16_000_000n;
 const TOKEN = { address: BASE_SEPOLIA_USDC, abi: FIAT_TOKEN_ABI } as const;
