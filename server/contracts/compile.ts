@@ -51,13 +51,18 @@ export function compileContract(file: URL): CompiledContract {
   };
 }
 
-/** The text of `TestUsdc.json`, as the source beside this file compiles today. */
-export function renderTestUsdcArtifact(): string {
-  const source = new URL('TestUsdc.sol', import.meta.url);
+/** The contracts that are planted on local chains, each committed beside its source as it compiles. */
+export const contractNames = ['Batch', 'TestUsdc'] as const;
+
+type ContractName = (typeof contractNames)[number];
+
+/** The text of a contract's artifact, as the source beside this file compiles today. */
+export function renderArtifact(contractName: ContractName): string {
+  const source = new URL(`${contractName}.sol`, import.meta.url);
   const { abi, deployedBytecode } = compileContract(source);
   const compiler: string = solc.version();
   const artifact = {
-    contractName: 'TestUsdc',
+    contractName,
     solc: compiler,
     sourceSha256: createHash('sha256').update(readFileSync(source)).digest('hex'),
     abi,
@@ -66,24 +71,31 @@ export function renderTestUsdcArtifact(): string {
   return `${JSON.stringify(artifact, null, 2)}\n`;
 }
 
-function main(args: string[]): void {
-  const artifactFile = new URL('TestUsdc.json', import.meta.url);
-  const rendered = renderTestUsdcArtifact();
-  if (!args.includes('--check')) {
-    writeFileSync(artifactFile, rendered);
-    return;
-  }
-  let committed = '';
+/** The text of a contract's artifact as it is committed; empty where there is none, which is as stale as a wrong one. */
+export function readArtifact(contractName: ContractName): string {
   try {
-    committed = readFileSync(artifactFile, 'utf8');
+    return readFileSync(artifactFile(contractName), 'utf8');
   } catch {
-    // A missing artifact is as stale as a wrong one.
+    return '';
   }
-  if (committed === rendered) return;
-  process.stderr.write(
-    'server/contracts/TestUsdc.json is not what TestUsdc.sol compiles to: run "node server/contracts/compile.ts"\n',
-  );
-  process.exitCode = 1;
+}
+
+function artifactFile(contractName: ContractName): URL {
+  return new URL(`${contractName}.json`, import.meta.url);
+}
+
+function main(args: string[]): void {
+  for (const contractName of contractNames) {
+    const rendered = renderArtifact(contractName);
+    if (!args.includes('--check')) {
+      writeFileSync(artifactFile(contractName), rendered);
+    } else if (readArtifact(contractName) !== rendered) {
+      process.stderr.write(
+        `server/contracts/${contractName}.json is not what ${contractName}.sol compiles to: run "node server/contracts/compile.ts"\n`,
+      );
+      process.exitCode = 1;
+    }
+  }
 }
 
 if (import.meta.main) main(process.argv.slice(2));

@@ -1,15 +1,14 @@
-import { readFileSync } from 'node:fs';
 import { domainSeparator, zeroAddress, type Abi, type AbiParameter, type Hex } from 'viem';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { BASE_SEPOLIA_USDC, fundAccount, plantTestToken } from '../src/embedded/index.ts';
-import { renderTestUsdcArtifact } from './compile.ts';
+import { readArtifact, renderArtifact } from './compile.ts';
 import { FIAT_TOKEN_ABI } from './test/fiat-token-abi.ts';
 import { FUNDS, plantToken, type PlantedToken } from './test/planted-token.ts';
 import { DOMAIN, newAccount, parts, signTransfer, TYPES, withBytes, withParts } from './test/signatures.ts';
 
 const INVALID = 'FiatTokenV2: invalid signature';
 const USED = 'FiatTokenV2: authorization is used or canceled';
-const artifactText = readFileSync(new URL('TestUsdc.json', import.meta.url), 'utf8');
+const artifactText = readArtifact('TestUsdc');
 
 function types(parameters: readonly AbiParameter[]): string {
   return parameters
@@ -33,7 +32,7 @@ afterAll(() => usdc.stop());
 
 describe('what stands at the address', () => {
   it('is the committed artifact, which is what the source compiles to', async () => {
-    expect(renderTestUsdcArtifact()).toBe(artifactText);
+    expect(renderArtifact('TestUsdc')).toBe(artifactText);
     expect(artifactText).toContain(`"${await usdc.client.getCode({ address: BASE_SEPOLIA_USDC })}"`);
   });
 

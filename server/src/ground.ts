@@ -8,6 +8,7 @@ import {
   type EmbeddedChain,
   type EmbeddedPostgres,
   fundAccount,
+  plantBatchContract,
   plantTestToken,
   startChain,
   startPostgres,
@@ -94,10 +95,11 @@ function chainsOutside({ chains }: Config): Parts['chains'] {
   };
 }
 
-/** Plants the token where stock clients look for it, and gives the relayer its gas. */
+/** Plants the token and the batch contract where public chains have theirs, and gives the relayer its gas. */
 async function openLocalChain(chain: EmbeddedChain, directory: DataDirectory): Promise<Parts['chains']> {
   const relayerKey = `0x${await directory.getOrCreateSecret('relayer.key', 32)}` as const;
   await plantTestToken(chain.url, networks.sandbox.asset.address);
+  await plantBatchContract(chain.url);
   await fundAccount(chain.url, { address: privateKeyToAccount(relayerKey).address, wei: relayerFunds });
   return { sandbox: { rpcUrl: chain.url, relayerKey, finality: 'instant' } };
 }

@@ -2,5 +2,6 @@
 export { openDataDirectory, type DataDirectory } from './data-directory.ts';
 export { startPostgres, type EmbeddedPostgres } from './postgres.ts';
 export { startChain, type EmbeddedChain } from './chain.ts';
-export { BASE_SEPOLIA_USDC, fundAccount, plantTestToken } from './test-token.ts';
+export { fundAccount } from './fund-account.ts';
+export { BASE_SEPOLIA_USDC, MULTICALL3, plantBatchContract, plantTestToken } from './plant-contracts.ts';
 export type { ChildExit } from './child-process.ts';

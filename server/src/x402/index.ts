@@ -1,3 +1,4 @@
+export { type BatchCall, encodeBatch, judgeBatchReceipt } from './batch-call.ts';
 export { type Chain, createChain } from './chain.ts';
 export {
   claimPayment,

@@ -1,17 +1,6 @@
-import {
-  createPublicClient,
-  createTestClient,
-  createWalletClient,
-  http,
-  isHex,
-  parseAbi,
-  type Address,
-} from 'viem';
+import { createPublicClient, createTestClient, createWalletClient, http, parseAbi, type Address } from 'viem';
 import { generatePrivateKey, privateKeyToAccount } from 'viem/accounts';
-import artifact from '../../contracts/TestUsdc.json' with { type: 'json' };
-
-/** Where Base Sepolia (chain id 84532) has USDC, and where stock x402 clients look for it. */
-export const BASE_SEPOLIA_USDC: Address = '0x036CbD53842c5426634e7929541eC2318f3dCF7e';
+import { BASE_SEPOLIA_USDC } from './plant-contracts.ts';
 
 /** What an account shall hold at least: wei of the chain's own coin, atomic units (10^-6) of the token. */
 export type AccountFunds = {
@@ -29,15 +18,6 @@ const TOKEN_ABI = parseAbi([
   'function balanceOf(address account) view returns (uint256)',
   'function faucetMint(address to, uint256 value)',
 ]);
-
-/** Makes `address` the test token on the anvil behind `rpcUrl`. Balances of an earlier release stay. */
-export async function plantTestToken(rpcUrl: string, address: Address): Promise<void> {
-  const { chain, anvil } = connect(rpcUrl);
-  const bytecode = artifact.deployedBytecode;
-  if (!isHex(bytecode)) throw new Error('server/contracts/TestUsdc.json holds no code');
-  if ((await chain.getCode({ address })) === bytecode) return;
-  await anvil.setCode({ address, bytecode });
-}
 
 /**
  * Tops an account up to the stated funds; what already holds as much is left alone. The token comes from its faucet in
