@@ -56,7 +56,7 @@ describe('the routes', () => {
   it.each(named)('%s is an action or a read with 200, or creates with 201 by POST', (_id, route) => {
     const creates = /\.(?:create|register|add|create_intent|sign_x402)$/.test(route.id);
     expect(route.status).toBe(creates ? 201 : 200);
-    if (creates) expect(route.method).toBe('POST');
+    expect(!creates || route.method === 'POST').toBe(true);
   });
 
   it.each(named)('%s reads every parameter of its path, and no other', (_id, route) => {
@@ -68,25 +68,20 @@ describe('the routes', () => {
     expect(route.scopes.length > 0).toBe(route.auth.includes('api_key'));
   });
 
-  it.each(named)(
-    '%s refuses keys that it does not know, or is a standard’s that ignores them',
-    (_id, route) => {
-      const open = closedObjects(route.schema.body).filter((part) => part['additionalProperties'] !== false);
-      if (route.unknownKeys === 'ignored')
-        expect(route.path).toMatch(/^\/(?:oauth|access|facilitator|register|refresh)/);
-      // What a 402 of any seller says is read as it comes: its standard lets it grow.
-      else if (route.id !== 'payment.sign_x402') expect(open).toEqual([]);
-      const queries = closedObjects(route.schema.query).filter(
-        (part) => part['additionalProperties'] !== false,
-      );
-      expect(queries).toEqual([]);
-    },
-  );
+  const readers = named.filter(([, route]) => route.unknownKeys !== 'ignored');
+  it.each(readers)('%s refuses keys that it does not know, at every depth', (_id, route) => {
+    const { body, query } = route.schema;
+    // What a 402 of any seller says is read as it comes: its standard lets it grow.
+    const ours = route.id === 'payment.sign_x402' ? [body] : closedObjects(body);
+    for (const part of [...ours, ...closedObjects(query)])
+      expect(part).toMatchObject({ additionalProperties: false });
+  });
 
-  it.each(named.filter(([, route]) => route.id === 'payment.sign_x402'))(
-    '%s refuses unknown keys beside the 402 that it is given',
-    (_id, route) => expect(route.schema.body).toMatchObject({ additionalProperties: false }),
-  );
+  it('ignore unknown keys only where a standard says so', () => {
+    const ignoring = routes.filter(({ unknownKeys }) => unknownKeys === 'ignored').map(({ path }) => path);
+    expect(ignoring).toContain('/register');
+    for (const path of ignoring) expect(path).toMatch(/^\/(?:oauth|access|facilitator|register|refresh)/);
+  });
 });
 
 describe('the OpenAPI document', () => {
@@ -112,22 +107,21 @@ describe('the OpenAPI document', () => {
         (at, part) => at?.[part] as Schema | undefined,
         document,
       );
-      expect(target, reference).toBeDefined();
+      expect(target, `target of ${reference}`).toBeDefined();
     }
   });
 
   it('describes every route once', () => {
     const operations = Object.values(document.paths).flatMap((path) => Object.values(path));
-    expect(operations.map((operation) => operation['operationId']).toSorted()).toEqual(
-      routes.map(({ id }) => id).toSorted(),
-    );
+    const ids = operations.map((operation) => operation['operationId']);
+    expect(ids).toHaveLength(routes.length);
+    expect(new Set(ids)).toEqual(new Set(routes.map(({ id }) => id)));
   });
 
   it.each(named)('says of %s each status that it can answer with', (_id, route) => {
-    const statuses = [route.status, ...errorsOf(route).map((code) => errorCodes[code].status)].map(String);
-    expect(Object.keys(operationOf(route)['responses'] ?? {}).toSorted()).toEqual(
-      [...new Set(statuses)].toSorted(),
-    );
+    const codes = errorsOf(route).map((code) => errorCodes[code].status);
+    const statuses = new Set([route.status, ...codes].map(String));
+    expect(new Set(Object.keys(operationOf(route)['responses'] ?? {}))).toEqual(statuses);
   });
 
   it.each(named)('says of %s which credentials it takes, from those that it defines', (_id, route) => {
@@ -144,6 +138,6 @@ describe('the OpenAPI document', () => {
       part['schema'] ? [part['schema'] as Schema] : [],
     );
     expect(schemas.length).toBeGreaterThan(routes.length);
-    for (const schema of schemas) expect(ajv.validateSchema(schema), JSON.stringify(ajv.errors)).toBe(true);
+    expect(schemas.filter((schema) => !ajv.validateSchema(schema))).toEqual([]);
   });
 });

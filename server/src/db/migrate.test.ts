@@ -86,6 +86,16 @@ describe('migrate', () => {
     );
   });
 
+  it('leaves nothing of a migration that can’t be recorded', async () => {
+    const { db } = await openTestDatabase({ empty: true });
+    const taken = "CREATE TABLE half (id int); INSERT INTO schema_migrations VALUES (1, 'x', 'x', now())";
+    await expect(migrate(db, await makeFolder({ '0001_half.sql': taken }), now)).rejects.toThrow(
+      'duplicate key',
+    );
+    expect(await appliedNames(db)).toEqual([]);
+    expect(await tableExists(db, 'half')).toBe(false);
+  });
+
   it('leaves nothing of a migration that fails, and the next start goes on from there', async () => {
     const { db } = await openTestDatabase({ empty: true });
     const good = { '0001_good.sql': 'CREATE TABLE good (id int)' };

@@ -1,5 +1,4 @@
 import { createServer, type RequestListener, type Server, type ServerResponse } from 'node:http';
-import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { StartupError } from '../kernel/startup-error.ts';
 
@@ -21,15 +20,11 @@ export async function openListener(options: {
   onRequest: RequestListener;
 }): Promise<Listener> {
   const servers: Server[] = [];
-  const connections = followConnections(options.onRequest);
+  const requests = followRequests(options.onRequest);
   let { port } = options;
   try {
     for (const host of options.hosts) {
-      const server = createServer(
-        { requestTimeout: 60_000, keepAliveTimeout: 65_000 },
-        connections.onRequest,
-      );
-      server.on('connection', connections.onConnection);
+      const server = createServer({ requestTimeout: 60_000, keepAliveTimeout: 65_000 }, requests.onRequest);
       const opened = await listenOn(server, host, port, options.portVariable);
       if (opened === undefined) continue;
       servers.push(server);
@@ -46,7 +41,7 @@ export async function openListener(options: {
     port,
     async close(deadlineSeconds) {
       const closed = Promise.all(servers.map((server) => closeServer(server)));
-      connections.endWithTheirRequest();
+      requests.endConnections();
       const deadline = new AbortController();
       const cut = sleep(deadlineSeconds * 1000, undefined, { signal: deadline.signal }).then(
         () => {
@@ -62,35 +57,27 @@ export async function openListener(options: {
 }
 
 /**
- * Knows which connections are in use. A server that closes waits for every connection, and Node lets those stay that have
- * answered since, until their keep-alive time is over, and those that never sent a byte (a browser opens some in advance).
+ * Knows which requests are under way. A server that closes waits for their connections, and Node keeps those that have
+ * answered since until their keep-alive time is over.
  */
-function followConnections(onRequest: RequestListener) {
-  const unused = new Set<Socket>();
+function followRequests(onRequest: RequestListener) {
   const answering = new Set<ServerResponse>();
   let ending = false;
   return {
-    onConnection(socket: Socket): void {
-      unused.add(socket);
-      socket.once('close', () => unused.delete(socket));
-    },
     onRequest: ((request, response) => {
-      const { socket } = request;
-      unused.delete(socket);
       answering.add(response);
       response.once('close', () => {
         answering.delete(response);
-        if (ending) socket.end();
+        if (ending) request.socket.end();
       });
       if (ending) response.shouldKeepAlive = false;
       onRequest(request, response);
     }) satisfies RequestListener,
     /** From now on a connection ends with the answer that is under way on it. */
-    endWithTheirRequest(): void {
+    endConnections(): void {
       ending = true;
       // Says "Connection: close" where the head isn't sent yet.
       for (const response of answering) response.shouldKeepAlive = false;
-      for (const socket of unused) if (socket.bytesRead === 0) socket.destroy();
     },
   };
 }

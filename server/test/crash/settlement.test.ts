@@ -155,9 +155,9 @@ describe('a payment whose process was killed', () => {
     const scenes = await Promise.all(
       (['responded', 'taken', 'recorded', 'sent'] as const).map((point) => killAt(point)),
     );
-    const resuming = () => run(process.execPath, [worker, database.url, local.rpcUrl, 'resume']);
-    await Promise.all([resuming(), resuming()]);
-    for (const scene of scenes) await expectSettledOnce(scene);
+    const args = [worker, database.url, local.rpcUrl, 'resume'];
+    await Promise.all([run(process.execPath, args), run(process.execPath, args)]);
+    for (const scene of scenes) expect((await expectSettledOnce(scene)).state).toBe('settled');
   });
 });
 

@@ -15,7 +15,7 @@ const newFolder = async () => lookAfter(await mkdtemp(join(tmpdir(), 'credence-r
 async function refusalOf(settings: Record<string, string>): Promise<string> {
   const folder = settings['CREDENCE_DATA_DIR'] ?? (await newFolder());
   const main = await startMain({ CREDENCE_DATA_DIR: folder, ...settings });
-  expect(await main.ended, main.stderr()).toBe(1);
+  expect({ code: await main.ended, said: main.stderr() }).toMatchObject({ code: 1 });
   expect(main.stdout()).toBe('');
   expect(await childrenOf(folder), 'children that were left running').toEqual([]);
   const lines = main.stderr().split('\n');
