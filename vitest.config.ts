@@ -11,5 +11,7 @@ export default defineConfig({
     testTimeout: 30_000,
     hookTimeout: 60_000,
     passWithNoTests: false,
+    // One database server for the whole run; each file clones a database of its own from its template.
+    globalSetup: ['server/test/helpers/database-server.ts'],
   },
 });

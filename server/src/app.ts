@@ -29,6 +29,7 @@ import { createSecretBox, type SecretBox } from './kernel/crypto.ts';
 import { createEgressGuard, type EgressGuard } from './kernel/egress.ts';
 import type { AgentId, EnvironmentId } from './kernel/ids.ts';
 import { type Loop, startLoop } from './kernel/loop.ts';
+import { StartupError } from './kernel/startup-error.ts';
 import { findPayeeOfResource, findServerBySlug, marketRoutes, serverChangedChannel } from './market/index.ts';
 import { captureSettled, closeExpired, walletRoutes } from './wallet/index.ts';
 import {
@@ -152,13 +153,23 @@ export async function createApp(parts: Parts): Promise<App> {
 }
 
 async function createServices(parts: Parts): Promise<Services> {
+  const db = openDatabase(parts.databaseUrl, {
+    poolSize: 20,
+    onError: (error) => parts.logger.warn({ err: error }, 'a database connection was lost'),
+  });
+  try {
+    return await createServicesOver(db, parts);
+  } catch (error) {
+    // Its connections would else be cut by an embedded database that stops, and be reported as lost.
+    await db.close();
+    throw error;
+  }
+}
+
+async function createServicesOver(db: Database, parts: Parts): Promise<Services> {
   const { config, logger } = parts;
   const clock = systemClock;
   const box = createSecretBox(parts.masterKey);
-  const db = openDatabase(parts.databaseUrl, {
-    poolSize: 20,
-    onError: (error) => logger.warn({ err: error }, 'a database connection was lost'),
-  });
   await migrate(db, new URL('../migrations/', import.meta.url), clock.now());
   const context = systemContext({ db, clock, box });
   const keys = await loadSigningKeys(context);
@@ -191,12 +202,25 @@ async function openChains(parts: Parts, context: WriteContext): Promise<Chains> 
       rpcUrl: settings.rpcUrl,
       finality: settings.finality,
     });
+    await refuseDeadChain(chain, kind);
     chains.set(chain.network.id, {
       chain,
       relayer: await ensureRelayer(context, chain, settings.relayerKey),
     });
   }
   return chains;
+}
+
+/** The URL isn't repeated: a provider's often holds a key. */
+async function refuseDeadChain(chain: Chain, kind: EnvironmentKind): Promise<void> {
+  try {
+    await chain.settledTime();
+  } catch (error) {
+    const setting = `CREDENCE_${kind.toUpperCase()}_RPC_URL`;
+    throw new StartupError(`the ${kind} chain doesn't answer: check ${setting}, and that its RPC is up`, {
+      cause: error,
+    });
+  }
 }
 
 /** The whole API as data. Nothing is asked of the services before a handler runs. */

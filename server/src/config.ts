@@ -83,7 +83,7 @@ export function readConfig(env: Environment): Config {
     port,
     gatewayPort,
     dataDirectory: resolve(env['CREDENCE_DATA_DIR'] || '.credence'),
-    databaseUrl: env['DATABASE_URL'] || undefined,
+    databaseUrl: databaseUrlOf(env),
     masterKey: masterKeyOf(env),
     publicUrl: urlOf(env, 'CREDENCE_PUBLIC_URL', mode) ?? `http://localhost:${port}`,
     gatewayUrl: urlOf(env, 'CREDENCE_GATEWAY_URL', mode) ?? `http://localhost:${gatewayPort}`,
@@ -144,6 +144,15 @@ function rolesOf(env: Environment): ReadonlySet<Role> {
       return role;
     }),
   );
+}
+
+/** The value isn't repeated where it is refused: it holds a password. */
+function databaseUrlOf(env: Environment): string | undefined {
+  const text = env['DATABASE_URL'];
+  if (text === undefined || text === '') return undefined;
+  if (!/^postgres(?:ql)?:$/.test(URL.parse(text)?.protocol ?? ''))
+    throw new StartupError('DATABASE_URL must be like postgres://user:password@host:5432/database');
+  return text;
 }
 
 function masterKeyOf(env: Environment): Buffer | undefined {

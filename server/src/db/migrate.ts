@@ -16,11 +16,11 @@ const migrationLock = 5_208_031_113n;
 /**
  * Brings the database to this program's schema: forward only, each file in a transaction of its own.
  * Any number of processes may start at once. Throws `StartupError` where the database is newer than the
- * program, or where an applied file was changed since.
+ * program, where an applied file was changed since, or where there is no database to be reached.
  */
 export async function migrate(db: Database, directory: URL, now: Date): Promise<{ applied: number }> {
   const migrations = await readMigrations(directory);
-  const client = await db.connect();
+  const client = await connect(db);
   try {
     await client.query('SELECT pg_advisory_lock($1)', [migrationLock]);
     await client.query(`CREATE TABLE IF NOT EXISTS schema_migrations (
@@ -46,6 +46,20 @@ export async function migrate(db: Database, directory: URL, now: Date): Promise<
   } finally {
     // Ending the session rolls an open transaction back and frees the lock.
     await client.end();
+  }
+}
+
+/** The first connection of a start: that it fails is mostly a setting's fault. */
+async function connect(db: Database): ReturnType<Database['connect']> {
+  try {
+    return await db.connect();
+  } catch (error) {
+    // Several addresses that were tried in vain come as one error without a message.
+    const { message, code } = error as NodeJS.ErrnoException;
+    throw new StartupError(
+      `the database can't be reached (${message || code}): check DATABASE_URL, and that it is running`,
+      { cause: error },
+    );
   }
 }
 

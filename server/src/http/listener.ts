@@ -1,4 +1,4 @@
-import { createServer, type RequestListener, type Server } from 'node:http';
+import { createServer, type RequestListener, type Server, type ServerResponse } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { StartupError } from '../kernel/startup-error.ts';
 
@@ -20,10 +20,11 @@ export async function openListener(options: {
   onRequest: RequestListener;
 }): Promise<Listener> {
   const servers: Server[] = [];
+  const requests = followRequests(options.onRequest);
   let { port } = options;
   try {
     for (const host of options.hosts) {
-      const server = createServer({ requestTimeout: 60_000, keepAliveTimeout: 65_000 }, options.onRequest);
+      const server = createServer({ requestTimeout: 60_000, keepAliveTimeout: 65_000 }, requests.onRequest);
       const opened = await listenOn(server, host, port, options.portVariable);
       if (opened === undefined) continue;
       servers.push(server);
@@ -40,6 +41,7 @@ export async function openListener(options: {
     port,
     async close(deadlineSeconds) {
       const closed = Promise.all(servers.map((server) => closeServer(server)));
+      requests.endConnections();
       const deadline = new AbortController();
       const cut = sleep(deadlineSeconds * 1000, undefined, { signal: deadline.signal }).then(
         () => {
@@ -50,6 +52,32 @@ export async function openListener(options: {
       await closed;
       deadline.abort();
       await cut;
+    },
+  };
+}
+
+/**
+ * Knows which requests are under way. A server that closes waits for their connections, and Node keeps those that have
+ * answered since until their keep-alive time is over.
+ */
+function followRequests(onRequest: RequestListener) {
+  const answering = new Set<ServerResponse>();
+  let ending = false;
+  return {
+    onRequest: ((request, response) => {
+      answering.add(response);
+      response.once('close', () => {
+        answering.delete(response);
+        if (ending) request.socket.end();
+      });
+      if (ending) response.shouldKeepAlive = false;
+      onRequest(request, response);
+    }) satisfies RequestListener,
+    /** From now on a connection ends with the answer that is under way on it. */
+    endConnections(): void {
+      ending = true;
+      // Says "Connection: close" where the head isn't sent yet.
+      for (const response of answering) response.shouldKeepAlive = false;
     },
   };
 }

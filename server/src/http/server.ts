@@ -45,6 +45,10 @@ export async function createControlServer(options: ControlServerOptions): Promis
     genReqId: () => `req_${crypto.randomUUID()}`,
     rewriteUrl: (request) => rewritePrefix(request.url ?? '/'),
     routerOptions: { ignoreTrailingSlash: true },
+    // What fails before there is a route, such as a path with bad percent-encoding, meets no hook.
+    frameworkErrors(error, request, reply) {
+      void sendError(reply.header('x-request-id', request.id), request, toAppError(error));
+    },
   });
   app.decorateRequest('principal', null);
   app.setValidatorCompiler(compileValidator);

@@ -20,8 +20,7 @@ export function startLoop(options: {
   function begin(): void {
     clearTimeout(timer);
     again = false;
-    current = options
-      .run()
+    current = Promise.try(options.run)
       .then(() => undefined, options.onError)
       .finally(() => {
         current = undefined;

@@ -4,4 +4,9 @@
  */
 export class StartupError extends Error {
   override name = 'StartupError';
+
+  constructor(message: string, options?: ErrorOptions) {
+    // What it quotes (a setting, a path, a library's words) may have several lines; the operator's line is one.
+    super(message.replaceAll(/\s*[\r\n]\s*/g, ' '), options);
+  }
 }

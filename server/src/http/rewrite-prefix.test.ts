@@ -1,0 +1,26 @@
+import { expect, it } from 'vitest';
+import { rewritePrefix } from './server.ts';
+
+// DESIGN section 4: /api/v1 and /api are the same API as /v1.
+it.each([
+  ['/api/v1/agents', '/v1/agents'],
+  ['/api/agents', '/v1/agents'],
+  ['/v1/agents', '/v1/agents'],
+  ['/api/v1/agents?x=/api/v1', '/v1/agents?x=/api/v1'],
+  ['/api/agents/api/v1', '/v1/agents/api/v1'],
+  ['/api/v1', '/v1'],
+  ['/api/v1/', '/v1/'],
+  ['/api', '/v1'],
+  ['/api/', '/v1/'],
+  ['/api?x=1', '/v1?x=1'],
+  ['/api/v1?x=1', '/v1?x=1'],
+  ['/api/v1beta/agents', '/v1/v1beta/agents'],
+  ['/api/v1/v1/agents', '/v1/v1/agents'],
+  ['/apis/agents', '/apis/agents'],
+  ['/api-keys', '/api-keys'],
+  ['/register', '/register'],
+  ['/', '/'],
+  ['', ''],
+])('%j is %j', (url, rewritten) => {
+  expect(rewritePrefix(url)).toBe(rewritten);
+});

@@ -1,0 +1,89 @@
+import { type Address, toHex } from 'viem';
+import { generatePrivateKey, privateKeyToAccount } from 'viem/accounts';
+import type { Database, WriteContext } from '../../src/db/index.ts';
+import { addSeconds, unixSeconds } from '../../src/kernel/clock.ts';
+import { createSecretBox } from '../../src/kernel/crypto.ts';
+import { newId } from '../../src/kernel/ids.ts';
+import {
+  type Chain,
+  createChain,
+  networks,
+  type Payment,
+  type Presenter,
+  type ReceivedPayment,
+  transferTypedData,
+} from '../../src/x402/index.ts';
+
+/** The points of a paid call at which a process is killed, in their order; `storeResponse` comes before it is charged. */
+export const points = ['claimed', 'responded', 'taken', 'recorded', 'sent'] as const;
+export type Point = (typeof points)[number];
+
+export const price = 10_000n;
+export const storedAnswer = {
+  status: 200,
+  headers: ['content-type', 'text/plain'],
+  body: Buffer.from('paid for'),
+};
+export const presenter: Presenter = {
+  agentId: 'agent',
+  agentVerified: false,
+  clientAddress: '127.0.0.1',
+  termsSecret: null,
+};
+export const fingerprint = Buffer.alloc(32, 1);
+export const relayerKey = `0x${'5e'.repeat(32)}` as const;
+export const relayer = privateKeyToAccount(relayerKey).address;
+
+/** What a process of the test brings to a point: whose payment it is, and for what. */
+export interface Order {
+  sent: ReceivedPayment;
+  target: Pick<Payment, 'endpointId' | 'environmentId' | 'serverId'>;
+}
+
+export function openChain(rpcUrl: string): Chain {
+  return createChain({ network: networks.sandbox, rpcUrl, finality: 'instant' });
+}
+
+/** What a process of the program writes with, its clock ahead by so much: past the lease of one that was killed. */
+export function contextOf(db: Database, secondsAhead = 0): WriteContext {
+  return {
+    db,
+    clock: { now: () => addSeconds(new Date(), secondsAhead) },
+    box: createSecretBox(Buffer.alloc(32, 7)),
+    actor: { kind: 'system', id: 'system' },
+    scope: 'instance',
+    requestId: null,
+    clientAddress: null,
+  };
+}
+
+/** A payment of the price, signed by a key that nobody used before, to an address that nobody used before. */
+export async function newOrder(): Promise<
+  Order & { payer: ReturnType<typeof privateKeyToAccount>; payee: Address }
+> {
+  const payer = privateKeyToAccount(generatePrivateKey());
+  const payee = privateKeyToAccount(generatePrivateKey()).address;
+  const network = networks.sandbox;
+  const authorization = {
+    from: payer.address,
+    to: payee,
+    value: price,
+    validAfter: 0n,
+    validBefore: BigInt(unixSeconds(new Date()) + 3_600),
+    nonce: toHex(crypto.getRandomValues(new Uint8Array(32))),
+  };
+  const signature = await payer.signTypedData(transferTypedData(network, authorization));
+  const sent = {
+    network: network.id,
+    asset: network.asset.address,
+    authorization,
+    signature,
+    termsSecret: null,
+  };
+  const target = {
+    environmentId: newId('environment'),
+    serverId: newId('server'),
+    endpointId: newId('endpoint'),
+  };
+  return { payer, payee, sent, target };
+}

@@ -1,0 +1,231 @@
+import { execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createInterface } from 'node:readline';
+import { promisify } from 'node:util';
+import { createWalletClient, type Hex, http, parseSignature } from 'viem';
+import { privateKeyToAccount } from 'viem/accounts';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import artifact from '../../contracts/TestUsdc.json' with { type: 'json' };
+import { connect, type LocalChain, startLocalChain } from '../../contracts/test/local-chain.ts';
+import { DOMAIN, TYPES } from '../../contracts/test/signatures.ts';
+import { fundAccount, plantTestToken } from '../../src/embedded/index.ts';
+import { stringifyTyped } from '../../src/kernel/json.ts';
+import {
+  type Chain,
+  ensureRelayer,
+  findClaim,
+  findStoredResponse,
+  networks,
+  type Payment,
+  resendMissing,
+  resumePayments,
+} from '../../src/x402/index.ts';
+import { transferCall } from '../../src/x402/chain.ts';
+import { openTestDatabase, type TestDatabase } from '../helpers/database.ts';
+import {
+  contextOf,
+  newOrder,
+  openChain,
+  type Point,
+  price,
+  relayer,
+  relayerKey,
+  storedAnswer,
+} from './payment-parts.ts';
+
+const run = promisify(execFile);
+const worker = new URL('worker.fixture.ts', import.meta.url).pathname;
+const token = networks.sandbox.asset.address;
+const funds = 1_000_000n;
+
+let database: TestDatabase;
+let local: LocalChain;
+let chain: Chain;
+beforeAll(async () => {
+  [database, local] = await Promise.all([openTestDatabase(), startLocalChain()]);
+  chain = openChain(local.rpcUrl);
+  await plantTestToken(local.rpcUrl, token);
+  await fundAccount(local.rpcUrl, { address: relayer, wei: 10n ** 20n });
+  await ensureRelayer(contextOf(database.db), chain, relayerKey);
+});
+afterAll(() => local.stop());
+
+type Scene = Awaited<ReturnType<typeof newOrder>>;
+
+/** A signed payment whose payer has the money. */
+async function newScene(): Promise<Scene> {
+  const scene = await newOrder();
+  await fundAccount(local.rpcUrl, { address: scene.payer.address, tokenAtomic: funds });
+  return scene;
+}
+
+/** Lets a process bring a payment to the point, and kills that process there. */
+async function killAt(point: Point, given?: Scene): Promise<Scene> {
+  const scene = given ?? (await newScene());
+  const order = stringifyTyped({ sent: scene.sent, target: scene.target });
+  const killed = spawn(process.execPath, [worker, database.url, local.rpcUrl, point, order], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  expect(await once(createInterface({ input: killed.stdout }), 'line')).toEqual([point]);
+  const ended = once(killed, 'exit');
+  killed.kill('SIGKILL');
+  expect(await ended).toEqual([null, 'SIGKILL']);
+  return scene;
+}
+
+const resume = (secondsAhead = 60) =>
+  resumePayments(contextOf(database.db, secondsAhead), new Map([[chain.network.id, { chain, relayer }]]));
+
+async function paymentOf(scene: Scene): Promise<Payment> {
+  const claim = await findClaim(database.db, scene.sent);
+  if (!claim) throw new Error('the claim is gone');
+  return claim.payment;
+}
+
+async function balances({ payer, payee }: Scene): Promise<bigint[]> {
+  return [await chain.balanceOf(payer.address), await chain.balanceOf(payee)];
+}
+
+/** How often a payment is told as settled, to the wallet's worker and in the audit log. */
+async function tellings({ sent }: Scene, payment: Payment): Promise<number[]> {
+  const nonce = [sent.authorization.nonce];
+  const outbox = await database.db.query("SELECT 1 FROM outbox WHERE payload->>'nonce' = $1", nonce);
+  const audit = await database.db.query(
+    "SELECT 1 FROM audit_events WHERE resource = $1 AND action = 'payment.settled'",
+    [payment.id],
+  );
+  return [outbox.length, audit.length];
+}
+
+async function expectSettledOnce(scene: Scene): Promise<Payment> {
+  const payment = await paymentOf(scene);
+  expect(payment).toMatchObject({
+    state: 'settled',
+    leaseUntil: null,
+    transaction: expect.stringMatching(/^0x/),
+  });
+  expect(await balances(scene)).toEqual([funds - price, price]);
+  expect(await tellings(scene, payment)).toEqual([1, 1]);
+  expect(await findStoredResponse(contextOf(database.db), payment)).toEqual(storedAnswer);
+  return payment;
+}
+
+/** Sends call data to the token, as anybody may. */
+async function sendAsStranger(data: Hex): Promise<Hex> {
+  const account = privateKeyToAccount(`0x${'77'.repeat(32)}`);
+  await fundAccount(local.rpcUrl, { address: account.address, wei: 10n ** 18n });
+  const client = createWalletClient({ account, transport: http(local.rpcUrl) });
+  const hash = await client.sendTransaction({ chain: null, to: token, data });
+  await connect(local.rpcUrl).waitForTransactionReceipt({ hash });
+  return hash;
+}
+
+describe('a payment whose process was killed', () => {
+  it.each(['responded', 'taken', 'recorded', 'sent'] as const)(
+    'when it was %s is settled once by whoever resumes, with its answer kept',
+    async (point) => {
+      const scene = await killAt(point);
+      expect((await paymentOf(scene)).state).toBe(point === 'responded' ? 'responded' : 'settling');
+      await resume();
+      const payment = await expectSettledOnce(scene);
+      await resume();
+      expect(await expectSettledOnce(scene), 'nothing is left to do').toEqual(payment);
+    },
+  );
+
+  it('while its upstream was running is open again, and nothing is charged', async () => {
+    const scene = await killAt('claimed');
+    await resume();
+    expect(await paymentOf(scene)).toMatchObject({ state: 'open', failure: 'interrupted' });
+    expect(await balances(scene)).toEqual([funds, 0n]);
+  });
+
+  it.each(['claimed', 'taken', 'recorded'] as const)(
+    'when it was %s stays its own until its lease is over: it may only be slow',
+    async (point) => {
+      const scene = await killAt(point);
+      const before = await paymentOf(scene);
+      await resume(0);
+      expect(await paymentOf(scene)).toEqual(before);
+      await resume();
+    },
+  );
+
+  it('is charged once when two processes resume at the same time', async () => {
+    const scenes = await Promise.all(
+      (['responded', 'taken', 'recorded', 'sent'] as const).map((point) => killAt(point)),
+    );
+    const args = [worker, database.url, local.rpcUrl, 'resume'];
+    await Promise.all([run(process.execPath, args), run(process.execPath, args)]);
+    for (const scene of scenes) expect((await expectSettledOnce(scene)).state).toBe('settled');
+  });
+});
+
+describe('a payment that was answered and not settled yet', () => {
+  it('fails, uncharged, when its payer has cancelled the authorisation', async () => {
+    const scene = await killAt('responded');
+    const message = { authorizer: scene.payer.address, nonce: scene.sent.authorization.nonce };
+    const signature = await scene.payer.signTypedData({
+      domain: DOMAIN,
+      types: TYPES,
+      primaryType: 'CancelAuthorization',
+      message,
+    });
+    const { r, s, yParity } = parseSignature(signature);
+    await connect(local.rpcUrl).setBalance({ address: scene.payer.address, value: 10n ** 18n });
+    const client = createWalletClient({ account: scene.payer, transport: http(local.rpcUrl) });
+    const hash = await client.writeContract({
+      chain: null,
+      address: token,
+      abi: artifact.abi,
+      functionName: 'cancelAuthorization',
+      args: [message.authorizer, message.nonce, 27 + yParity, r, s],
+    });
+    await connect(local.rpcUrl).waitForTransactionReceipt({ hash });
+
+    await resume();
+    const payment = await paymentOf(scene);
+    expect(payment).toMatchObject({ state: 'settlement_failed', failure: 'invalid_transaction_state' });
+    expect(await balances(scene)).toEqual([funds, 0n]);
+    expect(await tellings(scene, payment)).toEqual([0, 0]);
+  });
+
+  it.each(['responded', 'recorded'] as const)(
+    'when it was %s is settled by a stranger’s transaction that carries out exactly its transfer',
+    async (point) => {
+      const scene = await killAt(point);
+      const transaction = await sendAsStranger(transferCall(scene.sent));
+      await resume();
+      expect(await expectSettledOnce(scene)).toMatchObject({ transaction });
+    },
+  );
+
+  it('is never taken for settled by another transfer: same nonce, other amount, recipient or payer', async () => {
+    const scene = await killAt('responded');
+    await resume();
+    const { authorization } = scene.sent;
+    const { transaction } = await expectSettledOnce(scene);
+    expect(await chain.findSettlement(authorization)).toBe(transaction);
+    for (const other of [{ value: price + 1n }, { to: scene.payer.address }, { from: scene.payee }])
+      expect(await chain.findSettlement({ ...authorization, ...other })).toBeUndefined();
+  });
+});
+
+describe('a chain that has forgotten its last transactions', () => {
+  it('is sent them again, in order, and moves the money once', async () => {
+    const anvil = connect(local.rpcUrl);
+    const scenes = [await newScene(), await newScene()];
+    const snapshot = await anvil.snapshot();
+    for (const scene of scenes) {
+      await killAt('responded', scene);
+      await resume();
+      await expectSettledOnce(scene);
+    }
+    await anvil.revert({ id: snapshot });
+    for (const scene of scenes) expect(await balances(scene)).toEqual([funds, 0n]);
+
+    expect(await resendMissing(database.db, chain, relayer)).toBe(2);
+    for (const scene of scenes) await expectSettledOnce(scene);
+    expect(await resendMissing(database.db, chain, relayer), 'nothing is missing').toBe(0);
+  });
+});
