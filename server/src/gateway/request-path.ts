@@ -1,6 +1,6 @@
 import type { ErrorCode } from '../kernel/errors.ts';
 
-/** Upstreams commonly stop at 8 KiB, and Node refuses a whole request head above 16 KiB. */
+/** Upstreams commonly stop at 8 KiB; a payment header may take 16 KiB more of what one request head may have. */
 export const requestTargetBytesMax = 8 * 1024;
 
 /** A request target that may be forwarded: what is matched here is, byte for byte, what the upstream gets. */
