@@ -137,7 +137,7 @@ function acceptEmptyJson(app: FastifyInstance): void {
     void parse(request, body.toString(), done);
   });
   app.addHook('preValidation', async (request) => {
-    if (request.method === 'POST') request.body ??= {};
+    if (request.method === 'POST' && request.body === undefined) request.body = {};
   });
 }
 
