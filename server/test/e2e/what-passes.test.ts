@@ -43,6 +43,7 @@ describe('what passes between a client and its upstream', { timeout: 20_000 }, (
     'x-api-key': instance.info.api_key,
     authorization: `Bearer ${agent.jwt}`,
     'x-another-name': agent.jwt,
+    'x-agent-secret': agent.token,
     'x-agent-id': agent.jwt,
     cookie: 'session=console',
     'x-payment-response': 'mine',
@@ -52,7 +53,14 @@ describe('what passes between a client and its upstream', { timeout: 20_000 }, (
   });
   const expectClean = (request: Upstream['requests'][number] | undefined) => {
     const text = JSON.stringify(request);
-    for (const secret of [instance.info.api_key, agent.jwt, agent.agent_id, 'session=console', '10.1.2.3'])
+    for (const secret of [
+      instance.info.api_key,
+      agent.jwt,
+      agent.token,
+      agent.agent_id,
+      'session=console',
+      '10.1.2.3',
+    ])
       expect(text).not.toContain(secret);
     expect(
       Object.keys(request?.headers ?? {}).filter((name) => /payment|agent-id|cookie/.test(name)),
