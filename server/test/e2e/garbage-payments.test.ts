@@ -97,6 +97,7 @@ describe('a payment that is garbage', { timeout: 20_000 }, () => {
     ['accepted', 'eip155:84532', 'accepted'],
     ['accepted.scheme', 'upto', 'accepted.scheme'],
     ['accepted.network', 84_532, 'accepted.network'],
+    ['accepted.network', 'eip155:\u0000', 'accepted.network'],
     ['accepted.asset', 'USDC', 'accepted.asset'],
     ['payload', null, 'payload'],
     ['payload.signature', 'not hex', 'payload.signature'],
