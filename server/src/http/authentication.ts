@@ -24,7 +24,7 @@ export async function authenticate(
   request: FastifyRequest,
 ): Promise<Principal | null> {
   if (route.auth.length === 0) return null;
-  const principal = await findPrincipal(authenticators, request);
+  const principal = await findPrincipal(authenticators, route, request);
   if (!route.auth.includes(principal.kind)) {
     throw new AppError(
       'forbidden',
@@ -39,7 +39,11 @@ export async function authenticate(
   return principal;
 }
 
-async function findPrincipal(authenticators: Authenticators, request: FastifyRequest): Promise<Principal> {
+async function findPrincipal(
+  authenticators: Authenticators,
+  route: Route,
+  request: FastifyRequest,
+): Promise<Principal> {
   const credential = readCredential(request);
   if (credential !== undefined) {
     const found = credential.includes('.')
@@ -59,7 +63,8 @@ async function findPrincipal(authenticators: Authenticators, request: FastifyReq
   }
   const refusal = findDevelopmentRefusal({
     method: request.method,
-    path: request.url.split('?', 1)[0] ?? '/',
+    // Not what was sent: the router takes `/v1/%70ayments` for `/v1/payments`, and so must the rules.
+    path: route.path,
     headers: request.headers,
     remoteAddress: request.socket.remoteAddress ?? '',
     port: authenticators.development.port(),

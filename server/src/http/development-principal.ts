@@ -3,7 +3,7 @@ import { isIPv4 } from 'node:net';
 /** What the rules of the development principal look at. */
 export interface DevelopmentRequest {
   method: string;
-  /** The path after the prefix rewrite, without its query. */
+  /** The path of the route that was matched, with its parameters' names. */
   path: string;
   headers: Readonly<Record<string, string | readonly string[] | undefined>>;
   remoteAddress: string;
