@@ -100,7 +100,7 @@ describe('the development principal', { timeout: 20_000 }, () => {
         '/v1/payments/x402',
         '/api/v1/payments/x402',
         '/api/payments/x402',
-        '/v1/payments/x402/',
+        '/v1/%70ayments/x402',
       ])
         expectRefused(await post(path, { headers: json, body }), 'payments need');
     });

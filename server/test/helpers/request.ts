@@ -37,7 +37,9 @@ export async function send(url: string, sending: Sending = {}): Promise<Answer> 
     method,
     headers: {
       host,
-      ...(body === undefined ? {} : { 'content-length': String(Buffer.byteLength(body)) }),
+      ...(body === undefined || headers['transfer-encoding']
+        ? {}
+        : { 'content-length': String(Buffer.byteLength(body)) }),
       ...headers,
     },
     agent: false,
