@@ -26,11 +26,6 @@ describe('X-Agent-ID', { timeout: 20_000 }, () => {
 
   const callAs = (value: string | undefined, path = '/free') =>
     send(`${sold.url}${path}`, { headers: value === undefined ? {} : { 'x-agent-id': value } });
-  const expectCode = (answer: Answer, status: number, code: string) => {
-    expect(answer.headers['content-type']).toBe('application/problem+json');
-    expect(answer.json()).toMatchObject({ status, code });
-    expect(answer.status).toBe(status);
-  };
 
   it.each([undefined, '', '   '])(
     'missing (%j) is 400 "Missing X-Agent-ID", on a free path and on a priced one',
@@ -62,7 +57,6 @@ describe('X-Agent-ID', { timeout: 20_000 }, () => {
       new SignJWT({ ...ours, exp })
         .setProtectedHeader({ alg: 'RS256', typ: 'at+jwt', kid, ...more })
         .sign(privateKey);
-    const part = (value: unknown) => Buffer.from(JSON.stringify(value)).toString('base64url');
     const tokens = [
       await sign({}, ours.exp),
       await sign({ jwk: await exportJWK(publicKey) }, ours.exp),
@@ -98,3 +92,13 @@ describe('X-Agent-ID', { timeout: 20_000 }, () => {
       expect(log).not.toContain(secret);
   });
 });
+
+function expectCode(answer: Answer, status: number, code: string): void {
+  expect(answer.headers['content-type']).toBe('application/problem+json');
+  expect(answer.json()).toMatchObject({ status, code });
+  expect(answer.status).toBe(status);
+}
+
+function part(value: unknown): string {
+  return Buffer.from(JSON.stringify(value)).toString('base64url');
+}

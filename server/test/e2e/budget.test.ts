@@ -45,28 +45,11 @@ describe("an agent's budget", { timeout: 30_000 }, () => {
     const { spentAmount, pendingSpentAmount, remainingAmount, status } = answer.json();
     return { spent: spentAmount, held: pendingSpentAmount, left: remainingAmount, status };
   };
-  const until = async (reached: () => Promise<boolean>) => {
-    while (!(await reached())) await sleep(50);
-  };
-  const changedTerms = (change: Partial<PaymentRequired['accepts'][number]>, resource = terms.resource) =>
-    ({
-      ...terms,
-      resource,
-      accepts: terms.accepts.map((offer) => ({ ...offer, ...change })),
-    }) as PaymentRequired;
-  const expectDenied = (answer: Answer, ...reasons: string[]) => {
-    expect(answer.status, answer.text).toBe(403);
-    expect(answer.json()).toMatchObject({
-      code: 'payment_denied',
-      decision: {
-        decision_id: expect.stringMatching(/^dec_/),
-        allowed: false,
-        action: 'DENY',
-        reason_codes: reasons,
-      },
-    });
-    expect(answer.text).not.toContain('signature');
-  };
+  const changedTerms = (change: Partial<PaymentRequired['accepts'][number]>, resource = terms.resource) => ({
+    ...terms,
+    resource,
+    accepts: terms.accepts.map((offer) => ({ ...offer, ...change })),
+  });
 
   it('with room for 10 of 100 payments asked for at once signs exactly 10, and denies 90 with the reason', async () => {
     const mandateId = await mandate({ limitAmount: String(price * 10n) });
@@ -89,7 +72,7 @@ describe("an agent's budget", { timeout: 30_000 }, () => {
       decision_id: expect.stringMatching(/^dec_/),
       payment_header_name: 'PAYMENT-SIGNATURE',
     });
-    const payment = decode<PaymentPayload>(body.payment_header);
+    const payment: PaymentPayload = decode(body.payment_header);
     expect(payment).toMatchObject({ x402Version: 2, resource: terms.resource, extensions: terms.extensions });
     const { from, to, value, validBefore } = authorizationOf(payment);
     expect({ from, to, value }).toEqual({
@@ -231,3 +214,21 @@ describe("an agent's budget", { timeout: 30_000 }, () => {
     expect((await sign(mandateId, terms, key)).json().decision).toEqual(first.json().decision);
   });
 });
+
+async function until(reached: () => Promise<boolean>): Promise<void> {
+  while (!(await reached())) await sleep(50);
+}
+
+function expectDenied(answer: Answer, ...reasons: string[]): void {
+  expect(answer.status, answer.text).toBe(403);
+  expect(answer.json()).toMatchObject({
+    code: 'payment_denied',
+    decision: {
+      decision_id: expect.stringMatching(/^dec_/),
+      allowed: false,
+      action: 'DENY',
+      reason_codes: reasons,
+    },
+  });
+  expect(answer.text).not.toContain('signature');
+}

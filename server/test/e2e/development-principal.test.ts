@@ -23,13 +23,6 @@ describe('the development principal', { timeout: 20_000 }, () => {
     send(`${origin}${path}`, { headers });
   const post = (path: string, sending: Sending) => send(`${origin}${path}`, { method: 'POST', ...sending });
   const json = { 'content-type': 'application/json' };
-  const newServer = (name: string) => JSON.stringify({ name, base_url: 'http://127.0.0.1:1' });
-  /** Refused, and with which reason: a newcomer has to see why. */
-  const expectRefused = (answer: Answer, reason: string | RegExp) => {
-    expect(answer.status, answer.text).toBe(401);
-    expect(answer.json()).toMatchObject({ code: 'unauthorized', detail: expect.stringMatching(reason) });
-    expect(answer.headers['www-authenticate']).toMatch(/^Bearer/);
-  };
 
   describe('acts as the owner, without a credential', () => {
     it.each(['localhost', '127.0.0.1', '[::1]'])('for a request to %s at our port', async (host) => {
@@ -210,3 +203,14 @@ describe('the development principal', { timeout: 20_000 }, () => {
     });
   });
 });
+
+function newServer(name: string): string {
+  return JSON.stringify({ name, base_url: 'http://127.0.0.1:1' });
+}
+
+/** Refused, and with which reason: a newcomer has to see why. */
+function expectRefused(answer: Answer, reason: string | RegExp): void {
+  expect(answer.status, answer.text).toBe(401);
+  expect(answer.json()).toMatchObject({ code: 'unauthorized', detail: expect.stringMatching(reason) });
+  expect(answer.headers['www-authenticate']).toMatch(/^Bearer/);
+}

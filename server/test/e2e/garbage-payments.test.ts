@@ -60,11 +60,6 @@ describe('a payment that is garbage', { timeout: 20_000 }, () => {
     else place[last] = value;
     return copy;
   };
-  const expectUnread = (answer: Answer) => {
-    expect(answer.status).toBe(400);
-    expect(answer.headers['content-type']).toBe('application/problem+json');
-    expect(answer.json()).toMatchObject({ code: 'invalid_payment', status: 400 });
-  };
   /** Refused, with fresh terms: the client can do it right the next time. */
   const expectRefused = (answer: Answer, reason: string, code = 'payment_invalid') => {
     expect(answer.status).toBe(402);
@@ -239,4 +234,10 @@ async function settleOnChain(instance: Instance, payment: PaymentPayload): Promi
   });
   const receipt = await openChain(instance).client.waitForTransactionReceipt({ hash });
   expect(receipt.status).toBe('success');
+}
+
+function expectUnread(answer: Answer): void {
+  expect(answer.status).toBe(400);
+  expect(answer.headers['content-type']).toBe('application/problem+json');
+  expect(answer.json()).toMatchObject({ code: 'invalid_payment', status: 400 });
 }

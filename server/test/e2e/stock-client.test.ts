@@ -46,7 +46,7 @@ describe('the stock x402 client', { timeout: 20_000 }, () => {
     const response = await fetch(instance.info.demo_url, { headers: { 'x-agent-id': 'stock-client' } });
     expect(response.status).toBe(402);
     expect(response.headers.get('cache-control')).toBe('private, no-store');
-    const terms = decode<Record<string, unknown>>(response.headers.get('payment-required'));
+    const terms = decode(response.headers.get('payment-required'));
     expect(terms).toMatchObject({
       x402Version: 2,
       resource: { url: instance.info.demo_url },

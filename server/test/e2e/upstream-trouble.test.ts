@@ -1,4 +1,4 @@
-import type { RequestListener } from 'node:http';
+import type { RequestListener, ServerResponse } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { PaymentPayload } from '@x402/core/types';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -138,7 +138,7 @@ describe.concurrent('when the upstream fails', { timeout: 60_000 }, () => {
   });
 });
 
-function halfAnAnswer(response: import('node:http').ServerResponse): void {
+function halfAnAnswer(response: ServerResponse): void {
   response.writeHead(200, { 'content-length': 100 }).write('half');
   setTimeout(() => response.destroy(), 50);
 }

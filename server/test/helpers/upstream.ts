@@ -14,12 +14,14 @@ export interface Upstream {
 export async function startUpstream(listener: RequestListener): Promise<Upstream> {
   const requests: Upstream['requests'] = [];
   let current = listener;
-  const server = createServer(async (request, response) => {
+  const server = createServer((request, response) => {
     const chunks: Buffer[] = [];
-    for await (const chunk of request as AsyncIterable<Buffer>) chunks.push(chunk);
-    const { method = '', url = '', headers } = request;
-    requests.push({ method, url, headers, body: Buffer.concat(chunks).toString() });
-    current(request, response);
+    request.on('data', (chunk: Buffer) => chunks.push(chunk));
+    request.on('end', () => {
+      const { method = '', url = '', headers } = request;
+      requests.push({ method, url, headers, body: Buffer.concat(chunks).toString() });
+      current(request, response);
+    });
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
