@@ -116,7 +116,9 @@ export async function createApp(parts: Parts): Promise<App> {
     forwarder,
     gatewayUrl: config.gatewayUrl,
     findAgent: services.findActiveAgent,
-    isOurCredential: (value) => /^awx_(?:live|test)_/.test(value) || services.tokens.isOurs(value),
+    // API keys, agents' permanent secrets, and tokens.
+    isOurCredential: (value) =>
+      /^awx_(?:live|test)_|^cs_[\w-]{43}$/.test(value) || services.tokens.isOurs(value),
   });
 
   const loops: Record<'capture' | 'other', Loop[]> = { capture: [], other: [] };

@@ -110,7 +110,7 @@ async function serve(
   refuseEcho(request, response);
   const matched = await match(deps, request, response);
   if (!matched) return;
-  const caller = await identify(request.headers['x-agent-id'], deps.findAgent);
+  const caller = await identify(request.headers['x-agent-id'], deps.findAgent, deps.isOurCredential);
   if (matched.endpoint.price === 0n) return forwardFree(deps, matched, request, response);
 
   const terms = termsOf(matched);

@@ -10,11 +10,12 @@ export interface Caller {
 
 /**
  * Reads `X-Agent-ID` (DESIGN section 5, step 2). A value of a token's shape is checked and only its subject kept, so that
- * no token is ever stored. Throws `missing_agent_id`, `invalid_request` or `agent_authentication_failed`.
+ * no token is ever stored; our other secrets are refused, as the id is kept with the payment. Throws `missing_agent_id`, `invalid_request` or `agent_authentication_failed`.
  */
 export async function identify(
   header: string | readonly string[] | undefined,
   findAgent: (token: string) => Promise<AgentId | undefined>,
+  isOurCredential: (value: string) => boolean,
 ): Promise<Caller> {
   const value = typeof header === 'string' ? header.trim() : '';
   if (value === '') {
@@ -29,6 +30,12 @@ export async function identify(
     throw new AppError(
       'agent_authentication_failed',
       'X-Agent-ID holds a token that is expired or not of this issuer: send a fresh jwt from POST /refresh, or the plain agent id',
+    );
+  }
+  if (isOurCredential(value)) {
+    throw new AppError(
+      'agent_authentication_failed',
+      'X-Agent-ID holds a secret, which belongs to POST /refresh or to the API: send the agent id, or a fresh jwt',
     );
   }
   if (!/^[\x21-\x7e]{1,200}$/.test(value)) {

@@ -63,6 +63,7 @@ async function findPrincipal(
   }
   const refusal = findDevelopmentRefusal({
     method: request.method,
+    // Not what was sent: the router takes `/v1/%70ayments` for `/v1/payments`, and so must the rules.
     path: route.path,
     headers: request.headers,
     remoteAddress: request.socket.remoteAddress ?? '',

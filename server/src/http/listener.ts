@@ -1,5 +1,6 @@
 import { createServer, type RequestListener, type Server, type ServerResponse } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { limits } from '../kernel/limits.ts';
 import { StartupError } from '../kernel/startup-error.ts';
 
 export interface Listener {
@@ -24,7 +25,15 @@ export async function openListener(options: {
   let { port } = options;
   try {
     for (const host of options.hosts) {
-      const server = createServer({ requestTimeout: 60_000, keepAliveTimeout: 65_000 }, requests.onRequest);
+      const server = createServer(
+        {
+          requestTimeout: 60_000,
+          keepAliveTimeout: 65_000,
+          // Node's own limit is one payment header's, and is answered with an empty 431: ours says what is too long.
+          maxHeaderSize: 2 * limits.paymentHeaderBytes,
+        },
+        requests.onRequest,
+      );
       const opened = await listenOn(server, host, port, options.portVariable);
       if (opened === undefined) continue;
       servers.push(server);

@@ -17,7 +17,7 @@ import { actorOf, type Principal } from './principal.ts';
 import { renderOAuthError, renderProblem } from './problem.ts';
 import { rateLimits, type Route } from './route.ts';
 import { compileValidator } from './schema-compiler.ts';
-import { toAppError } from './validation.ts';
+import { refuseUnstorableText, toAppError } from './validation.ts';
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -44,6 +44,10 @@ export async function createControlServer(options: ControlServerOptions): Promis
     bodyLimit: limits.apiBodyBytes,
     genReqId: () => `req_${crypto.randomUUID()}`,
     rewriteUrl: (request) => rewritePrefix(request.url ?? '/'),
+    // What fails before a route is found, such as "%ff" in a path, knows no hook and no error handler.
+    frameworkErrors: (error, request, reply) => {
+      void sendError(reply.header('x-request-id', request.id), request, toAppError(error));
+    },
     routerOptions: { ignoreTrailingSlash: true },
     // What fails before there is a route, such as a path with bad percent-encoding, meets no hook.
     frameworkErrors(error, request, reply) {
@@ -141,7 +145,8 @@ function acceptEmptyJson(app: FastifyInstance): void {
     void parse(request, body.toString(), done);
   });
   app.addHook('preValidation', async (request) => {
-    if (request.method === 'POST') request.body ??= {};
+    if (request.method === 'POST' && request.body === undefined) request.body = {};
+    refuseUnstorableText(request.params, request.query, request.body);
   });
 }
 

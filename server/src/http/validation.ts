@@ -29,6 +29,27 @@ export function toAppError(error: unknown): AppError {
   return internalError(error);
 }
 
+/**
+ * Refuses text that PostgreSQL can't keep: U+0000, and halves of a surrogate pair. Throws `invalid_request` naming the field.
+ * Not recursive, as a body may be nested deeper than the stack.
+ */
+export function refuseUnstorableText(...inputs: unknown[]): void {
+  const open = inputs.map((value): { field: string; value: unknown } => ({ field: '', value }));
+  for (let next = open.pop(); next; next = open.pop()) {
+    const { field, value } = next;
+    if (typeof value === 'string' && (value.includes('\0') || !value.isWellFormed())) {
+      const message = 'must not have U+0000 or half a surrogate pair';
+      throw new AppError('invalid_request', `${field || 'body'} ${message}`, {
+        errors: [{ field: field || 'body', message }],
+      });
+    }
+    if (typeof value !== 'object' || value === null) continue;
+    for (const [key, inner] of Object.entries(value)) {
+      open.push({ field: field ? `${field}.${key}` : key, value: inner });
+    }
+  }
+}
+
 const frameworkCodes: Record<string, { code: ErrorCode; detail: string }> = {
   FST_ERR_CTP_INVALID_MEDIA_TYPE: {
     code: 'unsupported_media_type',

@@ -11,7 +11,8 @@ const Line = (maxLength: number) =>
   Type.String({
     minLength: 1,
     maxLength,
-    pattern: '^[^\\u0000-\\u001f\\u007f]*\\S[^\\u0000-\\u001f\\u007f]*$',
+    // Looking ahead for `\S` alone: as a part of the line it would let one control character through.
+    pattern: '^(?=.*\\S)[^\\u0000-\\u001f\\u007f]*$',
   });
 
 export const RegisterBody = Type.Object(

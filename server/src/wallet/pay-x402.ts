@@ -50,11 +50,11 @@ export async function payX402(
   if (!wallet) throw new AppError('conflict', 'The environment of this mandate has no wallet');
   const offer = findOffer(args.required, network);
   const resource = parseResource(args.required.resource.url);
+  const amount = readAmount(offer);
   const payee = await deps.findPayee(resource, network);
 
   const outcome = await write({ ...context, scope: mandate.environmentId }, async (sql, now) => {
     const agent = await findAgent(sql, args.agentId);
-    const amount = parseAtomicAmount(offer.amount, 'payment_required.accepts.amount');
     const decision = await decideAndHold(
       sql,
       { environmentId: mandate.environmentId, id: mandate.id },
@@ -144,6 +144,13 @@ function findOffer(required: PaymentRequired, network: Network): Offer {
     'no_supported_payment_option',
     `None of the offers is scheme exact with ${network.asset.currency} on ${network.id}, which is what this wallet pays with`,
   );
+}
+
+/** What the offer asks for. Nothing is nothing to decide, and no transfer of it buys anything. */
+function readAmount(offer: Offer): bigint {
+  const amount = parseAtomicAmount(offer.amount, 'payment_required.accepts.amount');
+  if (amount > 0n) return amount;
+  throw new AppError('invalid_request', 'payment_required.accepts.amount must be more than 0');
 }
 
 function parseResource(url: string): URL {

@@ -17,6 +17,8 @@ const retrievalExtension = 'credence-retrieval';
 
 const Address = Type.String({ pattern: '^0x[0-9a-fA-F]{40}$' });
 const Uint256 = Type.String({ pattern: '^(0|[1-9][0-9]{0,77})$' });
+/** A CAIP-2 name, of any chain: an unknown one is a fault of the payment, not of its form. */
+const NetworkName = Type.String({ pattern: '^[-a-z0-9]{3,8}:[-_a-zA-Z0-9]{1,32}$' });
 const Seconds = Type.String({ pattern: '^(0|[1-9][0-9]{0,15})$' });
 
 export const PaymentRequirements = Type.Object({
@@ -57,7 +59,7 @@ const ExactPayload = Type.Object({
 
 const PaymentPayload = Type.Object({
   x402Version: Type.Literal(2),
-  accepted: Type.Object({ scheme: Type.Literal('exact'), network: Type.String(), asset: Address }),
+  accepted: Type.Object({ scheme: Type.Literal('exact'), network: NetworkName, asset: Address }),
   payload: ExactPayload,
   extensions: Type.Optional(Type.Record(Type.String(), Type.Unknown())),
 });
