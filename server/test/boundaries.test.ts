@@ -13,11 +13,13 @@ const foldersThatStand =
 describe('the modules of the server', () => {
   let modules: ModuleMap;
   beforeAll(async () => {
-    modules = await readModules(server, ['src', 'contracts']);
+    modules = await readModules(server, ['src', 'contracts', 'test']);
   });
 
   it('are all seen', () => {
-    const onDisk = globSync(['src/**/*.ts', 'contracts/**/*.ts'], { cwd: fileURLToPath(server) });
+    const onDisk = globSync(['src/**/*.ts', 'contracts/**/*.ts', 'test/**/*.ts'], {
+      cwd: fileURLToPath(server),
+    });
     expect([...modules.keys()].toSorted()).toEqual(onDisk.toSorted());
   });
 
@@ -56,6 +58,12 @@ describe('a rule is broken by', () => {
       'src/planes.ts',
       index('development'),
       'development is imported only by',
+    ],
+    [
+      'a helper of tests in the program',
+      'src/gateway/a.ts',
+      'test/helpers/b.ts',
+      'test is imported by tests only',
     ],
     ['embedded beside the start', 'src/planes.ts', index('embedded'), 'embedded is imported only by'],
     ['a room in the kernel', 'src/kernel/a.ts', index('accounts'), 'kernel imports only itself'],

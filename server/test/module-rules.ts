@@ -64,6 +64,9 @@ export function areaOf(file: string): string {
 
 function findBrokenRule(file: string, imported: string): string | undefined {
   const [from, to] = [areaOf(file), areaOf(imported)];
+  // Tests of the whole may reach everywhere, and tests beside a file may use what they share; nothing else may.
+  if (from === 'test') return undefined;
+  if (to === 'test') return isTestFile(file) ? undefined : 'test is imported by tests only';
   const allowed = mayImport[from];
   if (allowed === undefined) return `${from} has no place in the layout`;
   if (mayImport[to] === undefined) return `${to} has no place in the layout`;
@@ -73,10 +76,13 @@ function findBrokenRule(file: string, imported: string): string | undefined {
   if (only && !only.some((importer) => file.startsWith(importer)))
     return `${to} is imported only by ${only.join(', ')}`;
   // A test may reach for what it proves; a fixture is a test's.
-  const isTest = /\.(?:test|fixture)\.ts$/.test(file);
-  if (!isTest && !open.has(to) && imported !== `src/${to}/index.ts`)
+  if (!isTestFile(file) && !open.has(to) && imported !== `src/${to}/index.ts`)
     return `${to} is imported through its index.ts only`;
   return undefined;
+}
+
+function isTestFile(file: string): boolean {
+  return /\.(?:test|fixture)\.ts$/.test(file);
 }
 
 function findCycles(modules: ModuleMap): string[] {

@@ -49,10 +49,6 @@ export async function createControlServer(options: ControlServerOptions): Promis
       void sendError(reply.header('x-request-id', request.id), request, toAppError(error));
     },
     routerOptions: { ignoreTrailingSlash: true },
-    // What fails before there is a route, such as a path with bad percent-encoding, meets no hook.
-    frameworkErrors(error, request, reply) {
-      void sendError(reply.header('x-request-id', request.id), request, toAppError(error));
-    },
   });
   app.decorateRequest('principal', null);
   app.setValidatorCompiler(compileValidator);
