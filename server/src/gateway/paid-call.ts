@@ -164,7 +164,7 @@ async function findFault(call: PaidCall): Promise<PaymentFault | undefined> {
   const now = BigInt(unixSeconds(call.context.clock.now()));
   const fault = findTermsFault(call.sent, call.terms, now, attemptSeconds);
   if (fault) return fault;
-  if (!(await isSignedByPayer(call.terms.network, call.sent))) return 'invalid_exact_evm_payload_signature';
+  if (!isSignedByPayer(call.terms.network, call.sent)) return 'invalid_exact_evm_payload_signature';
   return findChainFault(call);
 }
 
