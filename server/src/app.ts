@@ -39,6 +39,7 @@ import {
   type Network,
   networks,
   resumePayments,
+  signatureBackend,
 } from './x402/index.ts';
 
 /** What a process needs besides its settings: where its database and chains are, and its master key. */
@@ -89,6 +90,7 @@ interface Services {
 export async function createApp(parts: Parts): Promise<App> {
   const services = await createServices(parts);
   const { db, logger, config } = services;
+  logger.info({ signatureBackend }, 'payment signatures are checked by this build of libsecp256k1');
   let developmentPrincipal: Extract<Principal, { kind: 'person' }> | undefined;
   let draining = false;
 

@@ -5,6 +5,7 @@ import { AppError } from '../kernel/errors.ts';
 import { limits } from '../kernel/limits.ts';
 import {
   type Chain,
+  ChainUnavailableError,
   type Claim,
   claimPayment,
   findClaim,
@@ -164,16 +165,14 @@ async function findFault(call: PaidCall): Promise<PaymentFault | undefined> {
   const now = BigInt(unixSeconds(call.context.clock.now()));
   const fault = findTermsFault(call.sent, call.terms, now, attemptSeconds);
   if (fault) return fault;
-  if (!(await isSignedByPayer(call.terms.network, call.sent))) return 'invalid_exact_evm_payload_signature';
+  if (!isSignedByPayer(call.terms.network, call.sent)) return 'invalid_exact_evm_payload_signature';
   return findChainFault(call);
 }
 
 async function findChainFault(call: PaidCall): Promise<PaymentFault | undefined> {
   const { from, nonce, value } = call.sent.authorization;
-  const [balance, used] = await askChain(
-    Promise.all([call.chain.balanceOf(from), call.chain.isNonceUsed(from, nonce)]),
-  );
-  if (used) return 'invalid_transaction_state';
+  const { balance, nonceUsed } = await askChain(call.chain.payerState(from, nonce));
+  if (nonceUsed) return 'invalid_transaction_state';
   return balance < value ? 'insufficient_funds' : undefined;
 }
 
@@ -182,6 +181,7 @@ async function askChain<T>(question: Promise<T>): Promise<T> {
   try {
     return await question;
   } catch (error) {
+    if (!(error instanceof ChainUnavailableError)) throw error;
     throw new AppError(
       'unavailable',
       'The payment cannot be checked at the moment; try again with the same payment',

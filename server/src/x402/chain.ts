@@ -13,6 +13,7 @@ import {
 } from 'viem';
 import type { Authorization, ExactPayment } from './exact.ts';
 import type { Network } from './networks.ts';
+import { createPayerStateReader, type PayerState } from './payer-state.ts';
 
 /** The token's part that a settlement needs (EIP-20, EIP-3009). */
 const tokenAbi = parseAbi([
@@ -32,6 +33,8 @@ export interface Chain {
   balanceOf(account: Address): Promise<bigint>;
   nativeBalanceOf(account: Address): Promise<bigint>;
   isNonceUsed(payer: Address, nonce: Hex): Promise<boolean>;
+  /** Both at once, for the hot path. Throws `ChainUnavailableError` where the chain can't be asked. */
+  payerState(payer: Address, nonce: Hex): Promise<PayerState>;
   transactionCount(account: Address): Promise<number>;
   fees(): Promise<{ maxFeePerGas: bigint; maxPriorityFeePerGas: bigint }>;
   /** Whether the transfer would go through if it were mined now. */
@@ -66,6 +69,7 @@ export function createChain(options: {
     nativeBalanceOf: (account) => client.getBalance({ address: account }),
     isNonceUsed: (payer, nonce) =>
       client.readContract({ ...token, functionName: 'authorizationState', args: [payer, nonce] }),
+    payerState: createPayerStateReader({ rpcUrl: options.rpcUrl, token: token.address }),
     transactionCount: (account) => client.getTransactionCount({ address: account, blockTag: 'latest' }),
 
     async fees() {

@@ -1,174 +1,208 @@
+import { ExactEvmScheme } from '@x402/evm/exact/facilitator';
 import * as fc from 'fast-check';
-import { getAddress, type Hex, numberToHex } from 'viem';
-import { generatePrivateKey, privateKeyToAccount } from 'viem/accounts';
+import { type Hex, hashTypedData, recoverTypedDataAddress } from 'viem';
 import { describe, expect, it } from 'vitest';
+import vectors from '../../test/vectors/eip3009.json' with { type: 'json' };
+import { transferDigest } from './eip3009-digest.ts';
+import { type Authorization, isSignedByPayer, transferTypedData } from './exact.ts';
+import { type Network, networks } from './networks.ts';
 import {
-  type Authorization,
-  type ExactPayment,
-  findTermsFault,
-  isSignedByPayer,
-  type Terms,
-  transferTypedData,
-} from './exact.ts';
-import { networks } from './networks.ts';
+  anyAuthorization,
+  anyMutation,
+  anyNetwork,
+  halfOrder,
+  highTwin,
+  payers,
+  type Presented,
+  shortForm,
+  sign,
+  withV,
+} from './payments.fixture.ts';
+import { loadNativeBackend, loadSignatureBackend, loadWasmBackend } from './signature-backend.ts';
 
-const network = networks.sandbox;
-const payer = privateKeyToAccount(generatePrivateKey());
-const payee = privateKeyToAccount(generatePrivateKey()).address;
-const other = privateKeyToAccount(generatePrivateKey());
-const order = 0xfffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141n;
+const wasm = await loadWasmBackend();
+const chosen = await loadSignatureBackend();
+const backends = chosen.name === 'native' ? [loadNativeBackend(), wasm] : [wasm];
 
-const authorization: Authorization = {
-  from: payer.address,
-  to: payee,
-  value: 10_000n,
-  validAfter: 1_000n,
-  validBefore: 2_000n,
-  nonce: `0x${'5a'.repeat(32)}`,
-};
+const anyPayer = fc.constantFrom(...payers);
 
-async function pay(parts: Partial<Authorization> = {}, signer = payer): Promise<ExactPayment> {
-  const signed = { ...authorization, ...parts };
-  const signature = await signer.signTypedData(transferTypedData(network, signed));
-  return { network: network.id, asset: network.asset.address, authorization: signed, signature };
+describe.each(backends)('a signature checked by the $name build', (backend) => {
+  const isSigned = ({ network, payment }: Presented) => isSignedByPayer(network, payment, backend);
+
+  it('is good for whatever a payer signs', async () => {
+    await fc.assert(
+      fc.asyncProperty(anyNetwork, anyPayer, anyAuthorization, async (network, payer, authorization) => {
+        expect(isSigned(await sign(network, payer, authorization))).toBe(true);
+      }),
+      { numRuns: 60 },
+    );
+  });
+
+  it('is judged as viem judges it, valid or changed, but for what the token refuses', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        anyNetwork,
+        anyPayer,
+        anyAuthorization,
+        anyMutation,
+        async (network, payer, authorization, mutate) => {
+          const presented = mutate(await sign(network, payer, authorization));
+          const expected = (await viemAccepts(presented)) && !isRefusedByToken(presented);
+          expect(isSigned(presented)).toBe(expected);
+        },
+      ),
+      { numRuns: 300 },
+    );
+  });
+
+  it("is judged as x402's own facilitator judges it, valid or changed, but for what the token refuses", async () => {
+    await fc.assert(
+      fc.asyncProperty(anyPayer, anyAuthorization, anyMutation, async (payer, authorization, mutate) => {
+        const lasting = { ...authorization, validAfter: 0n, validBefore: 2n ** 64n };
+        const presented = mutate(await sign(networks.sandbox, payer, lasting));
+        // A start before 1970 is none: on the wire it could not be written, and x402 compares it as a number.
+        fc.pre(presented.payment.authorization.validAfter >= 0n);
+        const expected = (await facilitatorAccepts(presented)) && !isRefusedByToken(presented);
+        expect(isSigned(presented)).toBe(expected);
+      }),
+      { numRuns: 200 },
+    );
+  });
+
+  it('of s in the upper half is refused, as viem does not (EIP-2)', async () => {
+    const presented = await changed(highTwin);
+    expect(await viemAccepts(presented)).toBe(true);
+    expect(await facilitatorAccepts(presented)).toBe(true);
+    expect(isSigned(presented)).toBe(false);
+  });
+
+  it('with v of 0 or 1 is refused, as viem does not: ECRecover of the token takes 27 and 28', async () => {
+    const presented = await changed((signature) => withV(signature, signature.endsWith('1b') ? 0 : 1));
+    expect(await viemAccepts(presented)).toBe(true);
+    expect(await facilitatorAccepts(presented)).toBe(true);
+    expect(isSigned(presented)).toBe(false);
+  });
+
+  it('in the short form is refused (EIP-2098)', async () => {
+    expect(isSigned(await changed(shortForm))).toBe(false);
+  });
+
+  it('of a contract wallet is refused, whatever its contract says (EIP-1271)', async () => {
+    for (const longer of ['', '01']) {
+      const presented = await changed((signature) => `${signature}${longer}`);
+      presented.payment.authorization.to = presented.payment.authorization.from;
+      expect(await facilitatorAccepts(presented, { payerIsContract: true })).toBe(true);
+      expect(isSigned(presented)).toBe(false);
+    }
+  });
+
+  it.each(['0x', '0x1b', `0x${'zz'.repeat(65)}`, '00'.repeat(66)])(
+    'that is no signature (%j) is refused',
+    async (text) => {
+      expect(isSigned(await changed(() => text as Hex))).toBe(false);
+    },
+  );
+
+  it.each(vectors.vectors)('vector: $name', (vector) => {
+    const { network, authorization } = readVector(vector);
+    const payment = { authorization, signature: vector.signature as Hex };
+    expect(`0x${transferDigest(network, authorization)?.toString('hex')}`).toBe(vector.digest);
+    expect(isSigned({ network, payment })).toBe(vector.verdict === 'accepted');
+  });
+});
+
+it.each(vectors.vectors)("vector's digest is viem's: $name", (vector) => {
+  const { network, authorization } = readVector(vector);
+  expect(hashTypedData(transferTypedData(network, authorization))).toBe(vector.digest);
+});
+
+/** What the token's ECRecover refuses and viem does not: s above half the order, v other than 27 and 28. */
+function isRefusedByToken({ payment: { signature } }: Presented): boolean {
+  const s = BigInt(`0x0${signature.slice(66, 130)}`);
+  return s > halfOrder || !['1b', '1c'].includes(signature.slice(130));
 }
 
-const uint256 = fc.bigInt(0n, 2n ** 256n - 1n);
-const bytes = (length: number) =>
-  fc
-    .uint8Array({ minLength: length, maxLength: length })
-    .map((array): Hex => `0x${Buffer.from(array).toString('hex')}`);
-const address = bytes(20).map((text) => getAddress(text));
-const anyAuthorization = fc.record({
-  to: address,
-  value: uint256,
-  validAfter: uint256,
-  validBefore: uint256,
-  nonce: bytes(32),
-});
+async function changed(change: (signature: Hex) => Hex): Promise<Presented> {
+  const [payer, [authorization]] = [payers[0], fc.sample(anyAuthorization, 1)];
+  if (!payer || !authorization) throw new Error('no sample');
+  const lasting = { ...authorization, validAfter: 0n, validBefore: 2n ** 64n };
+  const { network, payment } = await sign(networks.sandbox, payer, lasting);
+  return { network, payment: { ...payment, signature: change(payment.signature) } };
+}
 
-describe('the signature of a payment', () => {
-  it('is good over any authorisation that the payer signed', async () => {
-    await fc.assert(
-      fc.asyncProperty(anyAuthorization, async (parts) => {
-        expect(await isSignedByPayer(network, await pay(parts))).toBe(true);
-      }),
-      { numRuns: 30 },
-    );
+async function viemAccepts({ network, payment }: Presented): Promise<boolean> {
+  try {
+    const { signature, authorization } = payment;
+    const signer = await recoverTypedDataAddress({ ...transferTypedData(network, authorization), signature });
+    return signer === authorization.from;
+  } catch {
+    return false;
+  }
+}
+
+const code = '0x60';
+const isValidSignature = '0x1626ba7e';
+const offline = () => Promise.reject(new Error('offline'));
+
+/** The verdict of `@x402/evm`, with a chain on which every transfer goes through. */
+async function facilitatorAccepts(
+  { network, payment }: Presented,
+  { payerIsContract = false } = {},
+): Promise<boolean> {
+  const facilitator = new ExactEvmScheme({
+    getAddresses: () => [],
+    getCode: async ({ address }) => (address === network.asset.address || payerIsContract ? code : undefined),
+    readContract: async ({ functionName }) =>
+      functionName === 'isValidSignature' ? isValidSignature : undefined,
+    verifyTypedData: offline,
+    writeContract: offline,
+    sendTransaction: offline,
+    waitForTransactionReceipt: offline,
   });
-
-  it('is bad once any part of what was signed has changed', async () => {
-    const change = fc.oneof(
-      ...(['from', 'to'] as const).map((name) => address.map((value) => ({ [name]: value }))),
-      ...(['value', 'validAfter', 'validBefore'] as const).map((name) =>
-        uint256.map((value) => ({ [name]: value })),
-      ),
-      bytes(32).map((nonce) => ({ nonce })),
-    );
-    const payment = await pay();
-    await fc.assert(
-      fc.asyncProperty(change, async (parts) => {
-        const changed = { ...authorization, ...parts };
-        fc.pre(
-          Object.entries(parts).some(([name, value]) => authorization[name as keyof Authorization] !== value),
-        );
-        expect(await isSignedByPayer(network, { ...payment, authorization: changed })).toBe(false);
-      }),
-      { numRuns: 60 },
-    );
-  });
-
-  it('is bad with any bit of it flipped', async () => {
-    const payment = await pay();
-    await fc.assert(
-      fc.asyncProperty(fc.nat(65 * 8 - 1), async (bit) => {
-        const raw = Buffer.from(payment.signature.slice(2), 'hex');
-        raw[bit >> 3] = (raw[bit >> 3] ?? 0) ^ (1 << (bit & 7));
-        expect(await isSignedByPayer(network, { ...payment, signature: `0x${raw.toString('hex')}` })).toBe(
-          false,
-        );
-      }),
-      { numRuns: 60 },
-    );
-  });
-
-  it('is bad when it is random', async () => {
-    const payment = await pay();
-    await fc.assert(
-      fc.asyncProperty(fc.oneof(bytes(65), bytes(64), bytes(66), bytes(0)), async (signature) => {
-        expect(await isSignedByPayer(network, { ...payment, signature })).toBe(false);
-      }),
-      { numRuns: 60 },
-    );
-  });
-
-  it('is refused in its second form, with the larger s: it recovers the same signer', async () => {
-    const payment = await pay();
-    const s = order - BigInt(`0x${payment.signature.slice(66, 130)}`);
-    const v = payment.signature.endsWith('1b') ? '1c' : '1b';
-    const twin: Hex = `0x${payment.signature.slice(2, 66)}${numberToHex(s, { size: 32 }).slice(2)}${v}`;
-    expect(await isSignedByPayer(network, { ...payment, signature: twin })).toBe(false);
-  });
-
-  it.each<[string, (signature: Hex) => Hex]>([
-    ['longer, as a contract wallet sends it', (signature) => `${signature}01`],
-    ['of 64 bytes (EIP-2098)', (signature) => `0x${signature.slice(2, 130)}`],
-    ['of zeros', () => `0x${'00'.repeat(64)}1b`],
-    ['with r of the order and above', (signature) => `0x${'ff'.repeat(32)}${signature.slice(66)}`],
-    ['with v of another chain (EIP-155)', (signature) => `0x${signature.slice(2, 130)}25`],
-    ['empty', () => '0x'],
-  ])('is refused %s', async (_form, change) => {
-    const payment = await pay();
-    expect(await isSignedByPayer(network, { ...payment, signature: change(payment.signature) })).toBe(false);
-  });
-
-  it('is refused of another key, and for another network', async () => {
-    expect(await isSignedByPayer(network, await pay({}, other))).toBe(false);
-    expect(await isSignedByPayer(networks.production, await pay())).toBe(false);
-  });
-});
-
-describe('the terms', () => {
-  const terms: Terms = { network, amount: 10_000n, payTo: payee, maxTimeoutSeconds: 120 };
-  const payment: ExactPayment = {
+  const { from, to, value, validAfter, validBefore, nonce } = payment.authorization;
+  const requirements = {
+    scheme: 'exact',
     network: network.id,
+    amount: value.toString(),
     asset: network.asset.address,
-    authorization,
-    signature: '0x',
+    payTo: to,
+    maxTimeoutSeconds: 120,
+    extra: { name: network.asset.name, version: network.asset.version },
   };
-  const fault = (
-    parts: Partial<ExactPayment>,
-    signed: Partial<Authorization> = {},
-    now = 1_500n,
-    work = 60,
-  ) =>
-    findTermsFault(
-      { ...payment, ...parts, authorization: { ...authorization, ...signed } },
-      terms,
-      now,
-      work,
-    );
+  const authorization = {
+    from,
+    to,
+    nonce,
+    value: value.toString(),
+    validAfter: validAfter.toString(),
+    validBefore: validBefore.toString(),
+  };
+  const payload = {
+    x402Version: 2,
+    accepted: requirements,
+    payload: { signature: payment.signature, authorization },
+  };
+  try {
+    return (await facilitator.verify(payload, requirements)).isValid;
+  } catch {
+    return false;
+  }
+}
 
-  it.each<[string, Partial<ExactPayment>, Partial<Authorization>, string | undefined]>([
-    ['what was asked', {}, {}, undefined],
-    ['the asset in other letters', { asset: network.asset.address.toLowerCase() as Hex }, {}, undefined],
-    ['another network', { network: 'eip155:8453' }, {}, 'invalid_network'],
-    ['a network by its old name', { network: 'base-sepolia' }, {}, 'invalid_network'],
-    ['another asset', { asset: networks.production.asset.address }, {}, 'invalid_payment_requirements'],
-    ['another payee', {}, { to: other.address }, 'invalid_exact_evm_payload_recipient_mismatch'],
-    ['one atom less', {}, { value: 9_999n }, 'invalid_exact_evm_payload_authorization_value_mismatch'],
-    ['one atom more', {}, { value: 10_001n }, 'invalid_exact_evm_payload_authorization_value_mismatch'],
-  ])('are met or not by %s', (_what, parts, signed, expected) => {
-    expect(fault(parts, signed)).toBe(expected);
-  });
-
-  it.each([
-    [999n, 'invalid_exact_evm_payload_authorization_valid_after'],
-    [1_000n, undefined],
-    [1_940n, undefined],
-    [1_941n, 'invalid_exact_evm_payload_authorization_valid_before'],
-    [5_000n, 'invalid_exact_evm_payload_authorization_valid_before'],
-  ])('at second %d, with 60 seconds of work ahead, find %s', (now, expected) => {
-    expect(fault({}, {}, now)).toBe(expected);
-  });
-});
+function readVector({ domain, message }: (typeof vectors.vectors)[number]) {
+  const { name, version, chainId, verifyingContract } = domain;
+  const network: Network = {
+    id: `eip155:${chainId}`,
+    chainId,
+    asset: { address: verifyingContract as Hex, name, version, currency: 'USDC' },
+  };
+  const authorization: Authorization = {
+    from: message.from as Hex,
+    to: message.to as Hex,
+    value: BigInt(message.value),
+    validAfter: BigInt(message.validAfter),
+    validBefore: BigInt(message.validBefore),
+    nonce: message.nonce as Hex,
+  };
+  return { network, authorization };
+}

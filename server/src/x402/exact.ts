@@ -1,16 +1,11 @@
-import { type Address, type Hex, isAddressEqual, recoverTypedDataAddress } from 'viem';
+import { type Address, type Hex, isAddressEqual } from 'viem';
+import { type Authorization, transferDigest } from './eip3009-digest.ts';
+import { writeHex } from './hex.ts';
 import type { Network } from './networks.ts';
+import { recoverAddress } from './secp256k1.ts';
+import type { SignatureBackend } from './signature-backend.ts';
 
-/** What a payer signs: EIP-3009 `TransferWithAuthorization`. Times are Unix seconds. */
-export interface Authorization {
-  from: Address;
-  to: Address;
-  value: bigint;
-  validAfter: bigint;
-  validBefore: bigint;
-  /** 32 random bytes, single use for this payer on this token. */
-  nonce: Hex;
-}
+export type { Authorization };
 
 /** A payment of scheme `exact` with `eip3009`, read but not yet believed. */
 export interface ExactPayment {
@@ -85,18 +80,20 @@ export function findTermsFault(
   return undefined;
 }
 
-/** Half the order of secp256k1: EIP-2 makes the larger `s` of each signature invalid. */
-const halfOrder = 0x7fffffffffffffffffffffffffffffff5d576e7357a4501ddfe92f46681b20a0n;
+const signatureBytes = 65;
 
-/** Whether the payer itself signed, with a key. Contract wallets (EIP-1271) are refused for now. */
-export async function isSignedByPayer(network: Network, payment: ExactPayment): Promise<boolean> {
-  const { signature, authorization } = payment;
-  // Exactly r, s and v: a longer signature would be a contract wallet's, a shorter one EIP-2098's.
-  if (signature.length !== 132 || BigInt(`0x${signature.slice(66, 130)}`) > halfOrder) return false;
-  try {
-    const signer = await recoverTypedDataAddress({ ...transferTypedData(network, authorization), signature });
-    return isAddressEqual(signer, authorization.from);
-  } catch {
-    return false;
-  }
+/**
+ * Whether the payer itself signed, with a key. Contract wallets (EIP-1271, EIP-6492) are refused for now, and so is
+ * whatever the token contract would refuse: exactly r, s and v, so no short form (EIP-2098) either.
+ */
+export function isSignedByPayer(
+  network: Network,
+  payment: Pick<ExactPayment, 'authorization' | 'signature'>,
+  backend?: SignatureBackend,
+): boolean {
+  const signature = Buffer.allocUnsafe(signatureBytes);
+  if (!writeHex(signature, 0, payment.signature, signatureBytes)) return false;
+  const digest = transferDigest(network, payment.authorization);
+  const signer = digest && recoverAddress(digest, signature, backend);
+  return signer?.toString('hex') === payment.authorization.from.slice(2).toLowerCase();
 }

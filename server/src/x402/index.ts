@@ -21,8 +21,10 @@ export {
 export { type Network, networks } from './networks.ts';
 export { hasLiveLease, type Payment, type StoredResponse } from './payment.ts';
 export { type Claim, findClaim } from './payments.sql.ts';
+export { ChainUnavailableError } from './rpc-batch.ts';
 export { ensureRelayer } from './relayers.ts';
 export { resumePayments } from './resume-worker.ts';
+export { signatureBackend } from './secp256k1.ts';
 export { settledTopic, type Settlement, settlePayment } from './settle.ts';
 export {
   decodePayment,

@@ -1,8 +1,9 @@
 import { type Static, type TSchema, Type } from 'typebox';
 import { Value } from 'typebox/value';
-import { getAddress, type Hex } from 'viem';
+import type { Hex } from 'viem';
 import { AppError } from '../kernel/errors.ts';
 import { limits } from '../kernel/limits.ts';
+import { checksumAddress } from './checksum-address.ts';
 import type { ExactPayment, PaymentFault, Terms } from './exact.ts';
 
 /** Header names of x402 v2 over HTTP (transports-v2/http.md). */
@@ -78,10 +79,10 @@ export function decodePayment(header: string): ReceivedPayment {
   const { authorization, signature } = payload.payload;
   return {
     network: payload.accepted.network,
-    asset: getAddress(payload.accepted.asset),
+    asset: checksumAddress(payload.accepted.asset),
     authorization: {
-      from: getAddress(authorization.from),
-      to: getAddress(authorization.to),
+      from: checksumAddress(authorization.from),
+      to: checksumAddress(authorization.to),
       value: BigInt(authorization.value),
       validAfter: BigInt(authorization.validAfter),
       validBefore: BigInt(authorization.validBefore),

@@ -1,0 +1,35 @@
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { plantToken, type PlantedToken } from '../contracts/test/planted-token.ts';
+import { newAccount, newNonce, signTransfer, withBytes } from '../contracts/test/signatures.ts';
+import { ChainUnavailableError, createChain, networks } from '../src/x402/index.ts';
+
+let usdc: PlantedToken;
+beforeAll(async () => {
+  usdc = await plantToken();
+});
+afterAll(() => usdc.stop());
+
+const openChain = (network = networks.sandbox) =>
+  createChain({ network, rpcUrl: usdc.rpcUrl, finality: 'instant' });
+
+it("a payer's state is its balance, and whether it has used the nonce", async () => {
+  const { payerState } = openChain();
+  const payer = await usdc.newPayer(5_000_000n);
+  const signed = await usdc.authorize(payer.address);
+  expect(await payerState(payer.address, signed.nonce)).toEqual({ balance: 5_000_000n, nonceUsed: false });
+
+  await usdc.send('transferWithAuthorization', withBytes(signed, await signTransfer(payer, signed)));
+  const [after, other, stranger] = await Promise.all([
+    payerState(payer.address, signed.nonce),
+    payerState(payer.address, newNonce()),
+    payerState(newAccount().address, newNonce()),
+  ]);
+  expect(after).toEqual({ balance: 4_990_000n, nonceUsed: true });
+  expect(other).toEqual({ balance: 4_990_000n, nonceUsed: false });
+  expect(stranger).toEqual({ balance: 0n, nonceUsed: false });
+});
+
+it("a payer's state is not known where there is no token", async () => {
+  const { payerState } = openChain(networks.production);
+  await expect(payerState(newAccount().address, newNonce())).rejects.toThrow(ChainUnavailableError);
+});
