@@ -2,12 +2,12 @@ import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
-import { createWalletClient, type Hex, http, parseSignature } from 'viem';
-import { privateKeyToAccount } from 'viem/accounts';
+import { createWalletClient, encodeFunctionData, type Hex, http } from 'viem';
+import type { PrivateKeyAccount } from 'viem/accounts';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import artifact from '../../contracts/TestUsdc.json' with { type: 'json' };
 import { connect, type LocalChain, startLocalChain } from '../../contracts/test/local-chain.ts';
-import { DOMAIN, TYPES } from '../../contracts/test/signatures.ts';
+import { DOMAIN, newAccount, TYPES } from '../../contracts/test/signatures.ts';
 import { fundAccount, plantTestToken } from '../../src/embedded/index.ts';
 import { stringifyTyped } from '../../src/kernel/json.ts';
 import {
@@ -110,9 +110,8 @@ async function expectSettledOnce(scene: Scene): Promise<Payment> {
   return payment;
 }
 
-/** Sends call data to the token, as anybody may. */
-async function sendAsStranger(data: Hex): Promise<Hex> {
-  const account = privateKeyToAccount(`0x${'77'.repeat(32)}`);
+/** Sends call data to the token, as anybody may, and waits until it is mined. */
+async function callToken(account: PrivateKeyAccount, data: Hex): Promise<Hex> {
   await fundAccount(local.rpcUrl, { address: account.address, wei: 10n ** 18n });
   const client = createWalletClient({ account, transport: http(local.rpcUrl) });
   const hash = await client.sendTransaction({ chain: null, to: token, data });
@@ -161,6 +160,33 @@ describe('a payment whose process was killed', () => {
   });
 });
 
+describe('a settlement that outlasts its lease', () => {
+  it('is taken over with the transaction that there is, and told once, though both see its end', async () => {
+    const anvil = connect(local.rpcUrl);
+    const scene = await killAt('recorded');
+    const { leaseUntil } = await paymentOf(scene);
+    await anvil.setAutomine(false);
+    const slow = resume(60);
+    await expect
+      .poll(async () => (await paymentOf(scene)).leaseUntil, { timeout: 5_000 })
+      .not.toEqual(leaseUntil);
+    const takenOver = (await paymentOf(scene)).leaseUntil;
+    const faster = resume(120);
+    await expect
+      .poll(async () => (await paymentOf(scene)).leaseUntil, { timeout: 5_000 })
+      .not.toEqual(takenOver);
+    // Time for a second transaction, if anybody wrote one.
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    await anvil.setAutomine(true);
+    await anvil.mine({ blocks: 1 });
+    await Promise.all([slow, faster]);
+
+    const { id } = await expectSettledOnce(scene);
+    const query = 'SELECT state FROM settlement_transactions WHERE payment_id = $1';
+    expect(await database.db.query(query, [id])).toEqual([{ state: 'succeeded' }]);
+  });
+});
+
 describe('a payment that was answered and not settled yet', () => {
   it('fails, uncharged, when its payer has cancelled the authorisation', async () => {
     const scene = await killAt('responded');
@@ -171,17 +197,9 @@ describe('a payment that was answered and not settled yet', () => {
       primaryType: 'CancelAuthorization',
       message,
     });
-    const { r, s, yParity } = parseSignature(signature);
-    await connect(local.rpcUrl).setBalance({ address: scene.payer.address, value: 10n ** 18n });
-    const client = createWalletClient({ account: scene.payer, transport: http(local.rpcUrl) });
-    const hash = await client.writeContract({
-      chain: null,
-      address: token,
-      abi: artifact.abi,
-      functionName: 'cancelAuthorization',
-      args: [message.authorizer, message.nonce, 27 + yParity, r, s],
-    });
-    await connect(local.rpcUrl).waitForTransactionReceipt({ hash });
+    const args = [message.authorizer, message.nonce, signature];
+    const { abi } = artifact;
+    await callToken(scene.payer, encodeFunctionData({ abi, functionName: 'cancelAuthorization', args }));
 
     await resume();
     const payment = await paymentOf(scene);
@@ -194,7 +212,7 @@ describe('a payment that was answered and not settled yet', () => {
     'when it was %s is settled by a stranger’s transaction that carries out exactly its transfer',
     async (point) => {
       const scene = await killAt(point);
-      const transaction = await sendAsStranger(transferCall(scene.sent));
+      const transaction = await callToken(newAccount(), transferCall(scene.sent));
       await resume();
       expect(await expectSettledOnce(scene)).toMatchObject({ transaction });
     },
