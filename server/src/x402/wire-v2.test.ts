@@ -47,7 +47,7 @@ describe('x402 version 2, with the stock client', () => {
     const payment = decodePayment(encodePaymentSignatureHeader(await stockPayment()));
     const now = BigInt(Math.floor(Date.now() / 1000));
     expect(findTermsFault(payment, terms, now, 60)).toBeUndefined();
-    expect(await isSignedByPayer(terms.network, payment)).toBe(true);
+    expect(isSignedByPayer(terms.network, payment)).toBe(true);
     expect(payment).toMatchObject({
       network: terms.network.id,
       authorization: { from: payer.address, to: payee, value: 10_000n },

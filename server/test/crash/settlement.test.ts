@@ -17,10 +17,10 @@ import {
   findStoredResponse,
   networks,
   type Payment,
-  resendMissing,
   resumePayments,
 } from '../../src/x402/index.ts';
 import { transferCall } from '../../src/x402/chain.ts';
+import { resendMissing } from '../../src/x402/relayers.ts';
 import { openTestDatabase, type TestDatabase } from '../helpers/database.ts';
 import {
   contextOf,

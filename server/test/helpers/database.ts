@@ -12,7 +12,7 @@ export interface TestDatabase {
 }
 
 /** Under which every test seals; processes that a test starts open the same rows with it. */
-export const testMasterKey = Buffer.alloc(32, 7);
+const testMasterKey = Buffer.alloc(32, 7);
 export const testBox: SecretBox = createSecretBox(testMasterKey);
 
 const opened: { name: string; db: Database }[] = [];

@@ -1,7 +1,7 @@
 import { x402Client, x402HTTPClient } from '@x402/core/client';
 import type { PaymentPayload, PaymentRequired } from '@x402/core/types';
 import { ExactEvmScheme } from '@x402/evm';
-import { type Address, createPublicClient, type Hex, http, parseAbi, toHex } from 'viem';
+import { type Address, createPublicClient, type Hex, http, parseAbi } from 'viem';
 import { generatePrivateKey, privateKeyToAccount } from 'viem/accounts';
 import { fundAccount } from '../../src/embedded/index.ts';
 import type { Instance } from './instance.ts';
@@ -29,7 +29,7 @@ export interface Authorization {
   nonce: Hex;
 }
 
-export function createPayer(key: Hex): Payer {
+function createPayer(key: Hex): Payer {
   const account = privateKeyToAccount(key);
   const client = new x402HTTPClient(new x402Client().register(network, new ExactEvmScheme(account)));
   return {
@@ -93,7 +93,7 @@ export function openChain(instance: Instance) {
 }
 
 /** The EIP-712 message of EIP-3009, as the token checks it. */
-export function transferOf(authorization: Authorization) {
+function transferOf(authorization: Authorization) {
   return {
     domain: { name: 'USDC', version: '2', chainId: 84_532, verifyingContract: usdc },
     types: {
@@ -114,8 +114,4 @@ export function transferOf(authorization: Authorization) {
       validBefore: BigInt(authorization.validBefore),
     },
   } as const;
-}
-
-export function newNonce(): Hex {
-  return toHex(crypto.getRandomValues(new Uint8Array(32)));
 }

@@ -62,7 +62,7 @@ export async function npmStart(settings: Record<string, string>): Promise<Watche
   return watch('npm', ['start'], { ...(await freePorts()), ...settings });
 }
 
-export async function freePorts(): Promise<{ PORT: string; GATEWAY_PORT: string }> {
+async function freePorts(): Promise<{ PORT: string; GATEWAY_PORT: string }> {
   return { PORT: String(await findFreePort()), GATEWAY_PORT: String(await findFreePort()) };
 }
 
