@@ -14,6 +14,7 @@ import {
   encodeSettlement,
   paymentRequired,
   type ReceivedPayment,
+  type Settler,
   type Terms,
 } from '../x402/index.ts';
 import { callUpstream } from './call-upstream.ts';
@@ -45,7 +46,7 @@ export interface GatewayDeps {
   gatewayUrl: string;
   servers: PublishedServers;
   forwarder: Forwarder;
-  chains: ReadonlyMap<string, { chain: Chain }>;
+  chains: ReadonlyMap<string, { chain: Chain; settler: Settler }>;
   /** The agent whose token this is, if it is good. */
   findAgent(token: string): Promise<AgentId | undefined>;
   isOurCredential(value: string): boolean;
@@ -124,7 +125,7 @@ async function serve(
   const body = await readBody(request, limits.gatewayRequestBytes);
   const answered = await servePaidCall({
     context: writeContext(deps, matched, caller, request, requestId),
-    chain: getChain(deps, terms),
+    ...getChain(deps, terms),
     terms,
     sent,
     presenter: {
@@ -227,10 +228,10 @@ function fingerprintOf({ published, method, path, query }: Matched, body: Buffer
   return sha256(Buffer.concat([sha256(line), sha256(body)]));
 }
 
-function getChain(deps: GatewayDeps, terms: Terms): Chain {
+function getChain(deps: GatewayDeps, terms: Terms): { chain: Chain; settler: Settler } {
   const found = deps.chains.get(terms.network.id);
   if (!found) throw new AppError('unavailable', `This server has no connection to ${terms.network.id}`);
-  return found.chain;
+  return found;
 }
 
 function writeContext(

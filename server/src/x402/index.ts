@@ -23,9 +23,9 @@ export { hasLiveLease, type Payment, type StoredResponse } from './payment.ts';
 export { type Claim, findClaim } from './payments.sql.ts';
 export { ChainUnavailableError } from './rpc-batch.ts';
 export { ensureRelayer } from './relayers.ts';
-export { resumePayments } from './resume-worker.ts';
 export { signatureBackend } from './secp256k1.ts';
-export { settledTopic, type Settlement, settlePayment } from './settle.ts';
+export { settledTopic } from './settle-batch.ts';
+export { createSettler, type Settlement, type Settler } from './settler.ts';
 export {
   decodePayment,
   decodePaymentRequired,
