@@ -1,14 +1,11 @@
 import { type CredenceClient, unwrap } from './client.ts';
+import type { paths } from './generated/api.ts';
 
 /** A payment that the wallet has signed for one request. */
-export interface SignedPayment {
-  id: string;
-  decision_id: string;
-  payment_header_name: string;
-  payment_header: string;
-  expires_at: string;
-}
+export type SignedPayment =
+  paths['/v1/payments/x402']['post']['responses'][201]['content']['application/json'];
 
+/** Who pays, under which mandate, and how it reaches the APIs it calls. */
 export interface PayingFetchOptions {
   /** With the agent's jwt as its credential. */
   client: CredenceClient;
