@@ -1,7 +1,7 @@
 /**
- * Adds to package-lock.json the platform packages that npm left out because the registry at hand didn't offer them. npm drops such
- * an optional package from the lock file and then refuses that file in `npm ci`. Run it after `npm install`.
- * An entry made here has no integrity hash: the next `npm install` against a full registry adds it.
+ * Adds to package-lock.json the packages of other platforms that npm left out because it didn't find them: it drops such an
+ * optional package from the lock file, and then refuses that file in `npm ci`. Run it after `npm install`.
+ * An entry made here has no integrity hash: the next `npm install` that finds the package adds it.
  */
 import { readFile, writeFile } from 'node:fs/promises';
 

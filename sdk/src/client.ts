@@ -7,6 +7,7 @@ export type CredenceClient = Client<paths>;
 /** What the API answers when it doesn't do what it was asked (RFC 9457), with our `code` and the next step. */
 export type Problem = components['schemas']['Problem'];
 
+/** Where the API is, and as whom to call it. */
 export interface ClientOptions {
   /** Such as `http://localhost:8080`. */
   apiUrl: string;
@@ -15,6 +16,7 @@ export interface ClientOptions {
   fetch?: typeof fetch;
 }
 
+/** A client of the API. Nothing is sent until it is called, and a refusal is a value: `{ error }`. */
 export function createClient(options: ClientOptions): CredenceClient {
   return createOpenApiClient<paths>({
     baseUrl: options.apiUrl,

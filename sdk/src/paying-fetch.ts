@@ -3,18 +3,14 @@ import type { paths } from './generated/api.ts';
 import { readSettlement } from './settlement.ts';
 
 /** A payment that the wallet has signed for one request. */
-export interface SignedPayment {
-  id: string;
-  decision_id: string;
-  payment_header_name: string;
-  payment_header: string;
-  expires_at: string;
-}
+export type SignedPayment =
+  paths['/v1/payments/x402']['post']['responses'][201]['content']['application/json'];
 
 /** What a 402 asked for, as the wallet takes it: the header of x402 version 2, or the body of version 1. */
 export type PaymentTerms =
   paths['/v1/payments/x402']['post']['requestBody']['content']['application/json']['payment_required'];
 
+/** Who pays, under which mandate, and how it reaches the APIs it calls. */
 export interface PayingFetchOptions {
   /** With the agent's jwt as its credential. */
   client: CredenceClient;

@@ -5,9 +5,13 @@ import solc from 'solc';
 import type { Abi, Hex } from 'viem';
 
 /** What one Solidity contract compiles to. */
-export type CompiledContract = { abi: Abi; bytecode: Hex; deployedBytecode: Hex };
+export interface CompiledContract {
+  abi: Abi;
+  bytecode: Hex;
+  deployedBytecode: Hex;
+}
 
-type SolcOutput = {
+interface SolcOutput {
   errors?: { severity: 'error' | 'warning' | 'info'; formattedMessage: string }[];
   contracts?: Record<
     string,
@@ -16,10 +20,10 @@ type SolcOutput = {
       { abi: Abi; evm: { bytecode: { object: string }; deployedBytecode: { object: string } } } | undefined
     >
   >;
-};
+}
 
 // Fixed, and without a metadata hash, so that every machine makes the same bytes.
-const SETTINGS = {
+const compilerSettings = {
   optimizer: { enabled: true, runs: 10_000 },
   // Nine arguments of EIP-3009 are more than the older code generator's stack holds.
   viaIR: true,
@@ -35,7 +39,7 @@ export function compileContract(file: URL): CompiledContract {
   const input = {
     language: 'Solidity',
     sources: { [fileName]: { content: readFileSync(file, 'utf8') } },
-    settings: SETTINGS,
+    settings: compilerSettings,
   };
   const rendered: string = solc.compile(JSON.stringify(input));
   const output: SolcOutput = JSON.parse(rendered);

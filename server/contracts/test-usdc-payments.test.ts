@@ -1,22 +1,22 @@
 import * as fc from 'fast-check';
 import { toHex, zeroAddress, type Hex } from 'viem';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { BASE_SEPOLIA_USDC } from '../src/embedded/index.ts';
-import { FUNDS, plantToken, type PlantedToken } from './test/planted-token.ts';
+import { baseSepoliaUsdc } from '../src/embedded/index.ts';
+import { fundsAtomic, plantToken, type PlantedToken } from './test/planted-token.ts';
 import {
-  DOMAIN,
+  signingDomain,
   newAccount,
   parts,
   signTransfer,
-  TYPES,
+  signingTypes,
   withBytes,
   withParts,
   type Authorization,
 } from './test/signatures.ts';
 
-const CURVE_ORDER = 0xfffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141n;
-const INVALID = 'FiatTokenV2: invalid signature';
-const USED = 'FiatTokenV2: authorization is used or canceled';
+const curveOrder = 0xfffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141n;
+const invalidSignature = 'FiatTokenV2: invalid signature';
+const authorizationUsed = 'FiatTokenV2: authorization is used or canceled';
 
 function flipBit(hex: Hex, bit: number): Hex {
   return toHex(BigInt(hex) ^ (1n << BigInt(bit)), { size: (hex.length - 2) / 2 });
@@ -46,8 +46,8 @@ describe('transferWithAuthorization', () => {
       { eventName: 'AuthorizationUsed', args: { authorizer: from, nonce } },
       { eventName: 'Transfer', args: { from, to, value } },
     ]);
-    expect(await usdc.answer('transferWithAuthorization', args)).toBe(USED);
-    expect(await usdc.read.balanceOf([from])).toBe(FUNDS - value);
+    expect(await usdc.answer('transferWithAuthorization', args)).toBe(authorizationUsed);
+    expect(await usdc.read.balanceOf([from])).toBe(fundsAtomic - value);
     expect(await usdc.read.balanceOf([to])).toBe(value);
     expect(await usdc.read.totalSupply()).toBe(supply);
     expect(await usdc.read.authorizationState([from, nonce])).toBe(true);
@@ -68,7 +68,7 @@ describe('transferWithAuthorization', () => {
     );
     expect(receipts.map(({ status }) => status)).toEqual(['success', 'reverted']);
     expect(receipts[0]?.blockNumber).toBe(receipts[1]?.blockNumber);
-    expect(await usdc.read.balanceOf([payer.address])).toBe(FUNDS - signed.value);
+    expect(await usdc.read.balanceOf([payer.address])).toBe(fundsAtomic - signed.value);
   });
 
   it.each([
@@ -87,10 +87,10 @@ describe('transferWithAuthorization', () => {
   });
 
   it.each<[string, Partial<Authorization>, string]>([
-    ['more than the balance', { value: FUNDS + 1n }, 'ERC20: transfer amount exceeds balance'],
+    ['more than the balance', { value: fundsAtomic + 1n }, 'ERC20: transfer amount exceeds balance'],
     ['the zero address as payee', { to: zeroAddress }, 'ERC20: transfer to the zero address'],
-    ['the token as payee', { to: BASE_SEPOLIA_USDC }, 'Blacklistable: account is blacklisted'],
-    ['the whole balance', { value: FUNDS }, 'accepted'],
+    ['the token as payee', { to: baseSepoliaUsdc }, 'Blacklistable: account is blacklisted'],
+    ['the whole balance', { value: fundsAtomic }, 'accepted'],
     ['nothing', { value: 0n }, 'accepted'],
   ])('%s: refused or not, and a refused nonce stays unused', async (_, changed, outcome) => {
     const payer = await usdc.newPayer();
@@ -105,7 +105,7 @@ describe('transferWithAuthorization', () => {
     const payer = await usdc.newPayer();
     const signed = await usdc.authorize(payer.address, { to: payer.address });
     await usdc.send('transferWithAuthorization', withBytes(signed, await signTransfer(payer, signed)));
-    expect(await usdc.read.balanceOf([payer.address])).toBe(FUNDS);
+    expect(await usdc.read.balanceOf([payer.address])).toBe(fundsAtomic);
   });
 
   it('takes one form of a signature only', async () => {
@@ -114,7 +114,7 @@ describe('transferWithAuthorization', () => {
     const signature = await signTransfer(payer, signed);
     const [v, r, s] = parts(signature);
     const body = signature.slice(2, 130);
-    const highS = toHex(CURVE_ORDER - BigInt(s), { size: 32 });
+    const highS = toHex(curveOrder - BigInt(s), { size: 32 });
     const forms: [Hex, string][] = [
       [`0x${r.slice(2)}${highS.slice(2)}${toHex(55 - v).slice(2)}`, "ECRecover: invalid signature 's' value"],
       [`0x${body}${toHex(v - 27, { size: 1 }).slice(2)}`, "ECRecover: invalid signature 'v' value"],
@@ -122,8 +122,8 @@ describe('transferWithAuthorization', () => {
       [`${signature}00`, 'ECRecover: invalid signature length'],
       ['0x', 'ECRecover: invalid signature length'],
       [`0x${'00'.repeat(64)}1b`, 'ECRecover: invalid signature'],
-      [`0x${body}${toHex(55 - v).slice(2)}`, INVALID],
-      [await signTransfer(newAccount(), signed), INVALID],
+      [`0x${body}${toHex(55 - v).slice(2)}`, invalidSignature],
+      [await signTransfer(newAccount(), signed), invalidSignature],
     ];
     for (const [form, reason] of forms)
       expect([form, await usdc.settle('transferWithAuthorization', withBytes(signed, form))]).toEqual([
@@ -142,13 +142,13 @@ describe('transferWithAuthorization', () => {
 });
 
 describe('a signature', () => {
-  const FIELDS = ['from', 'to', 'value', 'validAfter', 'validBefore', 'nonce'] as const;
+  const fieldNames = ['from', 'to', 'value', 'validAfter', 'validBefore', 'nonce'] as const;
 
   it('holds for the authorization it was made for, and no other', async () => {
     const [payer, other] = [await usdc.newPayer(), await usdc.newPayer()];
     const signed = await usdc.authorize(payer.address);
     const signature = await signTransfer(payer, signed);
-    const change = (field: (typeof FIELDS)[number], by: bigint): Authorization => {
+    const change = (field: (typeof fieldNames)[number], by: bigint): Authorization => {
       const bit = Number(by % 160n);
       const changes = {
         from: { from: other.address },
@@ -162,9 +162,9 @@ describe('a signature', () => {
       return { ...signed, ...changes[field] };
     };
     const by = fc.bigInt({ min: 1n, max: 2n ** 64n });
-    const refused = fc.asyncProperty(fc.constantFrom(...FIELDS), by, async (field, amount) => {
+    const refused = fc.asyncProperty(fc.constantFrom(...fieldNames), by, async (field, amount) => {
       const args = withBytes(change(field, amount), signature);
-      expect(await usdc.answer('transferWithAuthorization', args)).toBe(INVALID);
+      expect(await usdc.answer('transferWithAuthorization', args)).toBe(invalidSignature);
     });
     await fc.assert(refused, { numRuns: 120 });
 
@@ -196,9 +196,9 @@ describe('a signature', () => {
     const payer = await usdc.newPayer();
     const message = await usdc.authorize(payer.address);
     const primaryType = 'TransferWithAuthorization';
-    const domain = { ...DOMAIN, ...other };
-    const signature = await payer.signTypedData({ domain, types: TYPES, primaryType, message });
+    const domain = { ...signingDomain, ...other };
+    const signature = await payer.signTypedData({ domain, types: signingTypes, primaryType, message });
     const args = withBytes(message, signature);
-    expect(await usdc.answer('transferWithAuthorization', args)).toBe(INVALID);
+    expect(await usdc.answer('transferWithAuthorization', args)).toBe(invalidSignature);
   });
 });

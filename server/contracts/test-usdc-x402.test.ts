@@ -7,12 +7,12 @@ import { ExactEvmScheme as ExactEvmFacilitator } from '@x402/evm/exact/facilitat
 import { createPublicClient, createWalletClient, hashTypedData, http, type Address, type Hex } from 'viem';
 import { baseSepolia } from 'viem/chains';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { BASE_SEPOLIA_USDC, fundAccount } from '../src/embedded/index.ts';
+import { baseSepoliaUsdc, fundAccount } from '../src/embedded/index.ts';
 import { compileContract } from './compile.ts';
-import { FUNDS, plantToken, type PlantedToken } from './test/planted-token.ts';
+import { fundsAtomic, plantToken, type PlantedToken } from './test/planted-token.ts';
 import { newAccount, signTransfer, withBytes, type Authorization } from './test/signatures.ts';
 
-const NETWORK = 'eip155:84532';
+const networkId = 'eip155:84532';
 const { abi, bytecode } = compileContract(new URL('test/KeyWallet.sol', import.meta.url));
 
 let usdc: PlantedToken;
@@ -35,16 +35,16 @@ beforeAll(async () => {
     sendTransaction: (sent) => wallet.sendTransaction(sent),
     waitForTransactionReceipt: (sent) => reader.waitForTransactionReceipt(sent),
   });
-  facilitator = new x402Facilitator().register(NETWORK, new ExactEvmFacilitator(signer));
+  facilitator = new x402Facilitator().register(networkId, new ExactEvmFacilitator(signer));
 });
 afterAll(() => usdc.stop());
 
 function terms(payTo: Address) {
   return {
     scheme: 'exact',
-    network: NETWORK,
+    network: networkId,
     amount: '10000',
-    asset: BASE_SEPOLIA_USDC,
+    asset: baseSepoliaUsdc,
     payTo,
     maxTimeoutSeconds: 120,
     extra: { name: 'USDC', version: '2' },
@@ -55,7 +55,7 @@ describe('stock x402', () => {
   it('client pays, facilitator verifies and settles, once', async () => {
     const [payer, payee] = [await usdc.newPayer(), newAccount().address];
     const accepted = terms(payee);
-    const client = new x402Client().register(NETWORK, new ExactEvmClient(payer));
+    const client = new x402Client().register(networkId, new ExactEvmClient(payer));
     const resource = { url: 'http://localhost/demo' };
     const payload = await client.createPaymentPayload({ x402Version: 2, resource, accepts: [accepted] });
 
@@ -67,12 +67,12 @@ describe('stock x402', () => {
     expect(await facilitator.verify(payload, accepted)).toMatchObject({ isValid: false });
 
     expect(await usdc.read.balanceOf([payee])).toBe(10_000n);
-    expect(await usdc.read.balanceOf([payer.address])).toBe(FUNDS - 10_000n);
+    expect(await usdc.read.balanceOf([payer.address])).toBe(fundsAtomic - 10_000n);
   });
 
   it('facilitator refuses a payer who holds less than the price', async () => {
     const [payer, payee] = [await usdc.newPayer(9_999n), newAccount().address];
-    const client = new x402Client().register(NETWORK, new ExactEvmClient(payer));
+    const client = new x402Client().register(networkId, new ExactEvmClient(payer));
     const resource = { url: 'http://localhost/demo' };
     const payload = await client.createPaymentPayload({ x402Version: 2, resource, accepts: [terms(payee)] });
     expect(await facilitator.verify(payload, terms(payee))).toMatchObject({ isValid: false });
@@ -87,7 +87,7 @@ async function newWallet(): Promise<{ signed: Authorization; signature: Hex; for
   });
   const wallet = deployed.contractAddress;
   if (wallet === null || wallet === undefined) throw new Error('the wallet was not deployed');
-  await fundAccount(usdc.rpcUrl, { address: wallet, tokenAtomic: FUNDS });
+  await fundAccount(usdc.rpcUrl, { address: wallet, tokenAtomic: fundsAtomic });
   const signed = await usdc.authorize(wallet);
   const signature: Hex = `${await signTransfer(key, signed)}01`;
   return { signed, signature, foreign: `${await signTransfer(newAccount(), signed)}01` };
@@ -105,13 +105,13 @@ describe('a contract wallet (EIP-1271)', () => {
     expect(await pay('0x')).toBe(invalid);
     expect(await pay(signature)).toBe('accepted');
     expect(await pay(signature)).toBe('FiatTokenV2: authorization is used or canceled');
-    expect(await usdc.read.balanceOf([signed.from])).toBe(FUNDS - signed.value);
+    expect(await usdc.read.balanceOf([signed.from])).toBe(fundsAtomic - signed.value);
     expect(await usdc.read.balanceOf([signed.to])).toBe(signed.value);
   });
 
   it('a payer with code that knows no EIP-1271 cannot pay', async () => {
     const { signed, signature } = await newWallet();
-    const args = withBytes({ ...signed, from: BASE_SEPOLIA_USDC }, signature);
+    const args = withBytes({ ...signed, from: baseSepoliaUsdc }, signature);
     expect(await usdc.settle('transferWithAuthorization', args)).toBe('FiatTokenV2: invalid signature');
   });
 

@@ -1,13 +1,21 @@
 import { domainSeparator, zeroAddress, type Abi, type AbiParameter, type Hex } from 'viem';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { BASE_SEPOLIA_USDC, fundAccount, plantTestToken } from '../src/embedded/index.ts';
+import { baseSepoliaUsdc, fundAccount, plantTestToken } from '../src/embedded/index.ts';
 import { readArtifact, renderArtifact } from './compile.ts';
-import { FIAT_TOKEN_ABI } from './test/fiat-token-abi.ts';
-import { FUNDS, plantToken, type PlantedToken } from './test/planted-token.ts';
-import { DOMAIN, newAccount, parts, signTransfer, TYPES, withBytes, withParts } from './test/signatures.ts';
+import { fiatTokenAbi } from './test/fiat-token-abi.ts';
+import { fundsAtomic, plantToken, type PlantedToken } from './test/planted-token.ts';
+import {
+  signingDomain,
+  newAccount,
+  parts,
+  signTransfer,
+  signingTypes,
+  withBytes,
+  withParts,
+} from './test/signatures.ts';
 
-const INVALID = 'FiatTokenV2: invalid signature';
-const USED = 'FiatTokenV2: authorization is used or canceled';
+const invalidSignature = 'FiatTokenV2: invalid signature';
+const authorizationUsed = 'FiatTokenV2: authorization is used or canceled';
 const artifactText = readArtifact('TestUsdc');
 
 function types(parameters: readonly AbiParameter[]): string {
@@ -33,7 +41,7 @@ afterAll(() => usdc.stop());
 describe('what stands at the address', () => {
   it('is the committed artifact, which is what the source compiles to', async () => {
     expect(renderArtifact('TestUsdc')).toBe(artifactText);
-    expect(artifactText).toContain(`"${await usdc.client.getCode({ address: BASE_SEPOLIA_USDC })}"`);
+    expect(artifactText).toContain(`"${await usdc.client.getCode({ address: baseSepoliaUsdc })}"`);
   });
 
   it('calls itself what Base Sepolia USDC calls itself', async () => {
@@ -42,13 +50,13 @@ describe('what stands at the address', () => {
     expect(answers).toEqual(['USDC', 'USDC', 'USD', '2', 6]);
   });
 
-  it.each(FIAT_TOKEN_ABI.map(shape))('offers %s as Circle does', (shaped) => {
+  it.each(fiatTokenAbi.map(shape))('offers %s as Circle does', (shaped) => {
     const offered: Abi = JSON.parse(artifactText).abi;
     expect(offered.map(shape)).toContain(shaped);
   });
 
   it('signs under the domain that wallets compute', async () => {
-    expect(await usdc.read.DOMAIN_SEPARATOR()).toBe(domainSeparator({ domain: DOMAIN }));
+    expect(await usdc.read.DOMAIN_SEPARATOR()).toBe(domainSeparator({ domain: signingDomain }));
   });
 
   // The hashes are those of EIP-3009 and EIP-2612.
@@ -64,7 +72,7 @@ describe('what stands at the address', () => {
     ['CANCEL_AUTHORIZATION_TYPEHASH', '0x158b0a9edf7a828aad02f63cd515c68ef2f50ba807396f6d12842833a1597429'],
     ['PERMIT_TYPEHASH', '0x6e71edae12b1b97f4d1f60370fef10105fa2faae0126114a169c64845d6126c9'],
   ] as const)('has the standard %s', async (name, hash) => {
-    const read = { address: BASE_SEPOLIA_USDC, abi: FIAT_TOKEN_ABI, functionName: name };
+    const read = { address: baseSepoliaUsdc, abi: fiatTokenAbi, functionName: name };
     expect(await usdc.client.readContract(read)).toBe(hash);
   });
 });
@@ -96,12 +104,12 @@ describe('funding', () => {
 
   it('planting again changes nothing; planting over other code keeps the balances', async () => {
     const payer = await usdc.newPayer();
-    const code = await usdc.client.getCode({ address: BASE_SEPOLIA_USDC });
-    await usdc.client.setCode({ address: BASE_SEPOLIA_USDC, bytecode: '0x00' });
-    await plantTestToken(usdc.rpcUrl, BASE_SEPOLIA_USDC);
-    await plantTestToken(usdc.rpcUrl, BASE_SEPOLIA_USDC);
-    expect(await usdc.client.getCode({ address: BASE_SEPOLIA_USDC })).toBe(code);
-    expect(await usdc.read.balanceOf([payer.address])).toBe(FUNDS);
+    const code = await usdc.client.getCode({ address: baseSepoliaUsdc });
+    await usdc.client.setCode({ address: baseSepoliaUsdc, bytecode: '0x00' });
+    await plantTestToken(usdc.rpcUrl, baseSepoliaUsdc);
+    await plantTestToken(usdc.rpcUrl, baseSepoliaUsdc);
+    expect(await usdc.client.getCode({ address: baseSepoliaUsdc })).toBe(code);
+    expect(await usdc.read.balanceOf([payer.address])).toBe(fundsAtomic);
   });
 });
 
@@ -114,7 +122,11 @@ describe('receiveWithAuthorization', () => {
     const payee = usdc.relayer;
     const before = await usdc.read.balanceOf([payee]);
     const message = await usdc.authorize(payer.address, { to: payee });
-    const receive = { domain: DOMAIN, types: TYPES, primaryType: 'ReceiveWithAuthorization' } as const;
+    const receive = {
+      domain: signingDomain,
+      types: signingTypes,
+      primaryType: 'ReceiveWithAuthorization',
+    } as const;
     const signature = await payer.signTypedData({ ...receive, message });
     const args = argumentsOf(message, signature);
 
@@ -122,10 +134,12 @@ describe('receiveWithAuthorization', () => {
     expect(await usdc.answer('receiveWithAuthorization', args, { account: stranger })).toBe(
       'FiatTokenV2: caller must be the payee',
     );
-    expect(await usdc.settle('transferWithAuthorization', withBytes(message, signature))).toBe(INVALID);
+    expect(await usdc.settle('transferWithAuthorization', withBytes(message, signature))).toBe(
+      invalidSignature,
+    );
     await usdc.send('receiveWithAuthorization', args);
     expect((await usdc.read.balanceOf([payee])) - before).toBe(message.value);
-    expect(await usdc.answer('receiveWithAuthorization', args)).toBe(USED);
+    expect(await usdc.answer('receiveWithAuthorization', args)).toBe(authorizationUsed);
   });
 });
 
@@ -134,7 +148,11 @@ describe('cancelAuthorization', () => {
     const payer = await usdc.newPayer();
     const signed = await usdc.authorize(payer.address);
     const { from: authorizer, nonce } = signed;
-    const cancel = { domain: DOMAIN, types: TYPES, primaryType: 'CancelAuthorization' } as const;
+    const cancel = {
+      domain: signingDomain,
+      types: signingTypes,
+      primaryType: 'CancelAuthorization',
+    } as const;
     const message = { authorizer, nonce };
     const argumentsOf = (signature: Hex) =>
       overload === '(v, r, s)'
@@ -142,7 +160,7 @@ describe('cancelAuthorization', () => {
         : ([authorizer, nonce, signature] as const);
 
     const foreign = argumentsOf(await newAccount().signTypedData({ ...cancel, message }));
-    expect(await usdc.answer('cancelAuthorization', foreign)).toBe(INVALID);
+    expect(await usdc.answer('cancelAuthorization', foreign)).toBe(invalidSignature);
     const own = argumentsOf(await payer.signTypedData({ ...cancel, message }));
     const hash = await usdc.send('cancelAuthorization', own);
 
@@ -151,9 +169,9 @@ describe('cancelAuthorization', () => {
     ]);
     expect(
       await usdc.settle('transferWithAuthorization', withBytes(signed, await signTransfer(payer, signed))),
-    ).toBe(USED);
-    expect(await usdc.answer('cancelAuthorization', own)).toBe(USED);
-    expect(await usdc.read.balanceOf([authorizer])).toBe(FUNDS);
+    ).toBe(authorizationUsed);
+    expect(await usdc.answer('cancelAuthorization', own)).toBe(authorizationUsed);
+    expect(await usdc.read.balanceOf([authorizer])).toBe(fundsAtomic);
   });
 });
 
@@ -173,11 +191,13 @@ describe('ERC-20', () => {
     await usdc.send('transferFrom', [owner.address, payee, 200n], spender);
 
     expect(await usdc.read.balanceOf([payee])).toBe(1_200n);
-    expect(await usdc.read.balanceOf([owner.address])).toBe(FUNDS - 1_200n);
+    expect(await usdc.read.balanceOf([owner.address])).toBe(fundsAtomic - 1_200n);
     expect(await usdc.read.allowance([owner.address, spender])).toBe(50n);
     const spent = await usdc.answer('transferFrom', [owner.address, payee, 51n], { account: spender });
     expect(spent).toBe('ERC20: transfer amount exceeds allowance');
-    expect(await usdc.answer('transfer', [payee, FUNDS], by)).toBe('ERC20: transfer amount exceeds balance');
+    expect(await usdc.answer('transfer', [payee, fundsAtomic], by)).toBe(
+      'ERC20: transfer amount exceeds balance',
+    );
     expect(await usdc.answer('transfer', [zeroAddress, 1n], by)).toBe('ERC20: transfer to the zero address');
     expect(await usdc.answer('approve', [zeroAddress, 1n], by)).toBe('ERC20: approve to the zero address');
     const fromNobody = await usdc.answer('transferFrom', [zeroAddress, payee, 0n], by);
@@ -190,7 +210,7 @@ describe('ERC-20', () => {
 });
 
 describe('permit', () => {
-  const permit = { domain: DOMAIN, types: TYPES, primaryType: 'Permit' } as const;
+  const permit = { domain: signingDomain, types: signingTypes, primaryType: 'Permit' } as const;
 
   it.each(['(v, r, s)', '(bytes signature)'])('%s sets an allowance once, in order', async (overload) => {
     const [owner, spender] = [await usdc.newPayer(), newAccount().address];

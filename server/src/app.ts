@@ -1,18 +1,17 @@
 import type { RequestListener } from 'node:http';
 import packageJson from '../package.json' with { type: 'json' };
 import type { Logger } from 'pino';
-import { type EnvironmentKind, findApiKey, findEnvironment } from './accounts/index.ts';
+import { type EnvironmentKind, findEnvironment } from './accounts/index.ts';
+import { createAuthenticators, type DevelopmentPrincipal } from './authenticators.ts';
 import type { ChainConfig, Config } from './config.ts';
 import { type Database, listen, migrate, openDatabase, type WriteContext } from './db/index.ts';
 import { evidenceRoutes } from './evidence/index.ts';
 import { createForwarder, createGateway, createPublishedServers } from './gateway/index.ts';
 import {
   addConsolePages,
-  type Authenticators,
   createControlServer,
   healthRoutes,
   openApiRoute,
-  type Principal,
   type Route,
 } from './http/index.ts';
 import {
@@ -23,6 +22,7 @@ import {
   type SigningKeys,
   type Tokens,
 } from './identity/index.ts';
+import { assert } from './kernel/assert.ts';
 import { type Clock, systemClock } from './kernel/clock.ts';
 import { createSecretBox, type SecretBox } from './kernel/crypto.ts';
 import { createEgressGuard, type EgressGuard } from './kernel/egress.ts';
@@ -59,7 +59,7 @@ export interface App {
   control: RequestListener;
   gateway: RequestListener;
   /** Whose organisation a request without a credential acts for; set once development has been seeded. */
-  setDevelopmentPrincipal(principal: Extract<Principal, { kind: 'person' }>): void;
+  setDevelopmentPrincipal(principal: DevelopmentPrincipal): void;
   /** Begins the background work of the worker role. */
   startWorkers(): void;
   /** From now on `ready` says no. */
@@ -91,22 +91,13 @@ export async function createApp(parts: Parts): Promise<App> {
   const services = await createServices(parts);
   const { db, logger, config } = services;
   logger.info({ signatureBackend }, 'payment signatures are checked by this build of libsecp256k1');
-  let developmentPrincipal: Extract<Principal, { kind: 'person' }> | undefined;
+  let developmentPrincipal: DevelopmentPrincipal | undefined;
   let draining = false;
 
-  const routes = createRoutes({ ...services, isReady: async () => !draining && (await isReachable(db)) });
-  const control = await createControlServer({
-    ...services,
-    routes,
-    authenticators: createAuthenticators(services, () => developmentPrincipal),
-    findGatewayUrl: async (slug) => {
-      const server = await findServerBySlug(db, slug);
-      return server?.state === 'published' ? `${config.gatewayUrl}/api/${slug}` : undefined;
-    },
+  const control = await createControl(services, {
+    isReady: async () => !draining && (await isReachable(db)),
+    developmentPrincipal: () => developmentPrincipal,
   });
-  await addConsolePages(control, new URL('../../console/', import.meta.url));
-  await control.ready();
-
   const servers = createPublishedServers(services);
   const forwarder = createForwarder({
     connect: services.egress.guardedConnect('upstream'),
@@ -154,6 +145,26 @@ export async function createApp(parts: Parts): Promise<App> {
       await db.close();
     },
   };
+}
+
+/** The control plane: the API, and the console's pages beside it. */
+async function createControl(
+  services: Services,
+  state: { isReady(): Promise<boolean>; developmentPrincipal(): DevelopmentPrincipal | undefined },
+) {
+  const { db, config } = services;
+  const control = await createControlServer({
+    ...services,
+    routes: createRoutes({ ...services, isReady: state.isReady }),
+    authenticators: createAuthenticators(services, state.developmentPrincipal),
+    findGatewayUrl: async (slug) => {
+      const server = await findServerBySlug(db, slug);
+      return server?.state === 'published' ? `${config.gatewayUrl}/api/${slug}` : undefined;
+    },
+  });
+  await addConsolePages(control, new URL('../../console/', import.meta.url));
+  await control.ready();
+  return control;
 }
 
 async function createServices(parts: Parts): Promise<Services> {
@@ -250,37 +261,6 @@ export function createRoutes(
   return [...routes, openApiRoute(routes, packageJson.version)];
 }
 
-function createAuthenticators(
-  services: Services,
-  developmentPrincipal: () => Extract<Principal, { kind: 'person' }> | undefined,
-): Authenticators {
-  const { db, config } = services;
-  const authenticators: Authenticators = {
-    async findApiKey(text) {
-      const key = await findApiKey(db, text);
-      return key ? { kind: 'api_key', apiKeyId: key.id, ...key } : undefined;
-    },
-    async findAgent(jwt) {
-      const agentId = await services.findActiveAgent(jwt);
-      return agentId === undefined ? undefined : { kind: 'agent', agentId };
-    },
-  };
-  if (!config.developmentPrincipal) return authenticators;
-  return {
-    ...authenticators,
-    development: {
-      port: () => config.port,
-      async principal(environmentId) {
-        const principal = developmentPrincipal();
-        if (!principal || environmentId === undefined) return principal;
-        const environment = await findEnvironment(db, environmentId);
-        if (environment?.organisationId !== principal.organisationId) return undefined;
-        return { ...principal, environmentId: environment.id };
-      },
-    },
-  };
-}
-
 /** How soon each kind of work is looked for, beyond the notifications that call for some of it at once. */
 const intervals = { captureMs: 1_000, resumeMs: 2_000, expireMs: 2_000 } as const;
 
@@ -314,7 +294,8 @@ function systemContext(services: { db: Database; clock: Clock; box: SecretBox })
 
 async function networkOf(db: Database, environmentId: EnvironmentId): Promise<Network> {
   const environment = await findEnvironment(db, environmentId);
-  return networks[environment?.kind ?? 'sandbox'];
+  assert(environment, 'a principal acts in an environment that exists');
+  return networks[environment.kind];
 }
 
 async function isReachable(db: Database): Promise<boolean> {

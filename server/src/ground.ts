@@ -25,7 +25,10 @@ export interface Ground extends Pick<Parts, 'chains' | 'databaseUrl' | 'masterKe
   stop(): Promise<void>;
 }
 
-type Children = { postgres: EmbeddedPostgres | undefined; chain: EmbeddedChain | undefined };
+interface Children {
+  postgres: EmbeddedPostgres | undefined;
+  chain: EmbeddedChain | undefined;
+}
 
 /** Test ether for some hundred thousand settlements on the local chain. */
 const relayerFunds = 1_000n * 10n ** 18n;

@@ -10,20 +10,23 @@ import {
 } from 'viem';
 import type { PrivateKeyAccount } from 'viem/accounts';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { BASE_SEPOLIA_USDC, MULTICALL3, plantBatchContract } from '../src/embedded/index.ts';
+import { baseSepoliaUsdc, multicall3Address, plantBatchContract } from '../src/embedded/index.ts';
 import { encodeBatch, judgeBatchReceipt, type BatchCall } from '../src/x402/index.ts';
 import { readArtifact, renderArtifact } from '../contracts/compile.ts';
-import { FIAT_TOKEN_ABI } from '../contracts/test/fiat-token-abi.ts';
-import { FUNDS, plantToken, type PlantedToken } from '../contracts/test/planted-token.ts';
+import { fiatTokenAbi } from '../contracts/test/fiat-token-abi.ts';
+import { fundsAtomic, plantToken, type PlantedToken } from '../contracts/test/planted-token.ts';
 import { newAccount, signTransfer, withParts, type Authorization } from '../contracts/test/signatures.ts';
 
-const GAS_MAX = 16_000_000n;
-const TOKEN = { address: BASE_SEPOLIA_USDC, abi: FIAT_TOKEN_ABI } as const;
-const FAUCET_ABI = parseAbi(['function faucetMint(address to, uint256 value)']);
+const gasMax = 16_000_000n;
+const tokenContract = { address: baseSepoliaUsdc, abi: fiatTokenAbi } as const;
+const faucetAbi = parseAbi(['function faucetMint(address to, uint256 value)']);
 /** `JUMPDEST PUSH0 JUMP`: an account that burns all the gas it is given. */
-const BURNER: Hex = '0x5b5f56';
+const burnerCode: Hex = '0x5b5f56';
 
-type Item = { authorization: Authorization; call: BatchCall };
+interface Item {
+  authorization: Authorization;
+  call: BatchCall;
+}
 
 let usdc: PlantedToken;
 beforeAll(async () => {
@@ -43,32 +46,32 @@ async function pay(
 
 function itemOf(authorization: Authorization, signature: Hex): Item {
   const args = withParts(authorization, signature);
-  const callData = encodeFunctionData({ ...TOKEN, functionName: 'transferWithAuthorization', args });
-  return { authorization, call: { target: BASE_SEPOLIA_USDC, callData } };
+  const callData = encodeFunctionData({ ...tokenContract, functionName: 'transferWithAuthorization', args });
+  return { authorization, call: { target: baseSepoliaUsdc, callData } };
 }
 
 /** Payers with funds, and a payee that was paid before: all of them by one batch. */
 async function newPayers(count: number) {
   const accounts = Array.from({ length: count }, newAccount);
   const payee = newAccount().address;
-  const mints = [mint(payee, 1n), ...accounts.map(({ address }) => mint(address, FUNDS))];
+  const mints = [mint(payee, 1n), ...accounts.map(({ address }) => mint(address, fundsAtomic))];
   await send(encodeBatch(mints));
   return { payers: accounts, payee };
 }
 
 function mint(to: Address, value: bigint): BatchCall {
-  const callData = encodeFunctionData({ abi: FAUCET_ABI, functionName: 'faucetMint', args: [to, value] });
-  return { target: BASE_SEPOLIA_USDC, callData };
+  const callData = encodeFunctionData({ abi: faucetAbi, functionName: 'faucetMint', args: [to, value] });
+  return { target: baseSepoliaUsdc, callData };
 }
 
-async function send(data: Hex, gas = GAS_MAX) {
-  const hash = await usdc.client.sendTransaction({ account: usdc.relayer, to: MULTICALL3, data, gas });
+async function send(data: Hex, gas = gasMax) {
+  const hash = await usdc.client.sendTransaction({ account: usdc.relayer, to: multicall3Address, data, gas });
   return usdc.client.waitForTransactionReceipt({ hash });
 }
 
 /** What the batch would return if it were mined now. */
 async function dryRun(data: Hex) {
-  const answer = await usdc.client.call({ account: usdc.relayer, to: MULTICALL3, data, gas: GAS_MAX });
+  const answer = await usdc.client.call({ account: usdc.relayer, to: multicall3Address, data, gas: gasMax });
   if (answer.data === undefined) throw new Error('nothing answers at the address');
   return decodeFunctionResult({ abi: multicall3Abi, functionName: 'aggregate3', data: answer.data });
 }
@@ -83,7 +86,7 @@ describe('what stands at the address of Multicall3', () => {
   it('is the committed artifact, which is what the source compiles to', async () => {
     expect(renderArtifact('Batch')).toBe(readArtifact('Batch'));
     await plantBatchContract(usdc.rpcUrl);
-    expect(readArtifact('Batch')).toContain(`"${await usdc.client.getCode({ address: MULTICALL3 })}"`);
+    expect(readArtifact('Batch')).toContain(`"${await usdc.client.getCode({ address: multicall3Address })}"`);
   });
 
   it('offers aggregate3 as Multicall3 does', () => {
@@ -98,13 +101,13 @@ describe('what stands at the address of Multicall3', () => {
   it('answers reads as Multicall3 itself does, whose code the other call carries along', async () => {
     const payer = await usdc.newPayer();
     const contracts = [
-      { ...TOKEN, functionName: 'name' },
-      { ...TOKEN, functionName: 'balanceOf', args: [payer.address] },
-      { ...TOKEN, functionName: 'transferFrom', args: [payer.address, newAccount().address, 1n] },
-      { ...TOKEN, address: newAccount().address, functionName: 'decimals' },
-      { ...TOKEN, functionName: 'DOMAIN_SEPARATOR' },
+      { ...tokenContract, functionName: 'name' },
+      { ...tokenContract, functionName: 'balanceOf', args: [payer.address] },
+      { ...tokenContract, functionName: 'transferFrom', args: [payer.address, newAccount().address, 1n] },
+      { ...tokenContract, address: newAccount().address, functionName: 'decimals' },
+      { ...tokenContract, functionName: 'DOMAIN_SEPARATOR' },
     ] as const;
-    const ours = await usdc.client.multicall({ contracts, multicallAddress: MULTICALL3 });
+    const ours = await usdc.client.multicall({ contracts, multicallAddress: multicall3Address });
     const theirs = await usdc.client.multicall({ contracts, deployless: true });
 
     const outcomes = (list: typeof ours) =>
@@ -112,16 +115,16 @@ describe('what stands at the address of Multicall3', () => {
     expect(outcomes(ours)).toEqual(outcomes(theirs));
     const said = ours.map(({ status }) => status);
     expect(said).toEqual(['success', 'success', 'failure', 'failure', 'success']);
-    expect(ours[1].result).toBe(FUNDS);
+    expect(ours[1].result).toBe(fundsAtomic);
   });
 
   it('returns what each call returns by itself, byte for byte', async () => {
     const account = newAccount().address;
     const calls = [
-      encodeFunctionData({ ...TOKEN, functionName: 'name' }),
-      encodeFunctionData({ ...TOKEN, functionName: 'balanceOf', args: [account] }),
-      encodeFunctionData({ abi: FAUCET_ABI, functionName: 'faucetMint', args: [account, 1n] }),
-    ].map((callData) => ({ target: BASE_SEPOLIA_USDC, callData }));
+      encodeFunctionData({ ...tokenContract, functionName: 'name' }),
+      encodeFunctionData({ ...tokenContract, functionName: 'balanceOf', args: [account] }),
+      encodeFunctionData({ abi: faucetAbi, functionName: 'faucetMint', args: [account, 1n] }),
+    ].map((callData) => ({ target: baseSepoliaUsdc, callData }));
     const alone = await Promise.all(
       calls.map(
         async ({ target: to, callData: data }) => (await usdc.client.call({ to, data })).data ?? '0x',
@@ -147,7 +150,7 @@ describe('a batch of payments', () => {
 
     expect(status).toBe('success');
     expect(foretold.map(reasonOf)).toEqual(items.map((_, index) => faults.get(index) ?? '0x'));
-    expect(judgeBatchReceipt(logs, batch, BASE_SEPOLIA_USDC)).toEqual(
+    expect(judgeBatchReceipt(logs, batch, baseSepoliaUsdc)).toEqual(
       items.map((_, index) => (faults.has(index) ? 'failed' : 'settled')),
     );
     const after = await Promise.all([payee, ...payers.map(({ address }) => address)].map(balanceOf));
@@ -162,7 +165,7 @@ describe('a batch of payments', () => {
     const items = [await pay(payer, { to }), await pay(payer, { to }), await pay(payer, { to })];
     const { logs } = await send(encodeBatch(items.map(({ call }) => call)));
     const batch = items.map(({ authorization }) => authorization);
-    const answers = judgeBatchReceipt(logs, batch, BASE_SEPOLIA_USDC);
+    const answers = judgeBatchReceipt(logs, batch, baseSepoliaUsdc);
     expect(answers).toEqual(['settled', 'settled', 'failed']);
     expect(await balanceOf(to)).toBe(20_000n);
   });
@@ -202,7 +205,7 @@ describe('a batch of payments', () => {
     const items = await Promise.all(payers.map((payer) => pay(payer, { to: payee })));
     const burner = payers[3];
     if (burner === undefined) throw new Error('there are twenty');
-    await usdc.client.setCode({ address: burner.address, bytecode: BURNER });
+    await usdc.client.setCode({ address: burner.address, bytecode: burnerCode });
 
     const { status, gasUsed, logs } = await send(encodeBatch(items.map(({ call }) => call)), 1_200_000n);
     expect([status, logs]).toEqual(['reverted', []]);
@@ -225,7 +228,7 @@ async function addFaults(items: Item[], payers: readonly PrivateKeyAccount[]): P
   await send(encodeBatch([usedBefore.call]));
   items[13] = usedBefore;
 
-  items[22] = await pay(payerOf(22), { to: payee, value: FUNDS + 1n });
+  items[22] = await pay(payerOf(22), { to: payee, value: fundsAtomic + 1n });
   items[31] = await pay(payerOf(31), { to: payee }, newAccount());
 
   const signed = await usdc.authorize(payerOf(49).address, { to: payee });

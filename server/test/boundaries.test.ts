@@ -104,7 +104,7 @@ describe('a rule is broken by', () => {
     ]);
   });
 
-  it('nothing that DESIGN allows', () => {
+  it('nothing that ARCHITECTURE.md allows', () => {
     const modules = new Map([
       ['src/gateway/a.ts', [index('x402'), index('market'), 'src/kernel/b.ts', 'src/gateway/c.ts']],
       ['src/gateway/a.test.ts', ['src/x402/inside.ts']],

@@ -1,6 +1,6 @@
 import type { ModuleMap } from './module-map.ts';
 
-/** From left to right, DESIGN section 2: each imports only those before it. */
+/** From left to right, as ARCHITECTURE.md lists them: each imports only those before it. */
 const rooms = [
   'accounts',
   'identity',
@@ -44,7 +44,7 @@ const importers: Readonly<Record<string, readonly string[]>> = {
 /** Folders without a public face: their modules are imported one by one. */
 const open = new Set(['kernel', 'start', 'contracts']);
 
-/** Every import that goes against DESIGN section 2, as a line with file, import and rule. */
+/** Every import that goes against these rules, as a line with file, import and rule. */
 export function findViolations(modules: ModuleMap): string[] {
   const wrong = [...modules].flatMap(([file, imports]) =>
     imports.flatMap((imported) => {

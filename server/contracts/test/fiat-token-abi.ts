@@ -5,7 +5,7 @@ import { parseAbi } from 'viem';
  * roles (owner, minters, pauser, blacklister, rescuer), initialisers and the proxy. Written apart from the contract's own
  * artifact, so that the tests call the interface of the real token.
  */
-export const FIAT_TOKEN_ABI = parseAbi([
+export const fiatTokenAbi = parseAbi([
   'function name() view returns (string)',
   'function symbol() view returns (string)',
   'function currency() view returns (string)',

@@ -7,7 +7,10 @@ import { createTestClient, http, publicActions, walletActions } from 'viem';
 import { baseSepolia } from 'viem/chains';
 
 /** A running anvil of chain id 84532. */
-export type LocalChain = { rpcUrl: string; stop: () => Promise<void> };
+export interface LocalChain {
+  rpcUrl: string;
+  stop: () => Promise<void>;
+}
 
 /** Starts anvil on a port that the system chose. */
 export async function startLocalChain(): Promise<LocalChain> {

@@ -8,16 +8,16 @@ import {
   type Hex,
 } from 'viem';
 import type { PrivateKeyAccount } from 'viem/accounts';
-import { BASE_SEPOLIA_USDC, fundAccount, plantTestToken } from '../../src/embedded/index.ts';
-import { FIAT_TOKEN_ABI } from './fiat-token-abi.ts';
+import { baseSepoliaUsdc, fundAccount, plantTestToken } from '../../src/embedded/index.ts';
+import { fiatTokenAbi } from './fiat-token-abi.ts';
 import { connect, startLocalChain } from './local-chain.ts';
 import { newAccount, newNonce, type Authorization } from './signatures.ts';
 
 // Without its types, so that a table can name both overloads of a method.
-const ANY_OVERLOAD: Abi = FIAT_TOKEN_ABI;
+const anyOverload: Abi = fiatTokenAbi;
 
 /** What `newPayer` holds unless told otherwise. */
-export const FUNDS = 1_000_000n;
+export const fundsAtomic = 1_000_000n;
 
 /** The test token on a chain of its own, with what the tests do to it. */
 export type PlantedToken = Awaited<ReturnType<typeof plantToken>>;
@@ -26,14 +26,14 @@ export type PlantedToken = Awaited<ReturnType<typeof plantToken>>;
 export async function plantToken() {
   const { rpcUrl, stop } = await startLocalChain();
   const client = connect(rpcUrl);
-  await plantTestToken(rpcUrl, BASE_SEPOLIA_USDC);
-  const { read, getEvents } = getContract({ address: BASE_SEPOLIA_USDC, abi: FIAT_TOKEN_ABI, client });
+  await plantTestToken(rpcUrl, baseSepoliaUsdc);
+  const { read, getEvents } = getContract({ address: baseSepoliaUsdc, abi: fiatTokenAbi, client });
   const [relayer] = await client.getAddresses();
   if (relayer === undefined) throw new Error('anvil has no account');
 
   /** Hands a call of either overload to the chain, whatever will come of it. */
   const post = (functionName: string, args: readonly unknown[], account = relayer): Promise<Hex> => {
-    const call = { address: BASE_SEPOLIA_USDC, abi: ANY_OVERLOAD, functionName, args };
+    const call = { address: baseSepoliaUsdc, abi: anyOverload, functionName, args };
     return client.writeContract({ ...call, account, gas: 300_000n });
   };
 
@@ -51,7 +51,7 @@ export async function plantToken() {
     args: readonly unknown[],
     sent: { account?: Address; time?: bigint } = {},
   ): Promise<string> => {
-    const call = { address: BASE_SEPOLIA_USDC, abi: ANY_OVERLOAD, functionName, args };
+    const call = { address: baseSepoliaUsdc, abi: anyOverload, functionName, args };
     const when = sent.time === undefined ? {} : { blockOverrides: { time: sent.time } };
     return refusal(client.simulateContract({ ...call, account: sent.account ?? relayer, ...when }));
   };
@@ -64,7 +64,7 @@ export async function plantToken() {
     return said;
   };
 
-  const newPayer = async (tokenAtomic = FUNDS): Promise<PrivateKeyAccount> => {
+  const newPayer = async (tokenAtomic = fundsAtomic): Promise<PrivateKeyAccount> => {
     const payer = newAccount();
     await fundAccount(rpcUrl, { address: payer.address, tokenAtomic });
     return payer;
@@ -82,7 +82,7 @@ export async function plantToken() {
   /** The token's events of a transaction, in order. */
   const eventsOf = async (hash: Hex) => {
     const { logs } = await client.waitForTransactionReceipt({ hash });
-    return parseEventLogs({ abi: FIAT_TOKEN_ABI, logs }).map(({ eventName, args }) => ({ eventName, args }));
+    return parseEventLogs({ abi: fiatTokenAbi, logs }).map(({ eventName, args }) => ({ eventName, args }));
   };
 
   const methods = { post, send, answer, settle, newPayer, chainNow, authorize, eventsOf };

@@ -1,27 +1,27 @@
 import { parseSignature, toHex, type Address, type Hex } from 'viem';
 import { generatePrivateKey, privateKeyToAccount, type PrivateKeyAccount } from 'viem/accounts';
 import { baseSepolia } from 'viem/chains';
-import { BASE_SEPOLIA_USDC } from '../../src/embedded/index.ts';
+import { baseSepoliaUsdc } from '../../src/embedded/index.ts';
 
 /** What EIP-3009 has a payer sign. */
-export type Authorization = {
+export interface Authorization {
   from: Address;
   to: Address;
   value: bigint;
   validAfter: bigint;
   validBefore: bigint;
   nonce: Hex;
-};
+}
 
 /** The EIP-712 domain of the token at Base Sepolia's address. */
-export const DOMAIN = {
+export const signingDomain = {
   name: 'USDC',
   version: '2',
   chainId: baseSepolia.id,
-  verifyingContract: BASE_SEPOLIA_USDC,
+  verifyingContract: baseSepoliaUsdc,
 };
 
-const AUTHORIZATION_FIELDS = [
+const authorizationFields = [
   { name: 'from', type: 'address' },
   { name: 'to', type: 'address' },
   { name: 'value', type: 'uint256' },
@@ -31,9 +31,9 @@ const AUTHORIZATION_FIELDS = [
 ] as const;
 
 /** The typed data of EIP-3009 and EIP-2612, by primary type. */
-export const TYPES = {
-  TransferWithAuthorization: AUTHORIZATION_FIELDS,
-  ReceiveWithAuthorization: AUTHORIZATION_FIELDS,
+export const signingTypes = {
+  TransferWithAuthorization: authorizationFields,
+  ReceiveWithAuthorization: authorizationFields,
   CancelAuthorization: [
     { name: 'authorizer', type: 'address' },
     { name: 'nonce', type: 'bytes32' },
@@ -60,8 +60,8 @@ export function newNonce(): Hex {
 /** Signs a payment, as a wallet does. */
 export function signTransfer(payer: PrivateKeyAccount, message: Authorization): Promise<Hex> {
   return payer.signTypedData({
-    domain: DOMAIN,
-    types: TYPES,
+    domain: signingDomain,
+    types: signingTypes,
     primaryType: 'TransferWithAuthorization',
     message,
   });

@@ -22,7 +22,7 @@ export interface RecordedDecision extends Decision {
 const decisionSeconds = 600;
 
 /**
- * Decides a payment and, where it is allowed, holds its amount in the same transaction (DESIGN section 6). The limits'
+ * Decides a payment and, where it is allowed, holds its amount in the same transaction. The limits'
  * rows stay locked until that commits, so that concurrent decisions see each other.
  * Throws `not_found` where there is no such delegation.
  */

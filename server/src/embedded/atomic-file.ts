@@ -3,7 +3,7 @@ import { link, open, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
 /** The ending of half-written files; whoever holds the directory may delete them. */
-export const TEMPORARY_SUFFIX = '.tmp';
+export const temporarySuffix = '.tmp';
 
 /**
  * Writes a file so that a reader, and the next start after a crash, sees the old content or the new, never a part.
@@ -14,7 +14,7 @@ export async function replaceFile(
   content: string | Uint8Array,
   options: { mode: number; keepAs?: string },
 ): Promise<void> {
-  const temporary = `${path}.${randomUUID()}${TEMPORARY_SUFFIX}`;
+  const temporary = `${path}.${randomUUID()}${temporarySuffix}`;
   try {
     const file = await open(temporary, 'wx', options.mode);
     try {
@@ -35,7 +35,7 @@ export async function replaceFile(
 
 /** Gives the present content a second name first, so that at no instant both names are missing. */
 async function keepPrevious(path: string, keepAs: string): Promise<void> {
-  const temporary = `${keepAs}.${randomUUID()}${TEMPORARY_SUFFIX}`;
+  const temporary = `${keepAs}.${randomUUID()}${temporarySuffix}`;
   try {
     await link(path, temporary);
   } catch (error) {

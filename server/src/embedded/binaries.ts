@@ -9,12 +9,12 @@ import { hasCode } from './atomic-file.ts';
 const require = createRequire(import.meta.url);
 
 /** PostgreSQL's programs, and the environment in which they find their libraries. */
-export type PostgresBinaries = {
+export interface PostgresBinaries {
   folder: string;
   initdb: string;
   postgres: string;
   env: Record<string, string>;
-};
+}
 
 /** The folder of the npm package that brings PostgreSQL for this machine. */
 export function locatePostgresPackage(): string {

@@ -2,19 +2,19 @@ import { callRpc } from './chain-rpc.ts';
 import { dumpChainState, saveChainState } from './chain-state.ts';
 import type { DataDirectory } from './data-directory.ts';
 
-const LOOK_EVERY_MS = 1_000;
+const lookEveryMs = 1_000;
 /** A dump stops the chain for a moment and grows with its history: these keep dumps under a tenth of the time when blocks
  *  come, and under a fiftieth when none does (state can change without a block, by anvil's own methods). */
-const PAUSE_PER_DUMP_ACTIVE = 10;
-const PAUSE_PER_DUMP_IDLE = 50;
+const pausePerDumpActive = 10;
+const pausePerDumpIdle = 50;
 
 /** Keeps a chain's state on disk while it runs. */
-type ChainSaver = {
+interface ChainSaver {
   /** Saves now, if anything changed; resolves when it is on disk. */
   save(): Promise<void>;
   /** Saves no more by itself. */
   stop(): void;
-};
+}
 
 /** Looks at the chain once a second and saves its state when it has changed. */
 export function startChainSaver(
@@ -44,8 +44,8 @@ export function startChainSaver(
   const isDue = async (): Promise<boolean> => {
     if (!saved) return true;
     const sinceMs = performance.now() - saved.atMs;
-    if (sinceMs < saved.tookMs * PAUSE_PER_DUMP_ACTIVE) return false;
-    if (sinceMs >= saved.tookMs * PAUSE_PER_DUMP_IDLE) return true;
+    if (sinceMs < saved.tookMs * pausePerDumpActive) return false;
+    if (sinceMs >= saved.tookMs * pausePerDumpIdle) return true;
     return (await callRpc(url, 'eth_blockNumber')) !== saved.block;
   };
   const look = async (): Promise<void> => {
@@ -54,9 +54,9 @@ export function startChainSaver(
     } catch (error) {
       if (!isStopped) log(`the chain's state could not be saved: ${String(error)}`);
     }
-    if (!isStopped) timer = setTimeout(() => void look(), LOOK_EVERY_MS);
+    if (!isStopped) timer = setTimeout(() => void look(), lookEveryMs);
   };
-  timer = setTimeout(() => void look(), LOOK_EVERY_MS);
+  timer = setTimeout(() => void look(), lookEveryMs);
   return {
     save,
     stop() {

@@ -4,8 +4,8 @@ import { hasCode, replaceFile } from './atomic-file.ts';
 import { callRpc } from './chain-rpc.ts';
 import type { DataDirectory } from './data-directory.ts';
 
-const STATE = 'chain.state';
-const PREVIOUS = 'chain.state.previous';
+const stateFile = 'chain.state';
+const previousFile = 'chain.state.previous';
 
 /**
  * Gives a new chain the state that was saved last. A file that the chain can't read is set aside and the save before it is used.
@@ -16,7 +16,7 @@ export async function loadChainState(
   url: string,
   log: (line: string) => void,
 ): Promise<boolean> {
-  for (const name of [STATE, PREVIOUS]) {
+  for (const name of [stateFile, previousFile]) {
     const path = join(directory.path, name);
     const state = await readIfThere(path);
     if (!state) continue;
@@ -37,7 +37,7 @@ export async function loadChainState(
 /** Writes the chain's whole state (compressed JSON) to the data directory, keeping the save before it. */
 export async function saveChainState(directory: DataDirectory, state: Buffer): Promise<void> {
   const path = (name: string) => join(directory.path, name);
-  await replaceFile(path(STATE), state, { mode: 0o600, keepAs: path(PREVIOUS) });
+  await replaceFile(path(stateFile), state, { mode: 0o600, keepAs: path(previousFile) });
 }
 
 /** The chain's whole state: accounts, code, storage, blocks, transactions with their receipts. */

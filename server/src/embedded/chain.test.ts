@@ -6,9 +6,9 @@ import { startChain, type EmbeddedChain } from './chain.ts';
 import { openDataDirectory, type DataDirectory } from './data-directory.ts';
 import { makeTemporaryFolder } from './temporary-folder.fixture.ts';
 
-const TOKEN = '0x036cbd53842c5426634e7929541ec2318f3dcf7e';
-const RICH = '0x00000000000000000000000000000000000000aa';
-const SLOT = `0x${'0'.repeat(63)}1`;
+const tokenAddress = '0x036cbd53842c5426634e7929541ec2318f3dcf7e';
+const richAddress = '0x00000000000000000000000000000000000000aa';
+const slotKey = `0x${'0'.repeat(63)}1`;
 
 const running: EmbeddedChain[] = [];
 afterAll(() => Promise.all(running.map((chain) => chain.stop())));
@@ -20,9 +20,9 @@ async function start(directory: DataDirectory, lines: string[] = []): Promise<Em
 }
 
 async function plant(chain: EmbeddedChain): Promise<void> {
-  await callRpc(chain.url, 'anvil_setCode', [TOKEN, '0x60016002']);
-  await callRpc(chain.url, 'anvil_setStorageAt', [TOKEN, '0x1', SLOT]);
-  await callRpc(chain.url, 'anvil_setBalance', [RICH, '0x1234']);
+  await callRpc(chain.url, 'anvil_setCode', [tokenAddress, '0x60016002']);
+  await callRpc(chain.url, 'anvil_setStorageAt', [tokenAddress, '0x1', slotKey]);
+  await callRpc(chain.url, 'anvil_setBalance', [richAddress, '0x1234']);
 }
 
 async function pay(chain: EmbeddedChain): Promise<unknown> {
@@ -47,9 +47,9 @@ async function observe(chain: EmbeddedChain, hash: unknown): Promise<unknown> {
     ['eth_getBlockByNumber', ['0x1', false]],
     ['eth_getTransactionCount', [from, 'latest']],
     ['eth_getBalance', [to, 'latest']],
-    ['eth_getBalance', [RICH, 'latest']],
-    ['eth_getCode', [TOKEN, 'latest']],
-    ['eth_getStorageAt', [TOKEN, '0x1', 'latest']],
+    ['eth_getBalance', [richAddress, 'latest']],
+    ['eth_getCode', [tokenAddress, 'latest']],
+    ['eth_getStorageAt', [tokenAddress, '0x1', 'latest']],
     ['eth_getTransactionByHash', [hash]],
     ['eth_getTransactionReceipt', [hash]],
   ];
@@ -105,7 +105,7 @@ describe('embedded chain', () => {
     const second = await start(directory, lines);
     expect(second.fresh).toBe(false);
     expect(lines.join()).toContain('chain.state is unreadable');
-    expect(await callRpc(second.url, 'eth_getBalance', [RICH, 'latest'])).toBe('0x1234');
+    expect(await callRpc(second.url, 'eth_getBalance', [richAddress, 'latest'])).toBe('0x1234');
     expect(await callRpc(second.url, 'eth_blockNumber')).toBe('0x0');
     await second.stop();
 
@@ -126,7 +126,7 @@ describe('embedded chain', () => {
     await copyFile(path, `${path}.previous`);
     await rm(path);
     const second = await start(directory);
-    expect(await callRpc(second.url, 'eth_getCode', [TOKEN, 'latest'])).toBe('0x60016002');
+    expect(await callRpc(second.url, 'eth_getCode', [tokenAddress, 'latest'])).toBe('0x60016002');
     await second.stop();
   });
 

@@ -11,7 +11,7 @@ import type { DataDirectory } from './data-directory.ts';
 import type { EndStep } from './end-process.ts';
 
 /** A running chain of our own. */
-export type EmbeddedChain = {
+export interface EmbeddedChain {
   /** `http://127.0.0.1:<port>`: JSON-RPC. */
   url: string;
   /** True if it began at block 0: nothing is planted yet. */
@@ -22,18 +22,18 @@ export type EmbeddedChain = {
   stop(): Promise<void>;
   /** Resolves only if it ends by itself. */
   unexpectedExit: Promise<ChildExit>;
-};
+}
 
-const NAME = 'chain';
+const childName = 'chain';
 /** anvil has nothing to finish: its state is ours to keep. */
-const END_STEPS: EndStep[] = [
+const endSteps: EndStep[] = [
   { signal: 'SIGTERM', waitMs: 3_000 },
   { signal: 'SIGKILL', waitMs: 5_000 },
 ];
-const ORPHAN_DUMP_MS_MAX = 5_000;
-const READY_MS_MAX = 20_000;
+const orphanDumpMsMax = 5_000;
+const readyMsMax = 20_000;
 /** Blocks whose state can be read by number; older ones would go to disk, one file a block. */
-const READABLE_BLOCKS = 256;
+const readableBlocks = 256;
 
 /**
  * Starts the local chain from the state in the data directory; it mines a block for each transaction. What a killed
@@ -54,7 +54,7 @@ export async function startChain(options: {
     // Logging every call is costly, and would end the chain should we be killed: it can't print to a closed pipe.
     await callRpc(url, 'anvil_setLoggingEnabled', [false]);
     const fresh = !(await loadChainState(directory, url, log));
-    recordChild(directory, NAME, child.pid, url);
+    recordChild(directory, childName, child.pid, url);
     return supervise(child, url, fresh, directory, log);
   } catch (error) {
     await child.stop();
@@ -87,18 +87,18 @@ function supervise(
 }
 
 async function endOrphanedChain(directory: DataDirectory, log: (line: string) => void): Promise<void> {
-  const orphan = findOrphan(directory, NAME);
+  const orphan = findOrphan(directory, childName);
   if (!orphan) return;
   log(`stopping a chain that an earlier run left behind (pid ${orphan.pid})`);
   // It went on mining for nobody, and knows transactions that came after the last save.
   if (orphan.url !== undefined) {
     try {
-      await saveChainState(directory, await dumpChainState(orphan.url, ORPHAN_DUMP_MS_MAX));
+      await saveChainState(directory, await dumpChainState(orphan.url, orphanDumpMsMax));
     } catch (error) {
       log(`its state can't be taken over, the last save is used: ${String(error)}`);
     }
   }
-  await endOrphan(orphan, END_STEPS);
+  await endOrphan(orphan, endSteps);
 }
 
 async function launch(options: Parameters<typeof startChain>[0]): Promise<{ child: Child; url: string }> {
@@ -108,7 +108,7 @@ async function launch(options: Parameters<typeof startChain>[0]): Promise<{ chil
   const listening = Promise.withResolvers<string>();
   const child = await startChild({
     directory,
-    name: NAME,
+    name: childName,
     program: locateAnvil(),
     args: [
       '--host=127.0.0.1',
@@ -118,12 +118,12 @@ async function launch(options: Parameters<typeof startChain>[0]): Promise<{ chil
       '--no-cors',
       // A state goes in as one request, and grows.
       '--no-request-size-limit',
-      `--prune-history=${READABLE_BLOCKS}`,
+      `--prune-history=${readableBlocks}`,
       `--cache-path=${scratch}`,
     ],
     env: { HOME: scratch },
     runAs: undefined,
-    endSteps: END_STEPS,
+    endSteps,
     onLine(line) {
       // The banner and the log of calls are noise; the line that tells the port can't come from another program.
       const address = /^Listening on (127\.0\.0\.1:\d+)/.exec(line)?.[1];
@@ -136,7 +136,7 @@ async function launch(options: Parameters<typeof startChain>[0]): Promise<{ chil
 async function waitUntilListening(child: Child, listening: Promise<string>, port: number): Promise<string> {
   let timer: NodeJS.Timeout | undefined;
   const timeout = new Promise<undefined>((resolve) => {
-    timer = setTimeout(() => resolve(undefined), READY_MS_MAX);
+    timer = setTimeout(() => resolve(undefined), readyMsMax);
   });
   const outcome = await Promise.race([listening, child.ended, timeout]);
   clearTimeout(timer);
@@ -144,7 +144,7 @@ async function waitUntilListening(child: Child, listening: Promise<string>, port
   if (!outcome) {
     await child.stop();
     throw new StartupError(
-      `The local chain is not ready after ${READY_MS_MAX / 1_000} s: is the machine overloaded?`,
+      `The local chain is not ready after ${readyMsMax / 1_000} s: is the machine overloaded?`,
     );
   }
   if (outcome.lastLines.some((line) => /address already in use/i.test(line))) {

@@ -8,15 +8,15 @@ import type { OsUser } from './os-user.ts';
 import { endProcess, type EndStep } from './end-process.ts';
 
 /** How a child ended, with what it said last. */
-export type ChildExit = {
+export interface ChildExit {
   name: string;
   code: number | null;
   signal: NodeJS.Signals | null;
   lastLines: string[];
-};
+}
 
 /** A program that runs beside us, in a process group of its own. */
-export type Child = {
+export interface Child {
   pid: number;
   /** Set once it has ended. */
   exit: ChildExit | undefined;
@@ -26,11 +26,11 @@ export type Child = {
   unexpectedExit: Promise<ChildExit>;
   /** Asks it to end, insists, and resolves when it has ended. */
   stop(): Promise<void>;
-};
+}
 
-const LAST_LINES_MAX = 20;
+const lastLinesMax = 20;
 /** What was said just before the end may arrive just after it. */
-const LAST_WORDS_MS_MAX = 200;
+const lastWordsMsMax = 200;
 
 /**
  * Starts a program and records it at once, so that the next start can find it should this process be killed.
@@ -66,7 +66,7 @@ function supervise(spawned: ChildProcess, pid: number, options: Parameters<typeo
   const lastLines: string[] = [];
   const hear = (line: string): void => {
     lastLines.push(line);
-    if (lastLines.length > LAST_LINES_MAX) lastLines.shift();
+    if (lastLines.length > lastLinesMax) lastLines.shift();
     options.onLine(line);
   };
   for (const stream of [spawned.stdout, spawned.stderr]) {
@@ -77,7 +77,7 @@ function supervise(spawned: ChildProcess, pid: number, options: Parameters<typeo
   const ended = Promise.withResolvers<ChildExit>();
   const closed = new Promise<void>((resolve) => spawned.once('close', () => resolve()));
   const finish = async (code: number | null, signal: NodeJS.Signals | null): Promise<void> => {
-    await Promise.race([closed, sleep(LAST_WORDS_MS_MAX)]);
+    await Promise.race([closed, sleep(lastWordsMsMax)]);
     forgetChild(directory, name);
     child.exit = { name, code, signal, lastLines: [...lastLines] };
     ended.resolve(child.exit);

@@ -10,7 +10,7 @@ import { openDataDirectory, startChain, startPostgres } from './index.ts';
 import { findProcess, isAlive, type ProcessIdentity } from './process-identity.ts';
 import { makeTemporaryFolder } from './temporary-folder.fixture.ts';
 
-const RICH = '0x00000000000000000000000000000000000000aa';
+const richAddress = '0x00000000000000000000000000000000000000aa';
 const log = (): void => undefined;
 const running: { stop(): Promise<void> }[] = [];
 const spawned: ChildProcess[] = [];
@@ -21,7 +21,12 @@ afterAll(async () => {
   for (const child of recorded.filter(isAlive)) process.kill(child.pid, 'SIGKILL');
 });
 
-type Instance = { main: ChildProcess; postgresUrl: string; chainUrl: string; children: ProcessIdentity[] };
+interface Instance {
+  main: ChildProcess;
+  postgresUrl: string;
+  chainUrl: string;
+  children: ProcessIdentity[];
+}
 
 function spawnInstance(path: string) {
   const script = new URL('instance.fixture.ts', import.meta.url).pathname;
@@ -71,14 +76,14 @@ describe('after kill -9', () => {
     const path = await makeTemporaryFolder();
     const killed = await startInstance(path);
     await query(killed.postgresUrl, 'CREATE TABLE kept AS SELECT 42 AS answer');
-    await callRpc(killed.chainUrl, 'anvil_setBalance', [RICH, '0x1234']);
+    await callRpc(killed.chainUrl, 'anvil_setBalance', [richAddress, '0x1234']);
     await kill(killed.main);
     expect(killed.children.map(isAlive)).toEqual([true, true]);
 
     const { postgres, chain } = await startHere(path);
     expect(killed.children.map(isAlive)).toEqual([false, false]);
     expect(await query(postgres.url, 'SELECT answer FROM kept')).toEqual([{ answer: 42 }]);
-    expect(await callRpc(chain.url, 'eth_getBalance', [RICH, 'latest'])).toBe('0x1234');
+    expect(await callRpc(chain.url, 'eth_getBalance', [richAddress, 'latest'])).toBe('0x1234');
     await Promise.all([postgres.stop(), chain.stop()]);
   });
 
@@ -110,7 +115,7 @@ describe('after kill -9', () => {
     const path = await makeTemporaryFolder();
     const killed = await startInstance(path);
     await query(killed.postgresUrl, 'CREATE TABLE kept AS SELECT 42 AS answer');
-    await callRpc(killed.chainUrl, 'anvil_setBalance', [RICH, '0x1234']);
+    await callRpc(killed.chainUrl, 'anvil_setBalance', [richAddress, '0x1234']);
     const state = () => readFile(join(path, 'chain.state'), 'hex').catch(() => '');
     const before = await state();
     await expect.poll(state, { timeout: 5_000 }).not.toBe(before);

@@ -2,15 +2,15 @@ import { randomBytes } from 'node:crypto';
 import { chmod, mkdir, readdir, readFile, realpath, rm, stat } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { StartupError } from '../kernel/startup-error.ts';
-import { hasCode, replaceFile, TEMPORARY_SUFFIX } from './atomic-file.ts';
+import { hasCode, replaceFile, temporarySuffix } from './atomic-file.ts';
 import { takeInstanceLock } from './instance-lock.ts';
 
 /** Marks a folder as ours, so that a slip of the pen (`CREDENCE_DATA_DIR=/tmp`) changes nobody's folder. */
-const MARKER = 'credence-data.json';
-const LAYOUT = 1;
+const markerFile = 'credence-data.json';
+const layoutVersion = 1;
 
 /** The folder that one running instance keeps everything in. Files are 0600; see `openDataDirectory` for the folder. */
-export type DataDirectory = {
+export interface DataDirectory {
   /** Absolute, without symbolic links. */
   path: string;
   /** The secret as hex, or undefined if it was never made. */
@@ -21,7 +21,7 @@ export type DataDirectory = {
   writeJson(name: string, value: unknown, mode?: number): Promise<void>;
   /** Lets another instance have the directory. Call it last, after the children have ended. */
   release(): Promise<void>;
-};
+}
 
 /**
  * Opens, or makes, the data directory and locks it for this process. The folder is 0700, or 0711 for root, whose database
@@ -37,7 +37,9 @@ export async function openDataDirectory(path: string): Promise<DataDirectory> {
     await setFolderMode(folder);
     const lock = await takeInstanceLock(folder);
     await removeLeftovers(folder);
-    await replaceFile(join(folder, MARKER), `${JSON.stringify({ layout: LAYOUT })}\n`, { mode: 0o600 });
+    await replaceFile(join(folder, markerFile), `${JSON.stringify({ layout: layoutVersion })}\n`, {
+      mode: 0o600,
+    });
     return describe(folder, () => lock.release());
   } catch (error) {
     throw asStartupError(asked, error);
@@ -89,7 +91,7 @@ async function makeFolder(path: string): Promise<void> {
 async function refuseForeignFolder(folder: string): Promise<void> {
   const names = await readdir(folder);
   // The lock comes before the marker: a start that was killed between the two left only the lock.
-  const isOurs = names.some((name) => name === MARKER || name.startsWith('instance.lock.'));
+  const isOurs = names.some((name) => name === markerFile || name.startsWith('instance.lock.'));
   const isEmpty = names.every((name) => name.startsWith('.') || name === 'lost+found');
   if (isOurs || isEmpty) return;
   throw new StartupError(
@@ -105,7 +107,7 @@ async function setFolderMode(folder: string): Promise<void> {
 
 async function removeLeftovers(folder: string): Promise<void> {
   const names = await readdir(folder);
-  const leftovers = names.filter((name) => name.endsWith(TEMPORARY_SUFFIX));
+  const leftovers = names.filter((name) => name.endsWith(temporarySuffix));
   await Promise.all(leftovers.map((name) => rm(join(folder, name), { force: true, recursive: true })));
 }
 

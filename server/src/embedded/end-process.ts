@@ -1,9 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
 /** A signal, and how long to wait for its effect before the next one. */
-export type EndStep = { signal: NodeJS.Signals; waitMs: number };
+export interface EndStep {
+  signal: NodeJS.Signals;
+  waitMs: number;
+}
 
-const POLL_MS = 15;
+const pollMs = 15;
 
 /**
  * Ends a process with ever stronger signals; resolves when it has ended.
@@ -20,7 +23,7 @@ export async function endProcess(options: {
     const deadline = Date.now() + step.waitMs;
     while (Date.now() < deadline) {
       if (options.hasEnded()) return;
-      await sleep(POLL_MS);
+      await sleep(pollMs);
     }
   }
   if (!options.hasEnded()) throw new Error('a child process outlived SIGKILL');

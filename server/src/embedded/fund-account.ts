@@ -1,20 +1,20 @@
 import { createPublicClient, createTestClient, createWalletClient, http, parseAbi, type Address } from 'viem';
 import { generatePrivateKey, privateKeyToAccount } from 'viem/accounts';
-import { BASE_SEPOLIA_USDC } from './plant-contracts.ts';
+import { baseSepoliaUsdc } from './plant-contracts.ts';
 
 /** What an account shall hold at least: wei of the chain's own coin, atomic units (10^-6) of the token. */
-export type AccountFunds = {
+export interface AccountFunds {
   address: Address;
   wei?: bigint;
   tokenAtomic?: bigint;
   /** The planted token; Base Sepolia's USDC unless said otherwise. */
   token?: Address;
-};
+}
 
-const GAS_FOR_A_MINT_WEI = 10n ** 16n;
+const gasForAMintWei = 10n ** 16n;
 // Longer than any block time that a local chain is run with.
-const MINT_TIMEOUT_MS = 60_000;
-const TOKEN_ABI = parseAbi([
+const mintTimeoutMs = 60_000;
+const tokenAbi = parseAbi([
   'function balanceOf(address account) view returns (uint256)',
   'function faucetMint(address to, uint256 value)',
 ]);
@@ -25,13 +25,13 @@ const TOKEN_ABI = parseAbi([
  */
 export async function fundAccount(rpcUrl: string, funds: AccountFunds): Promise<void> {
   const { chain, anvil } = connect(rpcUrl);
-  const { address, wei = 0n, tokenAtomic = 0n, token = BASE_SEPOLIA_USDC } = funds;
+  const { address, wei = 0n, tokenAtomic = 0n, token = baseSepoliaUsdc } = funds;
   if ((await chain.getBalance({ address })) < wei) await anvil.setBalance({ address, value: wei });
   if (tokenAtomic === 0n) return;
 
   const held = await chain.readContract({
     address: token,
-    abi: TOKEN_ABI,
+    abi: tokenAbi,
     functionName: 'balanceOf',
     args: [address],
   });
@@ -42,15 +42,15 @@ async function mint(rpcUrl: string, token: Address, to: Address, value: bigint):
   const { chain, anvil } = connect(rpcUrl);
   // A sender of its own for each mint: top-ups at once would race for the nonce of a shared one.
   const sender = privateKeyToAccount(generatePrivateKey());
-  await anvil.setBalance({ address: sender.address, value: GAS_FOR_A_MINT_WEI });
+  await anvil.setBalance({ address: sender.address, value: gasForAMintWei });
   const hash = await createWalletClient({ account: sender, transport: http(rpcUrl) }).writeContract({
     chain: null,
     address: token,
-    abi: TOKEN_ABI,
+    abi: tokenAbi,
     functionName: 'faucetMint',
     args: [to, value],
   });
-  const { status } = await chain.waitForTransactionReceipt({ hash, timeout: MINT_TIMEOUT_MS });
+  const { status } = await chain.waitForTransactionReceipt({ hash, timeout: mintTimeoutMs });
   if (status !== 'success') throw new Error(`the faucet of ${token} failed in ${hash}`);
 }
 

@@ -3,5 +3,5 @@ export { openDataDirectory, type DataDirectory } from './data-directory.ts';
 export { startPostgres, type EmbeddedPostgres } from './postgres.ts';
 export { startChain, type EmbeddedChain } from './chain.ts';
 export { fundAccount } from './fund-account.ts';
-export { BASE_SEPOLIA_USDC, MULTICALL3, plantBatchContract, plantTestToken } from './plant-contracts.ts';
+export { baseSepoliaUsdc, multicall3Address, plantBatchContract, plantTestToken } from './plant-contracts.ts';
 export type { ChildExit } from './child-process.ts';

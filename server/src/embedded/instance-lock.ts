@@ -7,8 +7,8 @@ import { hasCode } from './atomic-file.ts';
 import { getOwnProcess, isAlive, type ProcessIdentity } from './process-identity.ts';
 
 /** A killed process can stay visible this long while the system takes it down. */
-const DYING_MS_MAX = 2_000;
-const POLL_MS = 50;
+const dyingMsMax = 2_000;
+const pollMs = 50;
 
 type Holder = ProcessIdentity & { released?: true };
 
@@ -22,7 +22,7 @@ type Holder = ProcessIdentity & { released?: true };
  */
 export async function takeInstanceLock(folder: string): Promise<{ release(): Promise<void> }> {
   const own = getOwnProcess();
-  const deadline = Date.now() + DYING_MS_MAX;
+  const deadline = Date.now() + dyingMsMax;
   for (;;) {
     const latest = (await listNumbers(folder)).at(-1);
     const holder = latest === undefined ? undefined : await readHolder(folder, latest);
@@ -32,7 +32,7 @@ export async function takeInstanceLock(folder: string): Promise<{ release(): Pro
           `${folder} is in use by another Credence (pid ${holder.pid}): stop it, or set CREDENCE_DATA_DIR to another folder.`,
         );
       }
-      await sleep(POLL_MS);
+      await sleep(pollMs);
       continue;
     }
     const mine = (latest ?? 0) + 1;

@@ -7,7 +7,11 @@ import { hasCode } from './atomic-file.ts';
 const run = promisify(execFile);
 
 /** A user of this machine that a child runs as. */
-export type OsUser = { name: string; uid: number; gid: number };
+export interface OsUser {
+  name: string;
+  uid: number;
+  gid: number;
+}
 
 /**
  * The user that PostgreSQL runs as, which refuses to run as root: undefined (ourselves) unless we are root, else an

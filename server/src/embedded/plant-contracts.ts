@@ -3,10 +3,10 @@ import batch from '../../contracts/Batch.json' with { type: 'json' };
 import testUsdc from '../../contracts/TestUsdc.json' with { type: 'json' };
 
 /** Where Base Sepolia (chain id 84532) has USDC, and where stock x402 clients look for it. */
-export const BASE_SEPOLIA_USDC: Address = '0x036CbD53842c5426634e7929541eC2318f3dCF7e';
+export const baseSepoliaUsdc: Address = '0x036CbD53842c5426634e7929541eC2318f3dCF7e';
 
 /** Where nearly every public chain has Multicall3, Base and Base Sepolia among them. */
-export const MULTICALL3: Address = '0xcA11bde05977b3631167028862bE2a173976CA11';
+export const multicall3Address: Address = '0xcA11bde05977b3631167028862bE2a173976CA11';
 
 /** Makes `address` the test token on the anvil behind `rpcUrl`. Balances of an earlier release stay. */
 export function plantTestToken(rpcUrl: string, address: Address): Promise<void> {
@@ -15,7 +15,7 @@ export function plantTestToken(rpcUrl: string, address: Address): Promise<void> 
 
 /** Puts the batch contract where Multicall3 is on public chains, on the anvil behind `rpcUrl`. */
 export function plantBatchContract(rpcUrl: string): Promise<void> {
-  return plant(rpcUrl, MULTICALL3, batch);
+  return plant(rpcUrl, multicall3Address, batch);
 }
 
 async function plant(

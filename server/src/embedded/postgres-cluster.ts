@@ -10,22 +10,25 @@ import type { EndStep } from './end-process.ts';
 import type { OsUser } from './os-user.ts';
 
 /** The role that owns everything in the embedded database. */
-export const DATABASE_ROLE = 'credence';
+export const databaseRole = 'credence';
 
 /** The program that makes the files, and its name in the record of children. */
-export const INITDB = 'initdb';
-export const INITDB_END_STEPS: EndStep[] = [
+export const initdbProgram = 'initdb';
+export const initdbEndSteps: EndStep[] = [
   { signal: 'SIGTERM', waitMs: 3_000 },
   { signal: 'SIGKILL', waitMs: 5_000 },
 ];
 
-const WORKSHOP_PREFIX = 'pg.new-';
-const PASSWORD_FILE = 'postgres-password';
-const PASSWORD_BYTES = 24;
-const MAJOR_VERSION = '18';
+const workshopPrefix = 'pg.new-';
+const passwordFile = 'postgres-password';
+const passwordBytes = 24;
+const majorVersion = '18';
 
-/** PostgreSQL's files, and the password of `DATABASE_ROLE`. */
-export type Cluster = { path: string; password: string };
+/** PostgreSQL's files, and the password of `databaseRole`. */
+export interface Cluster {
+  path: string;
+  password: string;
+}
 
 /**
  * Opens `pg/` in the data directory, making it the first time.
@@ -40,19 +43,19 @@ export async function openCluster(
   const path = join(directory.path, 'pg');
   const version = await readVersion(path);
   if (version === undefined) {
-    const password = await directory.getOrCreateSecret(PASSWORD_FILE, PASSWORD_BYTES);
+    const password = await directory.getOrCreateSecret(passwordFile, passwordBytes);
     await createCluster(directory, { password, binaries, user });
     return { path, password };
   }
-  if (version !== MAJOR_VERSION) {
+  if (version !== majorVersion) {
     throw new StartupError(
-      `${path} was made by PostgreSQL ${version}, this is ${MAJOR_VERSION}: move its data with pg_dump, or set CREDENCE_DATA_DIR to a new folder.`,
+      `${path} was made by PostgreSQL ${version}, this is ${majorVersion}: move its data with pg_dump, or set CREDENCE_DATA_DIR to a new folder.`,
     );
   }
-  const password = await directory.findSecret(PASSWORD_FILE);
+  const password = await directory.findSecret(passwordFile);
   if (password === undefined) {
     throw new StartupError(
-      `${join(directory.path, PASSWORD_FILE)} is missing, so ${path} can't be opened: restore it from a copy.`,
+      `${join(directory.path, passwordFile)} is missing, so ${path} can't be opened: restore it from a copy.`,
     );
   }
   if (user) await giveTo(user, path);
@@ -88,7 +91,7 @@ function unreadable(path: string, error: unknown): unknown {
  * attempt has a folder of its own: helpers of a killed initdb may go on for a moment.
  */
 async function createCluster(directory: DataDirectory, make: Omit<Initdb, 'workshop'>): Promise<void> {
-  const workshop = join(directory.path, `${WORKSHOP_PREFIX}${randomUUID()}`);
+  const workshop = join(directory.path, `${workshopPrefix}${randomUUID()}`);
   await mkdir(workshop, { mode: 0o700 });
   await writeFile(join(workshop, 'password'), make.password, { mode: 0o600 });
   if (make.user) await giveTo(make.user, workshop);
@@ -101,22 +104,27 @@ async function createCluster(directory: DataDirectory, make: Omit<Initdb, 'works
 /** Clears what a start left that was killed while it made the cluster. */
 async function removeWorkshops(directory: DataDirectory): Promise<void> {
   const names = await readdir(directory.path);
-  for (const name of names.filter((one) => one.startsWith(WORKSHOP_PREFIX))) {
+  for (const name of names.filter((one) => one.startsWith(workshopPrefix))) {
     await rm(join(directory.path, name), { recursive: true, force: true, maxRetries: 10 });
   }
 }
 
-type Initdb = { workshop: string; password: string; binaries: PostgresBinaries; user: OsUser | undefined };
+interface Initdb {
+  workshop: string;
+  password: string;
+  binaries: PostgresBinaries;
+  user: OsUser | undefined;
+}
 
 async function runInitdb(directory: DataDirectory, { workshop, binaries, user }: Initdb): Promise<void> {
   const child = await startChild({
     directory,
-    name: INITDB,
+    name: initdbProgram,
     program: binaries.initdb,
     args: [
       `--pgdata=${join(workshop, 'data')}`,
       `--pwfile=${join(workshop, 'password')}`,
-      `--username=${DATABASE_ROLE}`,
+      `--username=${databaseRole}`,
       '--auth=scram-sha-256',
       '--encoding=UTF8',
       '--locale-provider=builtin',
@@ -126,7 +134,7 @@ async function runInitdb(directory: DataDirectory, { workshop, binaries, user }:
     ],
     env: { ...binaries.env, LC_ALL: 'C', PATH: '/usr/bin:/bin', TZ: 'UTC' },
     runAs: user,
-    endSteps: INITDB_END_STEPS,
+    endSteps: initdbEndSteps,
     onLine: () => undefined,
   });
   const { code, signal, lastLines } = await child.ended;

@@ -3,17 +3,17 @@ import { Client } from 'pg';
 import { StartupError } from '../kernel/startup-error.ts';
 import { hasCode } from './atomic-file.ts';
 import type { Child, ChildExit } from './child-process.ts';
-import { DATABASE_ROLE } from './postgres-cluster.ts';
+import { databaseRole } from './postgres-cluster.ts';
 
-const DATABASE = 'credence';
-const POLL_MS = 15;
+const databaseName = 'credence';
+const pollMs = 15;
 /** Replaying the log of a large database after a crash takes time; longer than this is a fault. */
-const READY_MS_MAX = 120_000;
-const CONNECT_MS_MAX = 3_000;
+const readyMsMax = 120_000;
+const connectMsMax = 3_000;
 
 /** Where a database of ours is reached; `credence` unless told. */
-export function connectionUrl(port: number, password: string, database: string = DATABASE): string {
-  return `postgres://${DATABASE_ROLE}:${password}@127.0.0.1:${port}/${database}`;
+export function connectionUrl(port: number, password: string, database: string = databaseName): string {
+  return `postgres://${databaseRole}:${password}@127.0.0.1:${port}/${database}`;
 }
 
 /**
@@ -25,13 +25,13 @@ export async function waitUntilReady(
   port: number,
   password: string,
 ): Promise<ChildExit | undefined> {
-  const deadline = Date.now() + READY_MS_MAX;
+  const deadline = Date.now() + readyMsMax;
   try {
     while (!child.exit) {
       if (await isAnswering(port, password)) return undefined;
       if (Date.now() > deadline)
         throw new StartupError('PostgreSQL is still not ready after 2 minutes: see its log.');
-      await Promise.race([sleep(POLL_MS), child.ended]);
+      await Promise.race([sleep(pollMs), child.ended]);
     }
     return child.exit;
   } catch (error) {
@@ -43,13 +43,13 @@ export async function waitUntilReady(
 async function isAnswering(port: number, password: string): Promise<boolean> {
   const client = new Client({
     connectionString: connectionUrl(port, password, 'postgres'),
-    connectionTimeoutMillis: CONNECT_MS_MAX,
+    connectionTimeoutMillis: connectMsMax,
   });
   client.on('error', () => undefined); // A connection that breaks also fails the query.
   try {
     await client.connect();
-    const { rowCount } = await client.query('SELECT 1 FROM pg_database WHERE datname = $1', [DATABASE]);
-    if (rowCount === 0) await client.query(`CREATE DATABASE ${DATABASE}`);
+    const { rowCount } = await client.query('SELECT 1 FROM pg_database WHERE datname = $1', [databaseName]);
+    if (rowCount === 0) await client.query(`CREATE DATABASE ${databaseName}`);
     return true;
   } catch (error) {
     if (hasCode(error, '28P01')) {

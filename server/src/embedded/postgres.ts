@@ -10,30 +10,30 @@ import type { DataDirectory } from './data-directory.ts';
 import type { EndStep } from './end-process.ts';
 import { findFreePort } from './free-port.ts';
 import { assertReachable, findDatabaseUser, type OsUser } from './os-user.ts';
-import { INITDB, INITDB_END_STEPS, openCluster, type Cluster } from './postgres-cluster.ts';
+import { initdbProgram, initdbEndSteps, openCluster, type Cluster } from './postgres-cluster.ts';
 import { connectionUrl, waitUntilReady } from './postgres-ready.ts';
 import { findProcess } from './process-identity.ts';
 
 /** A running PostgreSQL of our own. */
-export type EmbeddedPostgres = {
+export interface EmbeddedPostgres {
   /** `postgres://…` of the database `credence`, with its password. */
   url: string;
   /** Ends it (fast shutdown) and resolves when it has ended. */
   stop(): Promise<void>;
   /** Resolves only if it ends by itself. */
   unexpectedExit: Promise<ChildExit>;
-};
+}
 
-const NAME = 'postgres';
+const childName = 'postgres';
 /** SIGINT is PostgreSQL's fast shutdown, which ends with a checkpoint; SIGQUIT leaves that to the next start. */
-const END_STEPS: EndStep[] = [
+const endSteps: EndStep[] = [
   { signal: 'SIGINT', waitMs: 20_000 },
   { signal: 'SIGQUIT', waitMs: 5_000 },
   { signal: 'SIGKILL', waitMs: 5_000 },
 ];
 /** How long processes of a database that was killed may hold on to its files. */
-const HELD_FILES_MS_MAX = 15_000;
-const PORT_ATTEMPTS_MAX = 5;
+const heldFilesMsMax = 15_000;
+const portAttemptsMax = 5;
 
 /**
  * Starts the embedded database over `pg/` in the data directory: ends what a killed instance left running, makes the files
@@ -72,12 +72,12 @@ async function assertUserCanReach(user: OsUser, directory: DataDirectory, source
 }
 
 async function endOrphanedPostgres(directory: DataDirectory, log: (line: string) => void): Promise<void> {
-  const unfinished = findOrphan(directory, INITDB);
-  if (unfinished) await endOrphan(unfinished, INITDB_END_STEPS);
-  const orphan = findOrphan(directory, NAME) ?? findPostmaster(join(directory.path, 'pg'));
+  const unfinished = findOrphan(directory, initdbProgram);
+  if (unfinished) await endOrphan(unfinished, initdbEndSteps);
+  const orphan = findOrphan(directory, childName) ?? findPostmaster(join(directory.path, 'pg'));
   if (!orphan) return;
   log(`stopping a database that an earlier run left behind (pid ${orphan.pid})`);
-  await endOrphan(orphan, END_STEPS);
+  await endOrphan(orphan, endSteps);
 }
 
 /** PostgreSQL's own note of its pid, for a child that lived shorter than it took to record it. */
@@ -107,16 +107,16 @@ function readPidFile(path: string): number | undefined {
   }
 }
 
-type Launch = {
+interface Launch {
   directory: DataDirectory;
   log: (line: string) => void;
   user: OsUser | undefined;
   binaries: PostgresBinaries;
   cluster: Cluster;
-};
+}
 
 async function launch(options: Launch): Promise<{ child: Child; port: number }> {
-  const deadline = Date.now() + HELD_FILES_MS_MAX;
+  const deadline = Date.now() + heldFilesMsMax;
   let pauseMs = 50;
   for (let portAttempts = 1; ;) {
     const port = await findFreePort();
@@ -124,10 +124,7 @@ async function launch(options: Launch): Promise<{ child: Child; port: number }> 
     const exit = await waitUntilReady(child, port, options.cluster.password);
     if (!exit) return { child, port };
     const said = exit.lastLines.join('\n');
-    if (
-      /could not bind|could not create any TCP\/IP sockets/.test(said) &&
-      portAttempts < PORT_ATTEMPTS_MAX
-    ) {
+    if (/could not bind|could not create any TCP\/IP sockets/.test(said) && portAttempts < portAttemptsMax) {
       portAttempts += 1; // Somebody took the port between our look and PostgreSQL's.
     } else if (/postmaster\.pid|shared memory block/.test(said) && Date.now() < deadline) {
       options.log('waiting for processes of an earlier database to end');
@@ -157,12 +154,12 @@ function spawnPostgres({ directory, log, user, binaries, cluster }: Launch, port
   const args = Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`]);
   return startChild({
     directory,
-    name: NAME,
+    name: childName,
     program: binaries.postgres,
     args: ['-D', cluster.path, ...args],
     env: { ...binaries.env, LC_ALL: 'C', TZ: 'UTC' },
     runAs: user,
-    endSteps: END_STEPS,
+    endSteps,
     onLine: log,
   });
 }

@@ -2,13 +2,13 @@ import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 
 /** What tells one process from a later one that was given the same pid. */
-export type ProcessIdentity = {
+export interface ProcessIdentity {
   pid: number;
   /** When it began, in the system's own words; together with the pid it names one process for ever. */
   startToken: string;
   /** Its program and arguments, joined by spaces. Empty while the process is ending. */
   command: string;
-};
+}
 
 /** Looks at a process. Undefined if there is none, or if it has ended and only waits for its parent (a zombie). */
 export function findProcess(pid: number): ProcessIdentity | undefined {

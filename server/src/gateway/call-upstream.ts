@@ -19,7 +19,7 @@ export interface UpstreamCall {
 }
 
 /**
- * Runs the upstream of a priced call and judges what it says (DESIGN section 5, step 7). A 402 of the upstream is a failure:
+ * Runs the upstream of a priced call and judges what it says. A 402 of the upstream is a failure:
  * its terms are not ours. A redirect is one too: it isn't followed, and would send the client past the gateway.
  */
 export async function callUpstream(forwarder: Forwarder, call: UpstreamCall): Promise<UpstreamAnswer> {

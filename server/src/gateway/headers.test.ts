@@ -27,7 +27,6 @@ describe('upstreamHeaders', () => {
   });
 
   it.each([
-    // Seed 001.
     'X-Payment',
     'X-Agent-ID',
     'X-Creator-Uid',

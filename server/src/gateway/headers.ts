@@ -23,7 +23,6 @@ const hopByHop = new Set([
 ]);
 
 const notForUpstream = new Set([
-  // Seed 001, "What Your Backend Receives".
   'x-payment',
   'x-agent-id',
   'x-creator-uid',
@@ -67,7 +66,7 @@ const notForClient = new Set([
 const notForClientPrefixes = ['payment-', 'x-payment-'];
 
 /**
- * Chooses which of a client's headers its upstream gets, in their order, duplicates included (DESIGN section 5, step 6).
+ * Chooses which of a client's headers its upstream gets, in their order, duplicates included.
  * Adds nothing. A name or value that HTTP doesn't allow is left out.
  */
 export function upstreamHeaders(raw: RawHeaders, options: UpstreamHeaderOptions): string[] {

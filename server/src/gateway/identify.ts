@@ -9,7 +9,7 @@ export interface Caller {
 }
 
 /**
- * Reads `X-Agent-ID` (DESIGN section 5, step 2). A value of a token's shape is checked and only its subject kept, so that
+ * Reads `X-Agent-ID`. A value of a token's shape is checked and only its subject kept, so that
  * no token is ever stored; our other secrets are refused, as the id is kept with the payment. Throws `missing_agent_id`, `invalid_request` or `agent_authentication_failed`.
  */
 export async function identify(

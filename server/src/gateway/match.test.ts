@@ -19,7 +19,6 @@ function matched(endpoints: Endpoint[], method: string, path: string) {
 }
 
 describe('matchEndpoint', () => {
-  // Seed 001, "Endpoint Matching".
   it.each([
     ['/users', ''],
     ['/users/123', '/123'],
@@ -138,7 +137,7 @@ describe('matchEndpoint', () => {
 
 describe('upstreamTarget', () => {
   it.each([
-    // Seed 001: public /users, private /v2/users.
+    // Public /users, private /v2/users.
     ['https://api.example.com', '/v2/users', '/123', '', '/v2/users/123'],
     ['https://api.example.com', '/v2/users', '', '', '/v2/users'],
     ['https://api.example.com', '/v2/weather?apiKey=sk-abc', '', 'q=1', '/v2/weather?apiKey=sk-abc&q=1'],

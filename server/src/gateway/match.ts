@@ -15,7 +15,7 @@ export type EndpointMatch<E> =
   | { readonly kind: 'method_not_allowed'; readonly allow: string[] };
 
 /**
- * Finds the endpoint with the longest public path that begins `path` on segment boundaries (seed 001).
+ * Finds the endpoint with the longest public path that begins `path` on segment boundaries.
  *
  * Segments are compared as the upstream will understand them, decoded and without `;parameters`, so that another
  * spelling of `/premium` isn't served by a cheaper endpoint above it. A final slash in `path` belongs to `rest`.

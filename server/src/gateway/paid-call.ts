@@ -60,7 +60,7 @@ const attemptSeconds = limits.upstreamTimeoutSeconds + limits.settlementMarginSe
 const pollMs = 25;
 
 /**
- * Serves one priced call: verify, claim, forward, store, settle, answer (DESIGN section 5). The claim is durable before the
+ * Serves one priced call: verify, claim, forward, store, settle, answer (docs/life-of-a-paid-call.md). The claim is durable before the
  * upstream hears of the call, the answer before it is charged; a crash in between is taken up by a retry or a worker.
  */
 export async function servePaidCall(call: PaidCall): Promise<PaidAnswer> {

@@ -19,7 +19,7 @@ export interface RequestTargetRefusal {
 }
 
 /**
- * Reads the raw target of a request to `/api/{slug}/…` (DESIGN section 5, step 1).
+ * Reads the raw target of a request to `/api/{slug}/…`.
  * Whatever two parsers may read differently is refused: a price is looked up by the path, and must be that of the path the upstream sees.
  */
 export function parseRequestTarget(rawUrl: string): RequestTarget | RequestTargetRefusal {

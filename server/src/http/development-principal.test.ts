@@ -20,7 +20,7 @@ function refusal(parts: Partial<DevelopmentRequest>, from = get): string | undef
   return findDevelopmentRefusal({ ...from, ...parts, headers: { ...from.headers, ...parts.headers } });
 }
 
-// DESIGN section 1, rule by rule.
+// The rules of the development principal, one by one (SECURITY.md, "Development mode").
 describe('the development principal', () => {
   it.each(['127.0.0.1', '127.8.9.10', '::1', '::ffff:127.0.0.1'])(
     'answers this machine, %s',

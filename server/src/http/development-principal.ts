@@ -16,8 +16,8 @@ const moneyWrites =
   /^\/v1\/(?:payments|payouts|payment-links)(?:\/|$)|^\/v1\/payment-intents\/[^/]+\/(?:authorise|capture)$/;
 
 /**
- * Why a request without a credential may not act as the development organisation's owner, or nothing where it may
- * (DESIGN section 1). A page of another site, a proxy, and another machine are what this keeps out.
+ * Why a request without a credential may not act as the development organisation's owner, or nothing where it may.
+ * A page of another site, a proxy, and another machine are what this keeps out.
  */
 export function findDevelopmentRefusal(request: DevelopmentRequest): string | undefined {
   const { headers } = request;

@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import { rewritePrefix } from './server.ts';
 
-// DESIGN section 4: /api/v1 and /api are the same API as /v1.
+// /api/v1 and /api are the same API as /v1.
 it.each([
   ['/api/v1/agents', '/v1/agents'],
   ['/api/agents', '/v1/agents'],

@@ -56,7 +56,7 @@ export interface RouteDefinition<Kind extends PrincipalKind, Schema extends Rout
   schema: Schema;
   /** The codes that its own rules can answer with, besides those that every such route has. */
   errors: readonly ErrorCode[];
-  /** Standards that tell servers to ignore what they don't know (DESIGN section 4). */
+  /** Standards that tell servers to ignore what they don't know. */
   unknownKeys?: 'ignored';
   /** `Cache-Control` of the success; `no-store` unless it says otherwise. */
   cacheControl?: string;

@@ -61,7 +61,7 @@ export async function createControlServer(options: ControlServerOptions): Promis
   return app;
 }
 
-/** `/api/v1/…` and `/api/…` are `/v1/…`: the seeds spell one API in three ways. */
+/** `/api/v1/…` and `/api/…` are `/v1/…`: clients write all three. */
 export function rewritePrefix(url: string): string {
   const match = /^\/api(?:\/v1)?(?=\/|\?|$)(.*)$/.exec(url);
   return match ? `/v1${match[1] ?? ''}` : url;

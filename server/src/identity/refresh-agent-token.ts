@@ -5,7 +5,7 @@ import { isAgentId } from '../kernel/ids.ts';
 import { type Agent, findAgentBySecret } from './agents.sql.ts';
 
 /**
- * Checks an agent's own secret, for a fresh jwt. The secret stays good (seed 000).
+ * Checks an agent's own secret, for a fresh jwt. The secret stays good.
  * Throws `invalid_client` alike for an unknown agent, a wrong token and an inactive agent: which one it was is for
  * the log, not for whoever guesses.
  */

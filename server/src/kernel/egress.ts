@@ -21,7 +21,7 @@ export interface AddressRange {
 /** What the operator allows beside public addresses. */
 export type EgressAllow = Readonly<Record<EgressPurpose, readonly AddressRange[]>>;
 
-/** An address, or each address of a name, that may not be dialled (DESIGN section 9, invariant 9). */
+/** An address, or each address of a name, that may not be dialled. */
 export class EgressRefusedError extends Error {
   override name = 'EgressRefusedError';
   readonly code = 'EGRESS_REFUSED';

@@ -1,6 +1,6 @@
 import { randomUUIDv7 } from 'node:crypto';
 
-/** What each prefix names; DESIGN section 3. Agents are bare UUIDv7. */
+/** What each prefix names. Agents are bare UUIDv7. */
 const idPrefixes = {
   audit_event: 'evt',
   api_key: 'key',

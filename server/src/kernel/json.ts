@@ -1,6 +1,8 @@
 /** What JSON can say. */
 export type Json = null | boolean | number | string | readonly Json[] | { readonly [key: string]: Json };
-export type JsonObject = { readonly [key: string]: Json };
+export interface JsonObject {
+  readonly [key: string]: Json;
+}
 
 /** JSON with sorted keys, so that two spellings of one body have one fingerprint. */
 export function canonicalJson(value: unknown): string {

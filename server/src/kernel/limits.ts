@@ -2,7 +2,7 @@
 export const limits = {
   /** A management body is a form or a small document, never a file. */
   apiBodyBytes: 1024 * 1024,
-  /** A priced request is buffered before it is forwarded (DESIGN section 5, step 4). */
+  /** A priced request is buffered before it is forwarded. */
   gatewayRequestBytes: 1024 * 1024,
   /** A priced response is stored before it is charged, so it has to fit in a row. */
   gatewayResponseBytes: 1024 * 1024,
@@ -31,11 +31,11 @@ export const limits = {
   storedResponseSeconds: 24 * 60 * 60,
   /** Without the secret of the terms, a retry from the same place is honest only for a short while. */
   retryWithoutSecretSeconds: 5 * 60,
-  /** A self-registered agent's token is short-lived: revocation needs no list then (seed 000). */
+  /** A self-registered agent's token is short-lived: revocation needs no list then. */
   agentTokenSeconds: 15 * 60,
   /** The request of a mandate waits this long for a signature. */
   mandateRequestSeconds: 10 * 60,
-  /** A mandate may run at most a year (seed 000's vendor). */
+  /** A mandate may run at most a year: after that, somebody should look at it again. */
   mandateValidSecondsMax: 365 * 24 * 60 * 60,
   /** An idempotent answer is replayed for a day. */
   idempotencySeconds: 24 * 60 * 60,

@@ -1,7 +1,7 @@
 import { write, type WriteContext } from '../db/index.ts';
 import { AppError } from '../kernel/errors.ts';
 import { type EnvironmentId, newId } from '../kernel/ids.ts';
-import { findServer, insertEndpoint, notifyServerChanged } from './market.sql.ts';
+import { getServer, insertEndpoint, notifyServerChanged } from './market.sql.ts';
 import type { Endpoint } from './server.ts';
 
 export type NewEndpoint = Pick<Endpoint, 'description' | 'methods' | 'price' | 'privatePath' | 'publicPath'>;
@@ -13,8 +13,7 @@ export async function createEndpoint(
 ): Promise<Endpoint> {
   const { environmentId } = args;
   return write(context, async (sql, now) => {
-    const server = await findServer(sql, environmentId, args.serverId);
-    if (!server) throw new AppError('not_found', 'There is no such server');
+    const server = await getServer(sql, environmentId, args.serverId);
     const endpoint: Endpoint = {
       ...args.endpoint,
       id: newId('endpoint'),

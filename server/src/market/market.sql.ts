@@ -1,5 +1,6 @@
 import type { Sql } from '../db/index.ts';
 import type { SecretBox } from '../kernel/crypto.ts';
+import { AppError } from '../kernel/errors.ts';
 import type { EndpointId, EnvironmentId } from '../kernel/ids.ts';
 import type { Endpoint, MarketServer } from './server.ts';
 
@@ -29,15 +30,13 @@ export async function insertServer(sql: Sql, server: MarketServer, now: Date): P
   return true;
 }
 
-export async function findServer(
-  sql: Sql,
-  environmentId: EnvironmentId,
-  id: string,
-): Promise<MarketServer | undefined> {
+/** Throws `not_found`, for another environment's server as well. */
+export async function getServer(sql: Sql, environmentId: EnvironmentId, id: string): Promise<MarketServer> {
   const [row] = await sql.query<MarketServer>(
     `SELECT ${serverColumns} FROM servers WHERE environment_id = $1 AND id = $2`,
     [environmentId, id],
   );
+  if (!row) throw new AppError('not_found', 'There is no such server');
   return row;
 }
 

@@ -1,7 +1,7 @@
 import { write, type WriteContext } from '../db/index.ts';
 import { AppError } from '../kernel/errors.ts';
 import type { EnvironmentId } from '../kernel/ids.ts';
-import { findEndpoints, findServer, markPublished, notifyServerChanged } from './market.sql.ts';
+import { findEndpoints, getServer, markPublished, notifyServerChanged } from './market.sql.ts';
 import type { MarketServer } from './server.ts';
 
 /** Puts a server on the gateway. Publishing twice is publishing once. Throws `not_found`, or `conflict` where it is empty. */
@@ -11,8 +11,7 @@ export async function publishServer(
   id: string,
 ): Promise<MarketServer> {
   return write(context, async (sql, now) => {
-    const server = await findServer(sql, environmentId, id);
-    if (!server) throw new AppError('not_found', 'There is no such server');
+    const server = await getServer(sql, environmentId, id);
     const endpoints = await findEndpoints(sql, server, context.box);
     if (endpoints.length === 0) {
       throw new AppError(

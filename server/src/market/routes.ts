@@ -1,38 +1,30 @@
 import type { Static } from 'typebox';
 import { getAddress } from 'viem';
 import { defineRoute, type Route } from '../http/index.ts';
-import { AppError } from '../kernel/errors.ts';
 import { limits } from '../kernel/limits.ts';
-import { formatUsdc, parseUsdcPrice } from '../kernel/money.ts';
-import { createEndpoint } from './create-endpoint.ts';
 import { createServer } from './create-server.ts';
-import { findServer, listServers } from './market.sql.ts';
+import { endpointRoutes } from './endpoint-routes.ts';
+import { getServer, listServers } from './market.sql.ts';
 import { publishServer } from './publish-server.ts';
-import {
-  CreateEndpointBody,
-  CreateServerBody,
-  EndpointView,
-  NoFields,
-  PageQuery,
-  ServerList,
-  ServerParams,
-  ServerView,
-} from './schemas.ts';
-import type { Endpoint, MarketServer } from './server.ts';
-import { parseBaseUrl, parsePath } from './upstream-url.ts';
+import { CreateServerBody, NoFields, PageQuery, ServerList, ServerParams, ServerView } from './schemas.ts';
+import type { MarketServer } from './server.ts';
+import { parseBaseUrl } from './upstream-url.ts';
 
+/** Where the gateway answers, and what it may call. */
 export interface MarketDeps {
   gatewayUrl: string;
   /** Whether an upstream at this address may be called. */
   mayDial(address: string): boolean;
 }
 
-/** One cent: below it a settlement on chain costs more than it brings. */
-const priceMin = 10_000n;
-
 const management = { auth: ['api_key', 'person'], limit: 'write' } as const;
 
+/** The servers of an environment, from draft to published, and their endpoints. */
 export function marketRoutes(deps: MarketDeps): Route[] {
+  return [...serverRoutes(deps), ...endpointRoutes(deps)];
+}
+
+function serverRoutes(deps: MarketDeps): Route[] {
   return [
     defineRoute({
       ...management,
@@ -97,32 +89,8 @@ export function marketRoutes(deps: MarketDeps): Route[] {
       schema: { params: ServerParams, response: ServerView },
       errors: [],
       handler: async ({ principal, params, context }) => {
-        const server = await findServer(context.db, principal.environmentId, params.serverId);
-        if (!server) throw new AppError('not_found', 'There is no such server');
+        const server = await getServer(context.db, principal.environmentId, params.serverId);
         return presentServer(server, deps);
-      },
-    }),
-
-    defineRoute({
-      ...management,
-      id: 'endpoint.create',
-      summary: 'Add a path to a server, with its price',
-      method: 'POST',
-      path: '/v1/servers/:serverId/endpoints',
-      scopes: ['servers:write'],
-      status: 201,
-      schema: { params: ServerParams, body: CreateEndpointBody, response: EndpointView },
-      errors: ['conflict'],
-      handler: async ({ principal, params, body, context }) => {
-        const { environmentId } = principal;
-        const server = await findServer(context.db, environmentId, params.serverId);
-        if (!server) throw new AppError('not_found', 'There is no such server');
-        const endpoint = await createEndpoint(context, {
-          environmentId,
-          serverId: server.id,
-          endpoint: readEndpoint(body),
-        });
-        return presentEndpoint(endpoint, server, deps);
       },
     }),
 
@@ -142,20 +110,6 @@ export function marketRoutes(deps: MarketDeps): Route[] {
   ];
 }
 
-function readEndpoint(body: Static<typeof CreateEndpointBody>) {
-  const publicPath = parsePath(body.public_path, 'public_path', { query: false });
-  const price = parseUsdcPrice(body.price, 'price');
-  if (price > 0n && price < priceMin)
-    throw new AppError('invalid_request', 'price must be at least "$0.01", or "$0" for a free path');
-  return {
-    publicPath,
-    privatePath: parsePath(body.private_path ?? publicPath, 'private_path', { query: true }),
-    methods: body.methods ?? null,
-    price,
-    description: body.description ?? '',
-  };
-}
-
 function presentServer(server: MarketServer, deps: MarketDeps): Static<typeof ServerView> {
   return {
     id: server.id,
@@ -167,24 +121,5 @@ function presentServer(server: MarketServer, deps: MarketDeps): Static<typeof Se
     pay_to: server.payTo,
     state: server.state,
     url: `${deps.gatewayUrl}/api/${server.slug}`,
-  };
-}
-
-function presentEndpoint(
-  endpoint: Endpoint,
-  server: MarketServer,
-  deps: MarketDeps,
-): Static<typeof EndpointView> {
-  return {
-    id: endpoint.id,
-    endpoint_id: endpoint.id,
-    server_id: endpoint.serverId,
-    public_path: endpoint.publicPath,
-    methods: endpoint.methods ? [...endpoint.methods] : null,
-    price: formatUsdc(endpoint.price),
-    amount: endpoint.price.toString(),
-    description: endpoint.description,
-    enabled: endpoint.enabled,
-    url: `${deps.gatewayUrl}/api/${server.slug}${endpoint.publicPath}`,
   };
 }

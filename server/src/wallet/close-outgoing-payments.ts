@@ -40,7 +40,7 @@ export async function captureSettled(context: WriteContext): Promise<number> {
 
 /**
  * Ends the payments whose time is over: spent where the chain has used their nonce, and free again where it never can.
- * An authorisation is dead only when no block that can still appear is early enough (DESIGN section 6).
+ * An authorisation is dead only when no block that can still appear is early enough.
  */
 export async function closeExpired(context: WriteContext, chain: Chain): Promise<number> {
   const settledTime = await chain.settledTime();

@@ -8,7 +8,7 @@ const AtomicAmount = Type.String({
 });
 const Time = Type.String({ format: 'date-time' });
 
-/** Spelled in camelCase, as the seed's vendor has it (DESIGN section 3). */
+/** In camelCase, as clients of agent wallets write mandates; the rest of the API is in snake_case. */
 export const CreateIntentBody = Type.Object(
   {
     intent: Type.Object(

@@ -105,7 +105,7 @@ export function isForSameRequest(claim: Claim, sent: ReceivedPayment, fingerprin
 }
 
 /**
- * Whether this presenter may have the paid answer (DESIGN section 5, step 5d). Knowing the payment isn't enough: once
+ * Whether this presenter may have the paid answer. Knowing the payment isn't enough: once
  * settled, the authorisation is public on the chain.
  */
 export function mayFetch(payment: Payment, presenter: Presenter, now: Date): boolean {

@@ -7,7 +7,7 @@ import type { PrivateKeyAccount } from 'viem/accounts';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import artifact from '../../contracts/TestUsdc.json' with { type: 'json' };
 import { connect, type LocalChain, startLocalChain } from '../../contracts/test/local-chain.ts';
-import { DOMAIN, newAccount, TYPES } from '../../contracts/test/signatures.ts';
+import { signingDomain, newAccount, signingTypes } from '../../contracts/test/signatures.ts';
 import { fundAccount, plantBatchContract, plantTestToken } from '../../src/embedded/index.ts';
 import { stringifyTyped } from '../../src/kernel/json.ts';
 import {
@@ -204,8 +204,8 @@ describe('a payment that was answered and not settled yet', () => {
     const scene = await killAt('responded');
     const message = { authorizer: scene.payer.address, nonce: scene.sent.authorization.nonce };
     const signature = await scene.payer.signTypedData({
-      domain: DOMAIN,
-      types: TYPES,
+      domain: signingDomain,
+      types: signingTypes,
       primaryType: 'CancelAuthorization',
       message,
     });
