@@ -42,7 +42,7 @@ describe('the stock x402 client', { timeout: 20_000 }, () => {
     expect(await chain.balanceOf(payTo)).toBe(before[1] + 10_000n);
   });
 
-  it('finds terms for exactly the price in the 402, in the header and in the body, and no cache may keep them', async () => {
+  it('finds terms for exactly the price in the 402, for v2 in the header and for v1 in the body, and no cache may keep them', async () => {
     const response = await fetch(instance.info.demo_url, { headers: { 'x-agent-id': 'stock-client' } });
     expect(response.status).toBe(402);
     expect(response.headers.get('cache-control')).toBe('private, no-store');
@@ -53,7 +53,8 @@ describe('the stock x402 client', { timeout: 20_000 }, () => {
       accepts: [{ scheme: 'exact', network, amount: '10000', maxTimeoutSeconds: 120 }],
     });
     expect(await response.json()).toMatchObject({
-      ...terms,
+      x402Version: 1,
+      accepts: [{ network: 'base-sepolia', maxAmountRequired: '10000', resource: instance.info.demo_url }],
       code: 'payment_required',
       title: 'Payment Required',
     });

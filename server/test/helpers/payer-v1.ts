@@ -47,7 +47,6 @@ const Requirements = Type.Object(
   },
   { additionalProperties: false },
 );
-type RequirementsV1 = Static<typeof Requirements>;
 
 /** Members beside these are passed over, as the stock client does. */
 const Required = Type.Object({

@@ -1,14 +1,22 @@
 import { x402Client, x402HTTPClient } from '@x402/core/client';
 import type { PaymentPayload, PaymentRequired } from '@x402/core/types';
 import { ExactEvmScheme } from '@x402/evm';
-import { type Address, createPublicClient, type Hex, http, parseAbi } from 'viem';
+import {
+  type Address,
+  createPublicClient,
+  createWalletClient,
+  type Hex,
+  http,
+  parseAbi,
+  parseSignature,
+} from 'viem';
 import { generatePrivateKey, privateKeyToAccount } from 'viem/accounts';
 import { fundAccount } from '../../src/embedded/index.ts';
 import type { Instance } from './instance.ts';
 import { type Answer, send, type Sending } from './request.ts';
 
 export const network = 'eip155:84532';
-export const usdc: Address = '0x036CbD53842c5426634e7929541eC2318f3dCF7e';
+const usdc: Address = '0x036CbD53842c5426634e7929541eC2318f3dCF7e';
 
 /** An x402 v2 client: the stock one, with its steps apart so that a test can come between them. */
 export interface Payer {
@@ -60,7 +68,7 @@ export function decode(header: string | string[] | null | undefined): any {
   return JSON.parse(Buffer.from(String(header), 'base64').toString());
 }
 
-export function authorizationOf(payment: PaymentPayload): Authorization {
+export function authorizationOf(payment: Pick<PaymentPayload, 'payload'>): Authorization {
   return payment.payload['authorization'] as Authorization;
 }
 
@@ -90,6 +98,30 @@ export function openChain(instance: Instance) {
     balanceOf: (account: Address) =>
       client.readContract({ address: usdc, abi: tokenAbi, functionName: 'balanceOf', args: [account] }),
   };
+}
+
+/** What any facilitator, or anyone who has seen the payment, can do with it. */
+export async function settleOnChain(
+  instance: Instance,
+  payment: Pick<PaymentPayload, 'payload'>,
+): Promise<void> {
+  const { from, to, value, validAfter, validBefore, nonce } = authorizationOf(payment);
+  const { r, s, yParity } = parseSignature(payment.payload['signature'] as Hex);
+  const account = privateKeyToAccount(instance.info.faucet_key);
+  const client = createWalletClient({ account, transport: http(instance.info.rpc_url) });
+  const abi = parseAbi([
+    'function transferWithAuthorization(address, address, uint256, uint256, uint256, bytes32, uint8, bytes32, bytes32)',
+  ]);
+  const numbers = [BigInt(value), BigInt(validAfter), BigInt(validBefore)] as const;
+  const hash = await client.writeContract({
+    chain: null,
+    address: usdc,
+    abi,
+    functionName: 'transferWithAuthorization',
+    args: [from, to, ...numbers, nonce, 27 + yParity, r, s],
+  });
+  const receipt = await openChain(instance).client.waitForTransactionReceipt({ hash });
+  if (receipt.status !== 'success') throw new Error('the chain took no payment');
 }
 
 /** The EIP-712 message of EIP-3009, as the token checks it. */
