@@ -4,13 +4,12 @@ import {
   encodeFunctionData,
   type Hex,
   http,
-  isAddressEqual,
   parseAbi,
-  parseEventLogs,
   parseSignature,
   type TransactionReceipt,
   TransactionReceiptNotFoundError,
 } from 'viem';
+import { judgeBatchReceipt } from './batch-call.ts';
 import type { Authorization, ExactPayment } from './exact.ts';
 import type { Network } from './networks.ts';
 import { createPayerStateReader, type PayerState } from './payer-state.ts';
@@ -20,7 +19,6 @@ const tokenAbi = parseAbi([
   'function balanceOf(address account) view returns (uint256)',
   'function authorizationState(address authorizer, bytes32 nonce) view returns (bool)',
   'function transferWithAuthorization(address from, address to, uint256 value, uint256 validAfter, uint256 validBefore, bytes32 nonce, uint8 v, bytes32 r, bytes32 s)',
-  'event Transfer(address indexed from, address indexed to, uint256 value)',
   'event AuthorizationUsed(address indexed authorizer, bytes32 indexed nonce)',
 ]);
 
@@ -30,6 +28,8 @@ export type TransactionOutcome = 'reverted' | 'succeeded' | 'unknown';
 /** One EVM chain behind its RPC. Every call may throw where the RPC is down. */
 export interface Chain {
   network: Network;
+  /** What the RPC says that it is. */
+  chainId(): Promise<number>;
   balanceOf(account: Address): Promise<bigint>;
   nativeBalanceOf(account: Address): Promise<bigint>;
   isNonceUsed(payer: Address, nonce: Hex): Promise<boolean>;
@@ -65,6 +65,7 @@ export function createChain(options: {
 
   return {
     network,
+    chainId: () => client.getChainId(),
     balanceOf: (account) => client.readContract({ ...token, functionName: 'balanceOf', args: [account] }),
     nativeBalanceOf: (account) => client.getBalance({ address: account }),
     isNonceUsed: (payer, nonce) =>
@@ -159,19 +160,9 @@ export function transferCall(payment: ExactPayment): Hex {
   });
 }
 
-/** Whether the receipt used the payment's nonce for exactly the payment's transfer, and nothing that looks like it. */
+/** Whether the receipt used the payment's nonce for exactly the payment's transfer, and for no other's beside it. */
 function hasTransfer(receipt: TransactionReceipt, network: Network, payment: Authorization): boolean {
-  const ours = receipt.logs.filter((log) => isAddressEqual(log.address, network.asset.address));
-  const used = parseEventLogs({ abi: tokenAbi, eventName: 'AuthorizationUsed', logs: ours }).some(
-    ({ args }) => isAddressEqual(args.authorizer, payment.from) && args.nonce.toLowerCase() === payment.nonce,
-  );
-  const moved = parseEventLogs({ abi: tokenAbi, eventName: 'Transfer', logs: ours }).some(
-    ({ args }) =>
-      isAddressEqual(args.from, payment.from) &&
-      isAddressEqual(args.to, payment.to) &&
-      args.value === payment.value,
-  );
-  return used && moved;
+  return judgeBatchReceipt(receipt.logs, [payment], network.asset.address)[0] === 'settled';
 }
 
 function isRevert(error: unknown): boolean {
