@@ -217,23 +217,38 @@ async function openChains(parts: Parts, context: WriteContext): Promise<Chains> 
       rpcUrl: settings.rpcUrl,
       finality: settings.finality,
     });
-    await refuseDeadChain(chain, kind);
-    await ensureRelayer(context, chain, settings.relayerKey);
+    await openRelayer(context, chain, kind, settings);
     chains.set(chain.network.id, { chain, settler: createSettler({ context, chain }) });
   }
   return chains;
 }
 
-/** The URL isn't repeated: a provider's often holds a key. */
-async function refuseDeadChain(chain: Chain, kind: EnvironmentKind): Promise<void> {
+/**
+ * Another chain's RPC is refused: nonces that are unused there would free budget that is spent. Nothing that failed is repeated
+ * in the message, as a provider's URL often holds a key.
+ */
+async function openRelayer(
+  context: WriteContext,
+  chain: Chain,
+  kind: EnvironmentKind,
+  settings: ChainConfig,
+): Promise<void> {
+  const setting = `CREDENCE_${kind.toUpperCase()}_RPC_URL`;
+  let chainId: number;
   try {
+    chainId = await chain.chainId();
     await chain.settledTime();
   } catch (error) {
-    const setting = `CREDENCE_${kind.toUpperCase()}_RPC_URL`;
     throw new StartupError(`the ${kind} chain doesn't answer: check ${setting}, and that its RPC is up`, {
       cause: error,
     });
   }
+  if (chainId !== chain.network.chainId) {
+    throw new StartupError(
+      `${setting} leads to chain ${chainId}, and ${kind} is on chain ${chain.network.chainId}: set it to an RPC of that chain`,
+    );
+  }
+  await ensureRelayer(context, chain, settings.relayerKey);
 }
 
 /** The whole API as data. Nothing is asked of the services before a handler runs. */

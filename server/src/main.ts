@@ -67,6 +67,14 @@ function nextSignal(): Promise<undefined> {
   });
 }
 
+/** Of an error that isn't foreseen, the first line and where it came from: clients print their URLs and arguments on the rest. */
+function describeFailure(error: unknown): string {
+  if (error instanceof StartupError) return error.message;
+  if (!(error instanceof Error)) return typeof error;
+  const frames = error.stack?.split('\n').filter((line) => /^\s+at /.test(line)) ?? [];
+  return [`${error.name}: ${error.message.split('\n', 1)[0]}`, ...frames].join('\n');
+}
+
 async function main(): Promise<number> {
   const endings: Endings = [];
   const signal = nextSignal();
@@ -80,8 +88,7 @@ async function main(): Promise<number> {
     const started = await start(config, logger, endings);
     failure = await Promise.race([signal, started.failure]);
   } catch (error) {
-    failure =
-      error instanceof StartupError ? error.message : String(error instanceof Error ? error.stack : error);
+    failure = describeFailure(error);
   }
   if (failure !== undefined) process.stderr.write(`credence: ${failure}\n`);
   await stop(endings);

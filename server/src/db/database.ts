@@ -39,6 +39,11 @@ export function openDatabase(
     async transaction(body) {
       const client = await pool.connect();
       let failure: Error | undefined;
+      // Between two statements nothing else hears that the connection is lost, and an unheard error ends the process.
+      const onLost = (error: Error) => {
+        failure = error;
+      };
+      client.on('error', onLost);
       try {
         await client.query('BEGIN');
         const result = await body({ query: (text, values) => run(client, text, values) });
@@ -50,6 +55,7 @@ export function openDatabase(
         });
         throw error;
       } finally {
+        client.off('error', onLost);
         client.release(failure);
       }
     },

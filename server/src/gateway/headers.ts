@@ -62,8 +62,18 @@ const notForClient = new Set([
   'alt-svc',
   'clear-site-data',
   'strict-transport-security',
+  // Orders to the proxy or cache in front of us: which of the operator's own files to send instead (nginx, Apache, lighttpd), and
+  // to keep what was sold to one caller for all (RFC 9213), past our Cache-Control.
+  'x-sendfile',
+  'x-sendfile2',
+  'x-lighttpd-send-file',
+  'x-reproxy-url',
+  'surrogate-control',
+  'edge-control',
 ]);
-const notForClientPrefixes = ['payment-', 'x-payment-'];
+const notForClientPrefixes = ['payment-', 'x-payment-', 'x-accel-'];
+/** `CDN-Cache-Control`, and each vendor's own, such as `Cloudflare-CDN-Cache-Control`. */
+const notForClientSuffix = 'cdn-cache-control';
 
 /**
  * Chooses which of a client's headers its upstream gets, in their order, duplicates included.
@@ -84,7 +94,11 @@ export function upstreamHeaders(raw: RawHeaders, options: UpstreamHeaderOptions)
 export function clientHeaders(raw: RawHeaders): string[] {
   return filtered(
     raw,
-    (name) => name !== 'x-payment' && !notForClient.has(name) && !startsWithAny(name, notForClientPrefixes),
+    (name) =>
+      name !== 'x-payment' &&
+      !notForClient.has(name) &&
+      !name.endsWith(notForClientSuffix) &&
+      !startsWithAny(name, notForClientPrefixes),
   );
 }
 

@@ -27,6 +27,11 @@ export const limits = {
   batchGasPerItem: 75_000n,
   /** What the 402 asks the payer to sign for: one attempt, its settlement, and a retry. */
   paymentTimeoutSeconds: 120,
+  /**
+   * How far ahead a payment may run out. What is to be settled must still be found then: its stored answer is kept for a day, and
+   * its use looked for in the logs of some hours. The 402 asks for two minutes; the rest is for clocks that are wrong.
+   */
+  paymentValiditySecondsMax: 60 * 60,
   /** A stored response can be fetched again with the same payment for a day. */
   storedResponseSeconds: 24 * 60 * 60,
   /** Without the secret of the terms, a retry from the same place is honest only for a short while. */

@@ -41,22 +41,33 @@ export async function captureSettled(context: WriteContext): Promise<number> {
 /**
  * Ends the payments whose time is over: spent where the chain has used their nonce, and free again where it never can.
  * An authorisation is dead only when no block that can still appear is early enough.
+ * One that can't be looked up stays for the next round, and keeps no other from its end; then this throws.
  */
 export async function closeExpired(context: WriteContext, chain: Chain): Promise<number> {
   const settledTime = await chain.settledTime();
-  const expired = await findSignedBefore(context.db, settledTime, batchSize);
+  const expired = await findSignedBefore(context.db, chain.network.id, settledTime, batchSize);
+  const failures: unknown[] = [];
   for (const payment of expired) {
-    if (payment.network !== chain.network.id) continue;
-    const used = await chain.isNonceUsed(payment.payer, payment.nonce);
-    const transaction = used ? ((await chain.findSettlement(authorizationOf(payment))) ?? null) : null;
-    // A used nonce without our transfer is a cancellation: the money is still there.
-    const state = transaction === null ? 'released' : 'settled';
-    await write(context, async (sql, now) => ({
-      result: undefined,
-      audit: await close(sql, payment, { state, transaction }, now),
-    }));
+    try {
+      await closeOne(context, chain, payment);
+    } catch (error) {
+      failures.push(error);
+    }
   }
+  if (failures.length > 0) throw failures[0];
   return expired.length;
+}
+
+async function closeOne(context: WriteContext, chain: Chain, payment: OutgoingPayment): Promise<void> {
+  const used = await chain.isNonceUsed(payment.payer, payment.nonce);
+  // The wallet signs nothing else with this nonce, so its use is the transfer, also where the logs that would name the
+  // transaction are out of reach. Free budget after a use that nobody understood would be spent twice.
+  const transaction = used ? ((await chain.findSettlement(authorizationOf(payment))) ?? null) : null;
+  const state = used ? 'settled' : 'released';
+  await write(context, async (sql, now) => ({
+    result: undefined,
+    audit: await close(sql, payment, { state, transaction }, now),
+  }));
 }
 
 async function close(

@@ -44,16 +44,17 @@ export async function findSignedByNonce(
   return row;
 }
 
-/** Payments whose use has to be looked up: those whose time is over on every chain that may still take them. */
+/** Payments of one chain whose use has to be looked up: those whose time is over there. */
 export async function findSignedBefore(
   sql: Sql,
+  network: string,
   validBefore: bigint,
   limit: number,
 ): Promise<OutgoingPayment[]> {
   return sql.query<OutgoingPayment>(
-    `SELECT ${outgoingColumns} FROM outgoing_payments WHERE state = 'signed' AND valid_before <= $1
-     ORDER BY valid_before LIMIT $2`,
-    [validBefore, limit],
+    `SELECT ${outgoingColumns} FROM outgoing_payments WHERE state = 'signed' AND network = $1 AND valid_before <= $2
+     ORDER BY valid_before LIMIT $3`,
+    [network, validBefore, limit],
   );
 }
 

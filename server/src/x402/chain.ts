@@ -43,6 +43,8 @@ export interface Receipt {
 /** One EVM chain behind its RPC. Every call may throw where the RPC is down. */
 export interface Chain {
   network: Network;
+  /** What the RPC says that it is. */
+  chainId(): Promise<number>;
   balanceOf(account: Address): Promise<bigint>;
   nativeBalanceOf(account: Address): Promise<bigint>;
   isNonceUsed(payer: Address, nonce: Hex): Promise<boolean>;
@@ -81,6 +83,7 @@ export function createChain(options: {
 
   return {
     network,
+    chainId: () => client.getChainId(),
     balanceOf: (account) => client.readContract({ ...token, functionName: 'balanceOf', args: [account] }),
     nativeBalanceOf: (account) => client.getBalance({ address: account }),
     isNonceUsed: (payer, nonce) =>

@@ -1,4 +1,5 @@
 import { type Address, type Hex, isAddressEqual } from 'viem';
+import { limits } from '../kernel/limits.ts';
 import { type Authorization, transferDigest } from './eip3009-digest.ts';
 import { writeHex } from './hex.ts';
 import type { Network } from './networks.ts';
@@ -61,7 +62,8 @@ export function transferTypedData(network: Network, authorization: Authorization
 
 /**
  * Compares a payment with the terms of what it is to buy. Scheme `exact`: the amount is exactly the price.
- * `workSeconds` is what the call may still need; a payment that runs out before that can't be settled.
+ * `workSeconds` is what the call may still need; a payment that runs out before that can't be settled. One that
+ * lasts for longer than anybody asked for is refused too: it could be charged when its stored answer is gone.
  */
 export function findTermsFault(
   payment: ExactPayment,
@@ -75,7 +77,8 @@ export function findTermsFault(
   if (!isAddressEqual(authorization.to, terms.payTo)) return 'invalid_exact_evm_payload_recipient_mismatch';
   if (authorization.value !== terms.amount) return 'invalid_exact_evm_payload_authorization_value_mismatch';
   if (authorization.validAfter > now) return 'invalid_exact_evm_payload_authorization_valid_after';
-  if (authorization.validBefore < now + BigInt(workSeconds))
+  const latest = now + BigInt(limits.paymentValiditySecondsMax);
+  if (authorization.validBefore < now + BigInt(workSeconds) || authorization.validBefore > latest)
     return 'invalid_exact_evm_payload_authorization_valid_before';
   return undefined;
 }

@@ -61,4 +61,15 @@ describe('the terms', () => {
   ])('at second %d, with 60 seconds of work ahead, find %s', (now, expected) => {
     expect(fault({}, {}, now)).toBe(expected);
   });
+
+  it.each([
+    [1_500n + 3_600n, undefined],
+    [1_501n + 3_600n, 'invalid_exact_evm_payload_authorization_valid_before'],
+    [2n ** 63n, 'invalid_exact_evm_payload_authorization_valid_before'],
+  ])(
+    'are met by a payment until second %d or not, as its stored answer must outlive it: %s',
+    (end, expected) => {
+      expect(fault({}, { validBefore: end })).toBe(expected);
+    },
+  );
 });

@@ -1,6 +1,8 @@
 import { once } from 'node:events';
 import { chmod, mkdtemp, writeFile } from 'node:fs/promises';
+import { createServer as createHttpServer } from 'node:http';
 import { createServer } from 'node:net';
+import { text } from 'node:stream/consumers';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it, vi } from 'vitest';
@@ -92,4 +94,48 @@ describe('a start that can’t be', () => {
     expect(refusal).toContain('CREDENCE_SANDBOX_RPC_URL');
     expect(refusal).not.toContain('an-api-key');
   });
+
+  it('with the RPC of another chain names the setting and both chains', async () => {
+    const refusal = await refusalOf(await chainSettings({ eth_chainId: '0x1' }));
+    expect(refusal).toContain('CREDENCE_SANDBOX_RPC_URL');
+    expect(refusal).toMatch(/chain 1,.* 84532/);
+    expect(refusal).not.toContain('an-api-key');
+  });
+
+  it('with an RPC that fails in the middle of it keeps the key in its URL to itself', async () => {
+    const main = await startMain({
+      CREDENCE_DATA_DIR: await newFolder(),
+      ...(await chainSettings({ eth_chainId: '0x14a34' })),
+    });
+    expect(await main.ended).toBe(1);
+    expect(main.stderr()).toMatch(/^credence: /);
+    expect(main.stderr()).not.toContain('an-api-key');
+  });
 });
+
+/** Settings with an RPC that knows its chain and its blocks, and answers everything else with an error. */
+async function chainSettings(answers: Record<string, unknown>): Promise<Record<string, string>> {
+  const known: Record<string, unknown> = {
+    eth_getBlockByNumber: { number: '0x1', timestamp: '0x1', transactions: [] },
+    ...answers,
+  };
+  const server = createHttpServer((request, response) => {
+    void text(request).then((body) => {
+      const asked = JSON.parse(body) as { id: number; method: string } | { id: number; method: string }[];
+      const answer = ({ id, method }: { id: number; method: string }) =>
+        method in known
+          ? { jsonrpc: '2.0', id, result: known[method] }
+          : { jsonrpc: '2.0', id, error: { code: -32_000, message: 'no' } };
+      response.setHeader('content-type', 'application/json');
+      response.end(JSON.stringify(Array.isArray(asked) ? asked.map(answer) : answer(asked)));
+    });
+  }).listen(0, '127.0.0.1');
+  server.unref();
+  await once(server, 'listening');
+  const address = server.address();
+  const port = typeof address === 'object' && address ? address.port : 0;
+  return {
+    CREDENCE_SANDBOX_RPC_URL: `http://127.0.0.1:${port}/an-api-key`,
+    CREDENCE_SANDBOX_RELAYER_KEY: `0x${'ab'.repeat(32)}`,
+  };
+}
