@@ -15,6 +15,7 @@ export interface Actor {
 /** The environment that a row belongs to, or the instance where it belongs to none (an agent without a home). */
 export type Scope = EnvironmentId | 'instance';
 
+/** What a change is made with, and on whose behalf. */
 export interface WriteContext {
   db: Database;
   clock: Clock;
@@ -27,6 +28,7 @@ export interface WriteContext {
   idempotency?: { key: string; operation: string; fingerprint: Buffer };
 }
 
+/** What the audit log says of a change. */
 export interface AuditEntry {
   /** `noun.verb`, such as `server.published`. */
   action: string;
@@ -37,6 +39,7 @@ export interface AuditEntry {
   scope?: Scope;
 }
 
+/** Work that a change leaves to another room's worker. */
 export interface OutboxEntry {
   /** Names the consumer: one worker takes the row and deletes it with its own change. */
   topic: string;
@@ -44,6 +47,7 @@ export interface OutboxEntry {
   payload: JsonObject;
 }
 
+/** What a change gives back, and what is written down with it. */
 export interface Outcome<T> {
   result: T;
   /** `null` only for a step on a hot path whose outcome writes the event, or where nothing changed. */
