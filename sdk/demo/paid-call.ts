@@ -4,7 +4,14 @@
  */
 import { readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import { createClient, createPayingFetch, CredenceError, unwrap } from '../src/index.ts';
+import {
+  createClient,
+  createPayingFetch,
+  CredenceError,
+  type PaymentTerms,
+  readSettlement,
+  unwrap,
+} from '../src/index.ts';
 
 interface DevelopmentInfo {
   api_url: string;
@@ -56,16 +63,13 @@ async function run(): Promise<void> {
   const url = `${info.demo_url}?place=lagos&date=2026-06-21`;
   const response = await payingFetch(url);
   const text = await response.text();
-  const settlement = decode(response.headers.get('payment-response') ?? '') as {
-    transaction?: string;
-    success?: boolean;
-  };
+  const settlement = readSettlement(response.headers);
   say(
     `The API answers ${response.status}`,
     text.trim(),
-    `settled in transaction ${settlement.transaction ?? 'none'}`,
+    `settled in transaction ${settlement?.transaction ?? 'none'}`,
   );
-  if (response.status !== 200 || settlement.success !== true) throw new Error('the call was not paid for');
+  if (response.status !== 200 || settlement?.success !== true) throw new Error('the call was not paid for');
 
   const after = await findBalance(backend);
   say('The wallet has paid', `before ${dollars(before)}`, `after  ${dollars(after)}`);
@@ -89,7 +93,11 @@ async function askForMandate(agentClient: ReturnType<typeof createClient>): Prom
   return mandate.mandateId;
 }
 
-function tellPayment(terms: string, payment: { id: string; decision_id: string; expires_at: string }): void {
+function tellPayment(
+  terms: PaymentTerms,
+  payment: { id: string; decision_id: string; expires_at: string },
+): void {
+  if (typeof terms !== 'string') throw new Error('the demo API did not ask in x402 version 2');
   const required = decode(terms) as { accepts: { amount: string; payTo: string; network: string }[] };
   const [offer] = required.accepts;
   say(

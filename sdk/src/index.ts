@@ -6,4 +6,10 @@ export {
   type Problem,
   unwrap,
 } from './client.ts';
-export { createPayingFetch, type PayingFetchOptions, type SignedPayment } from './paying-fetch.ts';
+export {
+  createPayingFetch,
+  type PayingFetchOptions,
+  type PaymentTerms,
+  type SignedPayment,
+} from './paying-fetch.ts';
+export { type PaymentSettlement, readSettlement } from './settlement.ts';

@@ -13,7 +13,8 @@ CREATE TABLE payment_claims (
 
 -- States: open (no attempt running) -> forwarding -> responded (answer stored) -> settling -> settled;
 -- forwarding -> open when the upstream failed; settling -> settlement_failed, from which settling may be tried again.
--- `lease_until` is set while a process works on the payment: past it, another may take over.
+-- `lease_until` is set while a process waits for the upstream: past it, another may take over. A payment that is settling
+-- is an item of a recorded transaction, and ends with it.
 CREATE TABLE payments (
   environment_id    text NOT NULL,
   id                text NOT NULL,
@@ -36,16 +37,17 @@ CREATE TABLE payments (
                       ('open', 'forwarding', 'responded', 'settling', 'settled', 'settlement_failed')),
   attempt           int NOT NULL CHECK (attempt >= 0),
   lease_until       timestamptz,
+  settle_attempts   int NOT NULL DEFAULT 0,
   transaction       text,
   failure           text,
   created_at        timestamptz NOT NULL,
   updated_at        timestamptz NOT NULL,
   settled_at        timestamptz,
   PRIMARY KEY (environment_id, id),
-  CHECK ((state IN ('forwarding', 'settling')) = (lease_until IS NOT NULL)),
+  CHECK ((state = 'forwarding') = (lease_until IS NOT NULL)),
   CHECK ((state = 'settled') = (settled_at IS NOT NULL AND transaction IS NOT NULL))
 );
-CREATE INDEX payments_unfinished ON payments (updated_at) WHERE state IN ('forwarding', 'responded', 'settling');
+CREATE INDEX payments_unfinished ON payments (updated_at) WHERE state IN ('forwarding', 'responded');
 
 -- The buffered answer, sealed and bound to its payment; swept after `expires_at`, with status and hash kept.
 CREATE TABLE stored_responses (
@@ -69,18 +71,30 @@ CREATE TABLE relayers (
   PRIMARY KEY (network, address)
 );
 
--- A signed transaction is written before it is sent: sending it again is the same transaction.
+-- A signed transaction is written before it is sent: sending it again is the same transaction. One that the chain leaves lying
+-- is signed again with the same nonce and a higher fee; whichever of its hashes is mined, it is this row. `lease_until` says how
+-- long the process that watches it may take before another does.
 CREATE TABLE settlement_transactions (
-  network         text NOT NULL,
-  relayer         text NOT NULL,
-  relayer_nonce   bigint NOT NULL,
-  environment_id  text NOT NULL,
-  payment_id      text NOT NULL,
-  hash            text NOT NULL,
-  raw             text NOT NULL,
-  state           text NOT NULL CHECK (state IN ('sent', 'succeeded', 'reverted')),
-  created_at      timestamptz NOT NULL,
+  network       text NOT NULL,
+  relayer       text NOT NULL,
+  relayer_nonce bigint NOT NULL,
+  hashes        text[] NOT NULL CHECK (cardinality(hashes) > 0),
+  raw           text NOT NULL,
+  state         text NOT NULL CHECK (state IN ('sent', 'mined')),
+  lease_until   timestamptz NOT NULL,
+  signed_at     timestamptz NOT NULL,
   PRIMARY KEY (network, relayer, relayer_nonce)
 );
-CREATE INDEX settlement_transactions_by_payment ON settlement_transactions (environment_id, payment_id);
-CREATE INDEX settlement_transactions_open ON settlement_transactions (network, relayer, relayer_nonce) WHERE state = 'sent';
+CREATE INDEX settlement_transactions_open ON settlement_transactions (network, lease_until) WHERE state = 'sent';
+
+-- What a transaction settles, in its order.
+CREATE TABLE settlement_items (
+  network        text NOT NULL,
+  relayer        text NOT NULL,
+  relayer_nonce  bigint NOT NULL,
+  position       int NOT NULL,
+  environment_id text NOT NULL,
+  payment_id     text NOT NULL,
+  PRIMARY KEY (network, relayer, relayer_nonce, position),
+  FOREIGN KEY (network, relayer, relayer_nonce) REFERENCES settlement_transactions
+);

@@ -1,7 +1,6 @@
 import type { RequestListener } from 'node:http';
 import packageJson from '../package.json' with { type: 'json' };
 import type { Logger } from 'pino';
-import type { Address } from 'viem';
 import { type EnvironmentKind, findEnvironment } from './accounts/index.ts';
 import { createAuthenticators, type DevelopmentPrincipal } from './authenticators.ts';
 import type { ChainConfig, Config } from './config.ts';
@@ -38,7 +37,8 @@ import {
   ensureRelayer,
   type Network,
   networks,
-  resumePayments,
+  createSettler,
+  type Settler,
   signatureBackend,
 } from './x402/index.ts';
 
@@ -70,7 +70,7 @@ export interface App {
   close(): Promise<void>;
 }
 
-type Chains = ReadonlyMap<string, { chain: Chain; relayer: Address }>;
+type Chains = ReadonlyMap<string, { chain: Chain; settler: Settler }>;
 
 /** Everything that the rooms are given; made here, and nowhere else. */
 interface Services {
@@ -208,7 +208,7 @@ async function createServicesOver(db: Database, parts: Parts): Promise<Services>
 }
 
 async function openChains(parts: Parts, context: WriteContext): Promise<Chains> {
-  const chains = new Map<string, { chain: Chain; relayer: Address }>();
+  const chains = new Map<string, { chain: Chain; settler: Settler }>();
   for (const kind of ['sandbox', 'production'] as const) {
     const settings = parts.chains[kind];
     if (!settings) continue;
@@ -218,10 +218,8 @@ async function openChains(parts: Parts, context: WriteContext): Promise<Chains> 
       finality: settings.finality,
     });
     await refuseDeadChain(chain, kind);
-    chains.set(chain.network.id, {
-      chain,
-      relayer: await ensureRelayer(context, chain, settings.relayerKey),
-    });
+    await ensureRelayer(context, chain, settings.relayerKey);
+    chains.set(chain.network.id, { chain, settler: createSettler({ context, chain }) });
   }
   return chains;
 }
@@ -273,15 +271,9 @@ function startWorkerLoops(services: Services, loops: { capture: Loop[]; other: L
   loops.capture.push(
     startLoop({ intervalMs: intervals.captureMs, run: () => captureSettled(context), onError }),
   );
-  loops.other.push(
-    startLoop({
-      intervalMs: intervals.resumeMs,
-      run: () => resumePayments(context, services.chains),
-      onError,
-    }),
-  );
-  for (const { chain } of services.chains.values()) {
+  for (const { chain, settler } of services.chains.values()) {
     loops.other.push(
+      startLoop({ intervalMs: intervals.resumeMs, run: () => settler.resume(), onError }),
       startLoop({ intervalMs: intervals.expireMs, run: () => closeExpired(context, chain), onError }),
     );
   }

@@ -1108,7 +1108,7 @@ export interface operations {
             content: {
                 "application/json": {
                     mandate_id: string;
-                    /** @description What the 402 said: the header, or what it decodes to */
+                    /** @description What the 402 said: in x402 version 2 the header, or what it decodes to; in version 1 the body */
                     payment_required: string | {
                         accepts: {
                             amount: string;
@@ -1132,6 +1132,21 @@ export interface operations {
                         };
                         /** @constant */
                         x402Version: 2;
+                    } | {
+                        accepts: {
+                            asset: string;
+                            extra?: {
+                                [key: string]: unknown;
+                            } | null;
+                            maxAmountRequired: string;
+                            maxTimeoutSeconds: number;
+                            network: string;
+                            payTo: string;
+                            resource: string;
+                            scheme: string;
+                        }[];
+                        /** @constant */
+                        x402Version: 1;
                     };
                 };
             };
@@ -1150,7 +1165,7 @@ export interface operations {
                         id: string;
                         /** @description Its value: send it with the same request again */
                         payment_header: string;
-                        /** @description The header to send the payment in */
+                        /** @description The header to send it in: PAYMENT-SIGNATURE, or X-PAYMENT for terms of version 1 */
                         payment_header_name: string;
                     };
                 };

@@ -5,7 +5,8 @@ import { openTestDatabase, testContext } from '../../test/helpers/database.ts';
 import { sha256 } from '../kernel/crypto.ts';
 import { newId } from '../kernel/ids.ts';
 import type { Database, Sql } from './database.ts';
-import { type Actor, write, type WriteContext } from './write.ts';
+import type { Actor } from './evidence-rows.ts';
+import { write, type WriteContext } from './write.ts';
 
 let db: Database;
 beforeAll(async () => {

@@ -1,19 +1,17 @@
 import type { Clock } from '../kernel/clock.ts';
 import { equalDigests, type SecretBox } from '../kernel/crypto.ts';
 import { AppError } from '../kernel/errors.ts';
-import { type EnvironmentId, newId } from '../kernel/ids.ts';
-import { type JsonObject, parseTyped, stringifyTyped } from '../kernel/json.ts';
+import { parseTyped, stringifyTyped } from '../kernel/json.ts';
 import type { Database, Sql } from './database.ts';
-import { findSqlState, sqlState } from './tables.ts';
-
-/** Who a change is made by, as the audit log names them. */
-export interface Actor {
-  kind: 'agent' | 'anonymous' | 'api_key' | 'development' | 'system';
-  id: string;
-}
-
-/** The environment that a row belongs to, or the instance where it belongs to none (an agent without a home). */
-export type Scope = EnvironmentId | 'instance';
+import {
+  type Actor,
+  type AuditEntry,
+  insertAuditEvents,
+  insertOutboxEntries,
+  type OutboxEntry,
+  type Scope,
+} from './evidence-rows.ts';
+import { runRetrying } from './retry.ts';
 
 /** What a change is made with, and on whose behalf. */
 export interface WriteContext {
@@ -28,25 +26,6 @@ export interface WriteContext {
   idempotency?: { key: string; operation: string; fingerprint: Buffer };
 }
 
-/** What the audit log says of a change. */
-export interface AuditEntry {
-  /** `noun.verb`, such as `server.published`. */
-  action: string;
-  resource: string;
-  /** Facts for whoever reads the log; never a secret. */
-  data?: JsonObject;
-  /** Where the row isn't in the context's scope, such as the environment that a signature linked. */
-  scope?: Scope;
-}
-
-/** Work that a change leaves to another room's worker. */
-export interface OutboxEntry {
-  /** Names the consumer: one worker takes the row and deletes it with its own change. */
-  topic: string;
-  scope: Scope;
-  payload: JsonObject;
-}
-
 /** What a change gives back, and what is written down with it. */
 export interface Outcome<T> {
   result: T;
@@ -55,11 +34,9 @@ export interface Outcome<T> {
   outbox?: readonly OutboxEntry[];
 }
 
-const attemptsMax = 5;
-
 /**
  * Makes a change: one transaction with the change itself, its audit event, its outbox rows and, where the request
- * has an `Idempotency-Key`, its answer. The only place that opens a write transaction.
+ * has an `Idempotency-Key`, its answer. The only place that opens a write transaction, `writeBatch` of hot paths apart.
  * A repeated key with the same request answers as before and changes nothing; with another request it throws
  * `idempotency_key_reused`. Retries where PostgreSQL asks for it, so `change` must do nothing outside `sql`.
  */
@@ -67,15 +44,7 @@ export async function write<T>(
   context: WriteContext,
   change: (sql: Sql, now: Date) => Promise<Outcome<T>>,
 ): Promise<T> {
-  for (let attempt = 1; ; attempt += 1) {
-    try {
-      return await context.db.transaction((sql) => apply(context, sql, change));
-    } catch (error) {
-      const state = findSqlState(error);
-      const retryable = state === sqlState.serializationFailure || state === sqlState.deadlockDetected;
-      if (!retryable || attempt === attemptsMax) throw error;
-    }
-  }
+  return runRetrying(context.db, (sql) => apply(context, sql, change));
 }
 
 async function apply<T>(
@@ -89,8 +58,8 @@ async function apply<T>(
     if (earlier !== undefined) return earlier.result as T;
   }
   const outcome = await change(sql, now);
-  if (outcome.audit) await insertAuditEvent(context, sql, now, outcome.audit);
-  for (const entry of outcome.outbox ?? []) await insertOutboxEntry(sql, now, entry);
+  if (outcome.audit) await insertAuditEvents(sql, now, [{ ...context, ...outcome.audit }]);
+  await insertOutboxEntries(sql, now, outcome.outbox ?? []);
   if (context.idempotency) await storeResult(context, context.idempotency, sql, outcome.result);
   return outcome.result;
 }
@@ -149,40 +118,4 @@ async function storeResult(
 /** What a stored answer is sealed to: it may hold a signed payment, and opens in its own row only. */
 function idempotencyRow(context: WriteContext, key: string): string {
   return `idempotency_keys/${context.scope}/${context.actor.id}/${key}`;
-}
-
-async function insertAuditEvent(
-  context: WriteContext,
-  sql: Sql,
-  now: Date,
-  entry: AuditEntry,
-): Promise<void> {
-  await sql.query(
-    `INSERT INTO audit_events
-       (environment_id, id, action, actor_kind, actor_id, resource, request_id, client_address, data, created_at)
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
-    [
-      entry.scope ?? context.scope,
-      newId('audit_event'),
-      entry.action,
-      context.actor.kind,
-      context.actor.id,
-      entry.resource,
-      context.requestId,
-      context.clientAddress,
-      JSON.stringify(entry.data ?? {}),
-      now,
-    ],
-  );
-}
-
-async function insertOutboxEntry(sql: Sql, now: Date, entry: OutboxEntry): Promise<void> {
-  await sql.query('INSERT INTO outbox (environment_id, topic, payload, created_at) VALUES ($1, $2, $3, $4)', [
-    entry.scope,
-    entry.topic,
-    JSON.stringify(entry.payload),
-    now,
-  ]);
-  // Delivered at commit; a worker that misses it finds the row at its next poll.
-  await sql.query("SELECT pg_notify('outbox', $1)", [entry.topic]);
 }

@@ -9,13 +9,7 @@ import { AppError } from '../kernel/errors.ts';
 import type { AgentId } from '../kernel/ids.ts';
 import { limits } from '../kernel/limits.ts';
 import type { Endpoint } from '../market/index.ts';
-import {
-  type Chain,
-  encodeSettlement,
-  paymentRequired,
-  type ReceivedPayment,
-  type Terms,
-} from '../x402/index.ts';
+import { type Chain, paymentRequired, paymentRequiredV1, type Settler, type Terms } from '../x402/index.ts';
 import { callUpstream } from './call-upstream.ts';
 import { describeServer } from './catalogue.ts';
 import type { Forwarder } from './forward.ts';
@@ -23,12 +17,12 @@ import { clientHeaders, upstreamHeaders } from './headers.ts';
 import { type Caller, identify } from './identify.ts';
 import { matchEndpoint, upstreamTarget } from './match.ts';
 import { type PaidAnswer, servePaidCall } from './paid-call.ts';
-import { readPayment } from './payment-header.ts';
+import { readPayment, type SentPayment, settlementHeader } from './payment-header.ts';
 import type { PublishedServer, PublishedServers } from './published-servers.ts';
 import { readBody } from './read-body.ts';
 import { parseRequestTarget } from './request-path.ts';
 import {
-  sendDelivered,
+  type Offer,
   sendError,
   sendJson,
   sendPaymentRequired,
@@ -46,7 +40,7 @@ export interface GatewayDeps {
   gatewayUrl: string;
   servers: PublishedServers;
   forwarder: Forwarder;
-  chains: ReadonlyMap<string, { chain: Chain }>;
+  chains: ReadonlyMap<string, { chain: Chain; settler: Settler }>;
   /** The agent whose token this is, if it is good. */
   findAgent(token: string): Promise<AgentId | undefined>;
   isOurCredential(value: string): boolean;
@@ -117,24 +111,24 @@ async function serve(
   if (matched.endpoint.price === 0n) return forwardFree(deps, matched, request, response);
 
   const terms = termsOf(matched);
-  const sent = readPayment(request);
+  const sent = readPayment(request, terms);
   const offer = (error?: string) => offerOf(deps, matched, terms, error);
   if (!sent) {
     const detail =
-      'Sign the terms of the PAYMENT-REQUIRED header and send the request again with PAYMENT-SIGNATURE';
+      'Sign the terms of the PAYMENT-REQUIRED header and send the request again with PAYMENT-SIGNATURE; in x402 version 1, the terms of this body, with X-PAYMENT';
     return sendPaymentRequired(response, offer(), new AppError('payment_required', detail), requestId);
   }
   const body = await readBody(request, limits.gatewayRequestBytes);
   const answered = await servePaidCall({
     context: writeContext(deps, matched, caller, request, requestId),
-    chain: getChain(deps, terms),
+    ...getChain(deps, terms),
     terms,
-    sent,
+    sent: sent.payment,
     presenter: {
       agentId: caller.agentId,
       agentVerified: caller.verified,
       clientAddress: request.socket.remoteAddress ?? '',
-      termsSecret: sent.termsSecret,
+      termsSecret: sent.payment.termsSecret,
     },
     fingerprint: fingerprintOf(matched, body),
     target: {
@@ -211,18 +205,20 @@ function termsOf({ published, endpoint }: Matched): Terms {
   };
 }
 
-/** Each 402 has a secret of its own: whoever echoes it with the payment may fetch the paid answer again. */
-function offerOf(deps: GatewayDeps, matched: Matched, terms: Terms, error: string | undefined) {
+/**
+ * Each 402 has a secret of its own: whoever echoes it with the payment may fetch the paid answer again. Version 1 has no
+ * place for it.
+ */
+function offerOf(deps: GatewayDeps, matched: Matched, terms: Terms, error: string | undefined): Offer {
   const { server } = matched.published;
-  return paymentRequired({
-    terms,
-    resource: {
-      url: `${deps.gatewayUrl}/api/${server.slug}${matched.endpoint.publicPath}`,
-      description: matched.endpoint.description || server.name,
-    },
-    termsSecret: randomSecret(16),
-    error,
-  });
+  const resource = {
+    url: `${deps.gatewayUrl}/api/${server.slug}${matched.endpoint.publicPath}`,
+    description: matched.endpoint.description || server.name,
+  };
+  return {
+    v1: paymentRequiredV1({ terms, resource, method: matched.method, error }),
+    v2: paymentRequired({ terms, resource, termsSecret: randomSecret(16), error }),
+  };
 }
 
 function fingerprintOf({ published, method, path, query }: Matched, body: Buffer): Buffer {
@@ -230,10 +226,10 @@ function fingerprintOf({ published, method, path, query }: Matched, body: Buffer
   return sha256(Buffer.concat([sha256(line), sha256(body)]));
 }
 
-function getChain(deps: GatewayDeps, terms: Terms): Chain {
+function getChain(deps: GatewayDeps, terms: Terms): { chain: Chain; settler: Settler } {
   const found = deps.chains.get(terms.network.id);
   if (!found) throw new AppError('unavailable', `This server has no connection to ${terms.network.id}`);
-  return found.chain;
+  return found;
 }
 
 function writeContext(
@@ -275,16 +271,19 @@ async function forwardFree(
   }
 }
 
-function sendPaidAnswer(
-  response: ServerResponse,
-  answered: PaidAnswer,
-  call: { sent: ReceivedPayment; offer: (error?: string) => ReturnType<typeof offerOf>; requestId: string },
-): void {
-  const { requestId, offer } = call;
-  const payment = { network: call.sent.network, payer: call.sent.authorization.from };
+interface AnsweredCall {
+  sent: SentPayment;
+  offer: (error?: string) => Offer;
+  requestId: string;
+}
+
+function sendPaidAnswer(response: ServerResponse, answered: PaidAnswer, call: AnsweredCall): void {
+  const { requestId, offer, sent } = call;
   switch (answered.kind) {
-    case 'delivered':
-      return sendDelivered(response, answered.response, { ...payment, transaction: answered.transaction });
+    case 'delivered': {
+      const { transaction } = answered;
+      return sendStored(response, answered.response, settlementHeader({ success: true, transaction }, sent));
+    }
     case 'uncharged':
       return sendStored(response, answered.response);
     case 'withheld':
@@ -296,23 +295,22 @@ function sendPaidAnswer(
       return sendPaymentRequired(response, offer(reason), unpaidError(reason), requestId);
     }
     case 'unsettled':
-      return sendUnsettled(response, answered.settlement, payment, { offer, requestId });
+      return sendUnsettled(response, answered.settlement, call);
   }
 }
 
 function sendUnsettled(
   response: ServerResponse,
   settlement: { kind: 'failed'; reason: string } | { kind: 'pending' },
-  payment: { network: string; payer: string },
-  call: { offer: (error?: string) => ReturnType<typeof offerOf>; requestId: string },
+  call: AnsweredCall,
 ): void {
   if (settlement.kind === 'pending') {
-    const header = encodeSettlement({ success: false, errorReason: 'settlement_pending' }, payment);
+    const header = settlementHeader({ success: false, errorReason: 'settlement_pending' }, call.sent);
     const detail =
       'The payment is on its way to the chain: send the same payment again, and do not sign another';
     return sendPending(response, new AppError('settlement_pending', detail), call.requestId, header);
   }
-  const header = encodeSettlement({ success: false, errorReason: settlement.reason }, payment);
+  const header = settlementHeader({ success: false, errorReason: settlement.reason }, call.sent);
   const detail = `Settlement failed (${settlement.reason}): the same payment may be sent again, without another run of the API`;
   const error = new AppError('settlement_failed', detail);
   sendPaymentRequired(response, call.offer(settlement.reason), error, call.requestId, header);

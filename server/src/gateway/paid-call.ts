@@ -22,7 +22,7 @@ import {
   reopenPayment,
   retryAttempt,
   type Settlement,
-  settlePayment,
+  type Settler,
   type StoredResponse,
   storeResponse,
   type Terms,
@@ -32,6 +32,7 @@ import type { UpstreamAnswer } from './call-upstream.ts';
 export interface PaidCall {
   context: WriteContext;
   chain: Chain;
+  settler: Settler;
   terms: Terms;
   sent: ReceivedPayment;
   presenter: Presenter;
@@ -145,7 +146,7 @@ async function settleAndDeliver(call: PaidCall, payment: Payment): Promise<PaidA
 /** Where the chain can't be asked, the outcome isn't known: the payment stays as it is, and a worker goes on with it. */
 async function settle(call: PaidCall, payment: Payment): Promise<Settlement> {
   try {
-    return await settlePayment(call.context, call.chain, payment);
+    return await call.settler.settle(payment);
   } catch {
     return { kind: 'pending' };
   }

@@ -1,24 +1,44 @@
 import type { IncomingMessage } from 'node:http';
 import { AppError } from '../kernel/errors.ts';
-import { decodePayment, type ReceivedPayment } from '../x402/index.ts';
+import {
+  decodePayment,
+  decodePaymentV1,
+  encodeSettlement,
+  encodeSettlementV1,
+  type ReceivedPayment,
+  type SettlementOutcome,
+  type Terms,
+  v1Headers,
+  v2Headers,
+  type X402Version,
+} from '../x402/index.ts';
+
+/** A payment, and the version of x402 that it came in: the answer is to speak the same. */
+export interface SentPayment {
+  version: X402Version;
+  payment: ReceivedPayment;
+}
 
 /**
  * Reads the payment of a request; nothing where it has none. Throws `invalid_payment` where it can't be read, or where
  * there are two: which of them would be charged is not for us to guess.
  */
-export function readPayment(request: IncomingMessage): ReceivedPayment | undefined {
-  const values = [
-    ...(request.headersDistinct['payment-signature'] ?? []),
-    ...(request.headersDistinct['x-payment'] ?? []),
-  ];
-  const [value] = values;
+export function readPayment(request: IncomingMessage, terms: Terms): SentPayment | undefined {
+  const v2 = request.headersDistinct['payment-signature'] ?? [];
+  const v1 = request.headersDistinct['x-payment'] ?? [];
+  const [value] = [...v2, ...v1];
   if (value === undefined) return undefined;
-  if (values.length > 1) throw new AppError('invalid_payment', 'Send one payment header, not several');
-  if (request.headersDistinct['x-payment']) {
-    throw new AppError(
-      'invalid_payment',
-      'X-PAYMENT is the header of x402 version 1; this API is paid with version 2: PAYMENT-SIGNATURE',
-    );
-  }
-  return decodePayment(value);
+  if (v1.length + v2.length > 1)
+    throw new AppError('invalid_payment', 'Send one payment header, not several');
+  if (v2.length === 1) return { version: 2, payment: decodePayment(value) };
+  return { version: 1, payment: decodePaymentV1(value, { asset: terms.network.asset.address }) };
+}
+
+/** The header that tells a payer what became of its payment, as name and value, in the version that it paid with. */
+export function settlementHeader(settlement: SettlementOutcome, sent: SentPayment): [string, string] {
+  const { network, authorization } = sent.payment;
+  const payment = { network, payer: authorization.from };
+  return sent.version === 1
+    ? [v1Headers.response, encodeSettlementV1(settlement, payment)]
+    : [v2Headers.response, encodeSettlement(settlement, payment)];
 }

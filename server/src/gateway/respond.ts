@@ -3,11 +3,17 @@ import { renderProblem } from '../http/index.ts';
 import type { AppError } from '../kernel/errors.ts';
 import {
   encodePaymentRequired,
-  encodeSettlement,
   type PaymentRequired,
+  type paymentRequiredV1,
   type StoredResponse,
   v2Headers,
 } from '../x402/index.ts';
+
+/** What one call costs, as each version of x402 asks for it. */
+export interface Offer {
+  v1: ReturnType<typeof paymentRequiredV1>;
+  v2: PaymentRequired;
+}
 
 /** A 402 and what follows it are between us and one payer: no cache may keep them. */
 const privateAnswer = ['cache-control', 'private, no-store'] as const;
@@ -23,19 +29,22 @@ export function sendError(response: ServerResponse, error: AppError, requestId: 
   );
 }
 
-/** The 402: terms in the v2 header, and the same in a body that people can read, with our problem's members. */
+/**
+ * The 402: terms for version 2 in the header, for version 1 in the body. Each client looks at its own place, and those of
+ * version 1 pass over the members of our problem, which are for whoever reads the body.
+ */
 export function sendPaymentRequired(
   response: ServerResponse,
-  required: PaymentRequired,
+  offer: Offer,
   error: AppError,
   requestId: string,
-  settlement?: string,
+  settlement: readonly string[] = [],
 ): void {
   const problem = renderProblem(error, requestId);
-  sendJson(response, problem.status, 'application/json', { ...problem.body, ...required }, [
+  sendJson(response, problem.status, 'application/json', { ...problem.body, ...offer.v1 }, [
     v2Headers.required,
-    encodePaymentRequired(required),
-    ...(settlement === undefined ? [] : [v2Headers.response, settlement]),
+    encodePaymentRequired(offer.v2),
+    ...settlement,
   ]);
 }
 
@@ -44,19 +53,10 @@ export function sendPending(
   response: ServerResponse,
   error: AppError,
   requestId: string,
-  settlement: string,
+  settlement: readonly string[],
 ): void {
   const problem = renderProblem(error, requestId);
-  sendJson(response, problem.status, problem.contentType, problem.body, [v2Headers.response, settlement]);
-}
-
-export function sendDelivered(
-  response: ServerResponse,
-  stored: StoredResponse,
-  payment: { network: string; payer: string; transaction: string },
-): void {
-  const settlement = encodeSettlement({ success: true, transaction: payment.transaction }, payment);
-  sendStored(response, stored, [v2Headers.response, settlement]);
+  sendJson(response, problem.status, problem.contentType, problem.body, settlement);
 }
 
 /** Sends a buffered answer whole. What was paid for is the payer's, whatever the upstream says of caching. */

@@ -20,6 +20,11 @@ export const limits = {
   upstreamTimeoutSeconds: 30,
   /** Time that a settlement may need after the upstream has answered. */
   settlementMarginSeconds: 30,
+  /** Payments in one transaction: even where each payee is new, 200 stay below the 16.7 million gas of EIP-7825. */
+  batchItems: 200,
+  /** What a batch may use: the transaction itself, and for each item what a payee who never held the token takes. */
+  batchGasBase: 60_000n,
+  batchGasPerItem: 75_000n,
   /** What the 402 asks the payer to sign for: one attempt, its settlement, and a retry. */
   paymentTimeoutSeconds: 120,
   /** A stored response can be fetched again with the same payment for a day. */

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { getAddress, isAddress, isAddressEqual } from 'viem';
+import { getAddress } from 'viem';
 import { decideAndHold, type RecordedDecision } from '../authority/index.ts';
 import { write, type WriteContext } from '../db/index.ts';
 import { findAgent } from '../identity/index.ts';
@@ -7,10 +7,10 @@ import { unixSeconds } from '../kernel/clock.ts';
 import { AppError } from '../kernel/errors.ts';
 import { type AgentId, type EnvironmentId, newId } from '../kernel/ids.ts';
 import { limits } from '../kernel/limits.ts';
-import { parseAtomicAmount } from '../kernel/money.ts';
-import { encodePayment, type Network, type PaymentRequired, v2Headers } from '../x402/index.ts';
+import type { Network, PaymentRequired, PaymentRequiredV1 } from '../x402/index.ts';
 import type { MandateRequest } from './mandate.ts';
 import { findMandateRequest } from './mandates.sql.ts';
+import { findOffer, isSameAddress, type Offer } from './offer.ts';
 import { authorizationOf, type OutgoingPayment } from './outgoing-payment.ts';
 import { insertOutgoingPayment } from './outgoing-payments.sql.ts';
 import { findWallet, signTransfer, type Wallet } from './wallet.ts';
@@ -36,7 +36,7 @@ export interface SignedPayment {
 }
 
 /**
- * Pays what a 402 asks for, within a mandate: decide, hold, sign (FEATURES E2). Decision, hold and payment are written in
+ * Pays what a 402 of either version asks for, within a mandate: decide, hold, sign (FEATURES E2). Decision, hold and payment are written in
  * one transaction before the key is used; a crash between them leaves a hold that ends when the payment has expired.
  * Throws `mandate_not_signed` with where to sign, `payment_denied` with the decision, or `invalid_request` where no offer
  * of the 402 can be paid.
@@ -44,15 +44,14 @@ export interface SignedPayment {
 export async function payX402(
   context: WriteContext,
   deps: WalletDeps,
-  args: { agentId: AgentId; mandateId: string; required: PaymentRequired },
+  args: { agentId: AgentId; mandateId: string; required: PaymentRequired | PaymentRequiredV1 },
 ): Promise<SignedPayment> {
   const mandate = await findSignedMandate(context, deps, args);
   const network = await deps.networkOf(mandate.environmentId);
   const wallet = await findWallet(context.db, mandate.environmentId, network.id);
   if (!wallet) throw new AppError('conflict', 'The environment of this mandate has no wallet');
   const offer = findOffer(args.required, network);
-  const resource = parseResource(args.required.resource.url);
-  const amount = readAmount(offer);
+  const { amount, resource } = offer;
   const payee = await deps.findPayee(resource, network);
 
   const outcome = await write({ ...context, scope: mandate.environmentId }, async (sql, now) => {
@@ -66,8 +65,7 @@ export async function payX402(
         amount,
         currency: network.asset.currency,
         resource,
-        payeeVerified:
-          payee !== undefined && isAddress(offer.payTo) && isAddressEqual(offer.payTo, getAddress(payee)),
+        payeeVerified: payee !== undefined && isSameAddress(offer.payTo, getAddress(payee)),
       },
       now,
     );
@@ -77,8 +75,6 @@ export async function payX402(
       network,
       offer,
       decision,
-      amount,
-      resource,
       agentId: args.agentId,
       now,
     });
@@ -95,10 +91,11 @@ export async function payX402(
     authorization: authorizationOf(payment),
     signature,
   };
+  const header = offer.header(exact);
   return {
     payment,
-    headerName: v2Headers.signature,
-    header: encodePayment({ required: args.required, accepted: offer, payment: exact }),
+    headerName: header.name,
+    header: header.value,
     expiresAt: new Date(Number(payment.validBefore) * 1000),
   };
 }
@@ -129,49 +126,12 @@ async function findSignedMandate(
   );
 }
 
-type Offer = PaymentRequired['accepts'][number];
-
-/** The offer that this wallet can pay: scheme `exact` by EIP-3009, on its network, in its token. */
-function findOffer(required: PaymentRequired, network: Network): Offer {
-  const offer = required.accepts.find(
-    (candidate) =>
-      candidate.scheme === 'exact' &&
-      candidate.network === network.id &&
-      isAddress(candidate.asset) &&
-      isAddressEqual(candidate.asset, network.asset.address) &&
-      (candidate.extra?.['assetTransferMethod'] ?? 'eip3009') === 'eip3009',
-  );
-  if (offer) return offer;
-  throw new AppError(
-    'no_supported_payment_option',
-    `None of the offers is scheme exact with ${network.asset.currency} on ${network.id}, which is what this wallet pays with`,
-  );
-}
-
-/** What the offer asks for. Nothing is nothing to decide, and no transfer of it buys anything. */
-function readAmount(offer: Offer): bigint {
-  const amount = parseAtomicAmount(offer.amount, 'payment_required.accepts.amount');
-  if (amount > 0n) return amount;
-  throw new AppError('invalid_request', 'payment_required.accepts.amount must be more than 0');
-}
-
-function parseResource(url: string): URL {
-  const resource = URL.parse(url);
-  if (resource && (resource.protocol === 'https:' || resource.protocol === 'http:')) return resource;
-  throw new AppError(
-    'invalid_request',
-    'payment_required.resource.url must be the http(s) URL that was called',
-  );
-}
-
 function newOutgoingPayment(args: {
   mandate: { environmentId: OutgoingPayment['environmentId']; id: OutgoingPayment['delegationId'] };
   wallet: Wallet;
   network: Network;
   offer: Offer;
   decision: RecordedDecision;
-  amount: bigint;
-  resource: URL;
   agentId: AgentId;
   now: Date;
 }): OutgoingPayment | undefined {
@@ -190,8 +150,8 @@ function newOutgoingPayment(args: {
     payer: wallet.address,
     nonce: `0x${randomBytes(32).toString('hex')}`,
     payTo: getAddress(offer.payTo),
-    amount: args.amount,
-    resource: args.resource.href,
+    amount: offer.amount,
+    resource: offer.resource.href,
     validBefore: BigInt(unixSeconds(now) + seconds),
     state: 'signed',
     transaction: null,

@@ -1,6 +1,6 @@
 import { Type } from 'typebox';
 import { limits } from '../kernel/limits.ts';
-import { PaymentRequired } from '../x402/index.ts';
+import { PaymentRequired, PaymentRequiredV1 } from '../x402/index.ts';
 
 const AtomicAmount = Type.String({
   pattern: '^[1-9][0-9]{0,77}$',
@@ -77,9 +77,14 @@ export const PayBody = Type.Object(
   {
     mandate_id: Type.String({ minLength: 1, maxLength: 100 }),
     payment_required: Type.Union(
-      [Type.String({ minLength: 1, description: 'The PAYMENT-REQUIRED header as it came' }), PaymentRequired],
+      [
+        Type.String({ minLength: 1, description: 'The PAYMENT-REQUIRED header as it came' }),
+        PaymentRequired,
+        PaymentRequiredV1,
+      ],
       {
-        description: 'What the 402 said: the header, or what it decodes to',
+        description:
+          'What the 402 said: in x402 version 2 the header, or what it decodes to; in version 1 the body',
       },
     ),
   },
@@ -89,7 +94,9 @@ export const PayBody = Type.Object(
 export const SignedPaymentView = Type.Object({
   id: Type.String(),
   decision_id: Type.String(),
-  payment_header_name: Type.String({ description: 'The header to send the payment in' }),
+  payment_header_name: Type.String({
+    description: 'The header to send it in: PAYMENT-SIGNATURE, or X-PAYMENT for terms of version 1',
+  }),
   payment_header: Type.String({ description: 'Its value: send it with the same request again' }),
   expires_at: Time,
 });

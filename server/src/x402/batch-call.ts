@@ -1,6 +1,9 @@
 import type { Address, Hex, Log } from 'viem';
 import type { Authorization } from './exact.ts';
 
+/** Multicall3, which has this address on every chain; on the local one our own contract with its interface. */
+export const batchContract: Address = '0xcA11bde05977b3631167028862bE2a173976CA11';
+
 /** One call of a batch. */
 export interface BatchCall {
   target: Address;
@@ -77,10 +80,12 @@ function joinKey(...words: readonly (string | undefined)[]): string {
   return words.join();
 }
 
-function addressWord(address: Address): string {
+/** An address as one word of the ABI. */
+export function addressWord(address: Address): string {
   return address.slice(2).toLowerCase().padStart(64, '0');
 }
 
-function word(value: bigint | number): string {
+/** A number as one word of the ABI. */
+export function word(value: bigint | number): string {
   return value.toString(16).padStart(64, '0');
 }

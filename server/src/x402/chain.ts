@@ -1,16 +1,22 @@
 import {
   type Address,
   createPublicClient,
-  encodeFunctionData,
+  decodeFunctionResult,
   type Hex,
   http,
-  isAddressEqual,
+  multicall3Abi,
   parseAbi,
-  parseEventLogs,
-  parseSignature,
   type TransactionReceipt,
   TransactionReceiptNotFoundError,
 } from 'viem';
+import {
+  addressWord,
+  batchContract,
+  encodeBatch,
+  judgeBatchReceipt,
+  type ReceiptLog,
+  word,
+} from './batch-call.ts';
 import type { Authorization, ExactPayment } from './exact.ts';
 import type { Network } from './networks.ts';
 import { createPayerStateReader, type PayerState } from './payer-state.ts';
@@ -19,13 +25,20 @@ import { createPayerStateReader, type PayerState } from './payer-state.ts';
 const tokenAbi = parseAbi([
   'function balanceOf(address account) view returns (uint256)',
   'function authorizationState(address authorizer, bytes32 nonce) view returns (bool)',
-  'function transferWithAuthorization(address from, address to, uint256 value, uint256 validAfter, uint256 validBefore, bytes32 nonce, uint8 v, bytes32 r, bytes32 s)',
-  'event Transfer(address indexed from, address indexed to, uint256 value)',
   'event AuthorizationUsed(address indexed authorizer, bytes32 indexed nonce)',
 ]);
 
-/** What became of a transaction, as far as the chain says. */
-export type TransactionOutcome = 'reverted' | 'succeeded' | 'unknown';
+export interface Fees {
+  maxFeePerGas: bigint;
+  maxPriorityFeePerGas: bigint;
+}
+
+/** What a mined transaction did, as far as settling needs it. */
+export interface Receipt {
+  hash: Hex;
+  reverted: boolean;
+  logs: readonly ReceiptLog[];
+}
 
 /** One EVM chain behind its RPC. Every call may throw where the RPC is down. */
 export interface Chain {
@@ -36,12 +49,15 @@ export interface Chain {
   /** Both at once, for the hot path. Throws `ChainUnavailableError` where the chain can't be asked. */
   payerState(payer: Address, nonce: Hex): Promise<PayerState>;
   transactionCount(account: Address): Promise<number>;
-  fees(): Promise<{ maxFeePerGas: bigint; maxPriorityFeePerGas: bigint }>;
-  /** Whether the transfer would go through if it were mined now. */
-  canTransfer(payment: ExactPayment, relayer: Address): Promise<boolean>;
+  fees(): Promise<Fees>;
+  /** For each of these transfers, whether it would go through if they were mined now, in this order. */
+  findPassing(payments: readonly ExactPayment[]): Promise<boolean[]>;
+  /** Which of these accounts have code: a contract's, or one that its key has put there (EIP-7702). */
+  findWithCode(accounts: readonly Address[]): Promise<Set<Address>>;
   /** Sends a signed transaction; sending one that the chain already has is no error. */
   broadcast(raw: Hex): Promise<void>;
-  outcomeOf(hash: Hex, payment: Authorization): Promise<TransactionOutcome>;
+  /** The receipt of whichever of these was mined; nothing where none is yet. */
+  findReceipt(hashes: readonly Hex[]): Promise<Receipt | undefined>;
   /** The transaction that used the nonce with exactly this transfer, if there is one. */
   findSettlement(payment: Authorization): Promise<Hex | undefined>;
   /** A time that no block which can still appear is before: an authorisation expired by then is dead. */
@@ -78,14 +94,16 @@ export function createChain(options: {
       return { maxFeePerGas: (block.baseFeePerGas ?? 0n) * 2n + tip, maxPriorityFeePerGas: tip };
     },
 
-    async canTransfer(payment, relayer) {
-      try {
-        await client.call({ account: relayer, to: token.address, data: transferCall(payment) });
-        return true;
-      } catch (error) {
-        if (isRevert(error)) return false;
-        throw error;
-      }
+    async findPassing(payments) {
+      const calls = payments.map((payment) => ({ target: token.address, callData: transferCall(payment) }));
+      const { data = '0x' } = await client.call({ to: batchContract, data: encodeBatch(calls) });
+      const results = decodeFunctionResult({ abi: multicall3Abi, functionName: 'aggregate3', data });
+      return results.map(({ success }) => success);
+    },
+
+    async findWithCode(accounts) {
+      const codes = await Promise.all(accounts.map((address) => client.getCode({ address })));
+      return new Set(accounts.filter((_account, index) => codes[index] !== undefined));
     },
 
     async broadcast(raw) {
@@ -96,12 +114,12 @@ export function createChain(options: {
       }
     },
 
-    async outcomeOf(hash, payment) {
-      const receipt = await findReceipt(hash);
-      if (!receipt) return 'unknown';
-      return receipt.status === 'success' && hasTransfer(receipt, network, payment)
-        ? 'succeeded'
-        : 'reverted';
+    async findReceipt(hashes) {
+      for (const hash of hashes) {
+        const receipt = await findReceipt(hash);
+        if (receipt) return { hash, reverted: receipt.status === 'reverted', logs: receipt.logs };
+      }
+      return undefined;
     },
 
     async findSettlement(payment) {
@@ -114,7 +132,8 @@ export function createChain(options: {
       });
       for (const log of logs) {
         const receipt = await findReceipt(log.transactionHash);
-        if (receipt && hasTransfer(receipt, network, payment)) return log.transactionHash;
+        const [verdict] = receipt ? judgeBatchReceipt(receipt.logs, [payment], token.address) : [];
+        if (verdict === 'settled') return log.transactionHash;
       }
       return undefined;
     },
@@ -138,48 +157,23 @@ export function createChain(options: {
   }
 }
 
-/** The call data that moves the money: the overload with v, r and s, which every EIP-3009 token has. */
+/**
+ * The call data that moves the money: `transferWithAuthorization` with v, r and s, the overload that every EIP-3009 token
+ * has. Its arguments are nine words, written out by the ABI's fixed layout.
+ */
 export function transferCall(payment: ExactPayment): Hex {
-  const { authorization } = payment;
-  const { r, s, yParity } = parseSignature(payment.signature);
-  return encodeFunctionData({
-    abi: tokenAbi,
-    functionName: 'transferWithAuthorization',
-    args: [
-      authorization.from,
-      authorization.to,
-      authorization.value,
-      authorization.validAfter,
-      authorization.validBefore,
-      authorization.nonce,
-      27 + yParity,
-      r,
-      s,
-    ],
-  });
+  const { from, to, value, validAfter, validBefore, nonce } = payment.authorization;
+  const [r, s, v] = [
+    payment.signature.slice(2, 66),
+    payment.signature.slice(66, 130),
+    payment.signature.slice(130),
+  ];
+  const words = [addressWord(from), addressWord(to), word(value), word(validAfter), word(validBefore)];
+  return `${transferSelector}${words.join('')}${nonce.slice(2)}${v.padStart(64, '0')}${r}${s}`;
 }
 
-/** Whether the receipt used the payment's nonce for exactly the payment's transfer, and nothing that looks like it. */
-function hasTransfer(receipt: TransactionReceipt, network: Network, payment: Authorization): boolean {
-  const ours = receipt.logs.filter((log) => isAddressEqual(log.address, network.asset.address));
-  const used = parseEventLogs({ abi: tokenAbi, eventName: 'AuthorizationUsed', logs: ours }).some(
-    ({ args }) => isAddressEqual(args.authorizer, payment.from) && args.nonce.toLowerCase() === payment.nonce,
-  );
-  const moved = parseEventLogs({ abi: tokenAbi, eventName: 'Transfer', logs: ours }).some(
-    ({ args }) =>
-      isAddressEqual(args.from, payment.from) &&
-      isAddressEqual(args.to, payment.to) &&
-      args.value === payment.value,
-  );
-  return used && moved;
-}
-
-function isRevert(error: unknown): boolean {
-  return (
-    error instanceof Error &&
-    /revert/i.test(`${error.message} ${'details' in error ? String(error.details) : ''}`)
-  );
-}
+/** `transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,uint8,bytes32,bytes32)` (EIP-3009). */
+const transferSelector = '0xe3ee160e';
 
 /** The node has it, or has mined it: either way it needn't be sent again. Texts of geth, reth and anvil. */
 function isAlreadyKnown(error: unknown): boolean {

@@ -3,7 +3,7 @@ import { addSeconds } from '../kernel/clock.ts';
 import { sha256 } from '../kernel/crypto.ts';
 import { newId } from '../kernel/ids.ts';
 import { limits } from '../kernel/limits.ts';
-import type { ReceivedPayment } from './wire-v2.ts';
+import type { ReceivedPayment } from './wire.ts';
 import { isSamePayment, type Payment, type StoredResponse, storedResponseRow } from './payment.ts';
 import {
   beginAttempt,

@@ -12,6 +12,7 @@ export {
 } from './claims.ts';
 export {
   type Authorization,
+  type ExactPayment,
   findTermsFault,
   isSignedByPayer,
   type PaymentFault,
@@ -23,9 +24,19 @@ export { hasLiveLease, type Payment, type StoredResponse } from './payment.ts';
 export { type Claim, findClaim } from './payments.sql.ts';
 export { ChainUnavailableError } from './rpc-batch.ts';
 export { ensureRelayer } from './relayers.ts';
-export { resumePayments } from './resume-worker.ts';
 export { signatureBackend } from './secp256k1.ts';
-export { settledTopic, type Settlement, settlePayment } from './settle.ts';
+export { settledTopic } from './settle-batch.ts';
+export { createSettler, type Settlement, type Settler } from './settler.ts';
+export type { ReceivedPayment, SettlementOutcome, X402Version } from './wire.ts';
+export {
+  decodePaymentV1,
+  encodePaymentV1,
+  encodeSettlementV1,
+  findNetworkNameV1,
+  PaymentRequiredV1,
+  paymentRequiredV1,
+  v1Headers,
+} from './wire-v1.ts';
 export {
   decodePayment,
   decodePaymentRequired,
@@ -34,6 +45,5 @@ export {
   encodeSettlement,
   PaymentRequired,
   paymentRequired,
-  type ReceivedPayment,
   v2Headers,
 } from './wire-v2.ts';

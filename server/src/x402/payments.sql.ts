@@ -2,7 +2,8 @@ import type { Sql } from '../db/index.ts';
 import type { ExactPayment } from './exact.ts';
 import type { Payment } from './payment.ts';
 
-const paymentColumns = `p.environment_id, p.id, p.server_id, p.endpoint_id, p.network, p.asset, p.payer, p.nonce, p.pay_to,
+/** Of `payments p`. */
+export const paymentColumns = `p.environment_id, p.id, p.server_id, p.endpoint_id, p.network, p.asset, p.payer, p.nonce, p.pay_to,
   p.amount, p.valid_after, p.valid_before, p.signature, p.agent_id, p.agent_verified, p.client_address,
   p.terms_secret_hash, p.state, p.attempt, p.lease_until, p.transaction, p.failure, p.created_at, p.settled_at`;
 
@@ -146,52 +147,7 @@ export async function findSealedResponse(
   return row;
 }
 
-/** Takes the payment for settling; nothing where another has it, or it is settled. */
-export async function beginSettling(
-  sql: Sql,
-  payment: Payment,
-  leaseUntil: Date,
-  now: Date,
-): Promise<Payment | undefined> {
-  const [row] = await sql.query<Payment>(
-    `UPDATE payments p SET state = 'settling', lease_until = $4, failure = NULL, updated_at = $3
-     WHERE environment_id = $1 AND id = $2
-       AND (state IN ('responded', 'settlement_failed') OR (state = 'settling' AND lease_until <= $3))
-     RETURNING ${paymentColumns}`,
-    [payment.environmentId, payment.id, now, leaseUntil],
-  );
-  return row;
-}
-
-export async function markSettled(
-  sql: Sql,
-  payment: Payment,
-  transaction: string,
-  now: Date,
-): Promise<boolean> {
-  const rows = await sql.query(
-    `UPDATE payments SET state = 'settled', lease_until = NULL, transaction = $3, settled_at = $4, updated_at = $4
-     WHERE environment_id = $1 AND id = $2 AND state = 'settling' RETURNING id`,
-    [payment.environmentId, payment.id, transaction, now],
-  );
-  return rows.length > 0;
-}
-
-export async function markSettlementFailed(
-  sql: Sql,
-  payment: Payment,
-  failure: string,
-  now: Date,
-): Promise<boolean> {
-  const rows = await sql.query(
-    `UPDATE payments SET state = 'settlement_failed', lease_until = NULL, failure = $3, updated_at = $4
-     WHERE environment_id = $1 AND id = $2 AND state = 'settling' RETURNING id`,
-    [payment.environmentId, payment.id, failure, now],
-  );
-  return rows.length > 0;
-}
-
-/** Payments that a process left behind: answered but not settling, or past their lease. */
+/** Payments that a process left behind: past their lease, or answered a while ago and not taken for settling. */
 export async function findAbandoned(
   sql: Sql,
   now: Date,
@@ -200,8 +156,7 @@ export async function findAbandoned(
 ): Promise<Payment[]> {
   return sql.query<Payment>(
     `SELECT ${paymentColumns} FROM payments p
-     WHERE (state IN ('forwarding', 'settling') AND lease_until <= $1)
-        OR (state = 'responded' AND updated_at <= $2)
+     WHERE (state = 'forwarding' AND lease_until <= $1) OR (state = 'responded' AND updated_at <= $2)
      ORDER BY updated_at LIMIT $3`,
     [now, respondedBefore, limit],
   );

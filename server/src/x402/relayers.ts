@@ -1,19 +1,15 @@
-import { type Address, type Hex, keccak256 } from 'viem';
+import { type Address, type Hex, keccak256, parseTransaction } from 'viem';
 import { privateKeyToAccount } from 'viem/accounts';
 import { type Sql, write, type WriteContext } from '../db/index.ts';
 import type { SecretBox } from '../kernel/crypto.ts';
-import type { Chain } from './chain.ts';
-import { transferCall } from './chain.ts';
-import { exactPaymentOf, type Payment } from './payment.ts';
+import type { Chain, Fees } from './chain.ts';
+import { findFrom, replaceRaw, type SettlementTransaction } from './settlements.sql.ts';
 
-interface RelayerRow {
+interface Relayer {
   address: Address;
   privateKey: Buffer;
   nextNonce: bigint;
 }
-
-/** Above what EIP-3009's transfer takes with r, s and v (about 86 k on Circle's token), so that gas can't run out. */
-const transferGas = 150_000n;
 
 /** Registers the account that pays the gas on a chain; repeating it changes nothing. */
 export async function ensureRelayer(context: WriteContext, chain: Chain, privateKey: Hex): Promise<Address> {
@@ -32,113 +28,115 @@ export async function ensureRelayer(context: WriteContext, chain: Chain, private
   return address;
 }
 
-export async function findRelayerAddress(sql: Sql, network: string): Promise<Address | undefined> {
-  const [row] = await sql.query<{ address: Address }>(
-    'SELECT address FROM relayers WHERE network = $1 ORDER BY created_at LIMIT 1',
+export async function listRelayers(sql: Sql, network: string): Promise<Address[]> {
+  const rows = await sql.query<{ address: Address }>(
+    'SELECT address FROM relayers WHERE network = $1 ORDER BY created_at, address',
     [network],
   );
-  return row?.address;
+  return rows.map((row) => row.address);
 }
 
 /**
- * Signs the payment's transaction with the relayer's next nonce and writes it down, under the relayer's row lock.
- * What is written may then be sent any number of times: it is one transaction.
+ * Signs a transaction with a relayer's next nonce, under the relayer's row lock: of several relayers the first that nobody
+ * else is signing with. What is written down in the same transaction may then be sent any number of times.
  */
-export async function recordTransaction(
+export async function signWithNextNonce(
   sql: Sql,
-  args: {
-    box: SecretBox;
-    chain: Chain;
-    payment: Payment;
-    fees: { maxFeePerGas: bigint; maxPriorityFeePerGas: bigint };
-    now: Date;
-  },
+  args: { box: SecretBox; chain: Chain; to: Address; data: Hex; gas: bigint; fees: Fees; now: Date },
 ): Promise<SettlementTransaction> {
-  const { chain, payment, now } = args;
-  const [relayer] = await sql.query<RelayerRow>(
-    `SELECT address, private_key, next_nonce FROM relayers
-     WHERE network = $1 ORDER BY created_at LIMIT 1 FOR UPDATE`,
-    [chain.network.id],
-  );
-  if (!relayer) throw new Error(`no relayer for ${chain.network.id}`);
+  const { chain, now } = args;
+  const relayer = await lockRelayer(sql, chain.network.id);
   const key = args.box.open(relayer.privateKey, rowName(chain.network.id, relayer.address));
   const raw = await privateKeyToAccount(key.toString() as Hex).signTransaction({
     type: 'eip1559',
     chainId: chain.network.chainId,
     nonce: Number(relayer.nextNonce),
-    to: chain.network.asset.address,
-    data: transferCall(exactPaymentOf(payment)),
-    gas: transferGas,
+    to: args.to,
+    data: args.data,
+    gas: args.gas,
     ...args.fees,
   });
-  const transaction = { hash: keccak256(raw), raw, state: 'sent' as const };
-  await sql.query(
-    `INSERT INTO settlement_transactions
-       (network, relayer, relayer_nonce, environment_id, payment_id, hash, raw, state, created_at)
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
-    [
-      chain.network.id,
-      relayer.address,
-      relayer.nextNonce,
-      payment.environmentId,
-      payment.id,
-      transaction.hash,
-      raw,
-      transaction.state,
-      now,
-    ],
-  );
   await sql.query('UPDATE relayers SET next_nonce = next_nonce + 1 WHERE network = $1 AND address = $2', [
     chain.network.id,
     relayer.address,
   ]);
-  return transaction;
+  return {
+    network: chain.network.id,
+    relayer: relayer.address,
+    relayerNonce: relayer.nextNonce,
+    hashes: [keccak256(raw)],
+    raw,
+    signedAt: now,
+  };
 }
 
-export interface SettlementTransaction {
-  hash: Hex;
-  raw: Hex;
-  state: 'reverted' | 'sent' | 'succeeded';
+const relayerQuery = `SELECT address, private_key, next_nonce FROM relayers
+  WHERE network = $1 ORDER BY created_at, address LIMIT 1`;
+
+async function lockRelayer(sql: Sql, network: string): Promise<Relayer> {
+  const [free] = await sql.query<Relayer>(`${relayerQuery} FOR UPDATE SKIP LOCKED`, [network]);
+  if (free) return free;
+  const [awaited] = await sql.query<Relayer>(`${relayerQuery} FOR UPDATE`, [network]);
+  if (!awaited) throw new Error(`no relayer for ${network}`);
+  return awaited;
 }
 
-/** The payment's transaction that may still be mined, if one was ever written down. */
-export async function findSentTransaction(
-  sql: Sql,
-  payment: Payment,
-): Promise<SettlementTransaction | undefined> {
-  const [row] = await sql.query<SettlementTransaction>(
-    `SELECT hash, raw, state FROM settlement_transactions
-     WHERE environment_id = $1 AND payment_id = $2 AND state = 'sent' ORDER BY created_at DESC LIMIT 1`,
-    [payment.environmentId, payment.id],
+/** Nodes take another version of a transaction only if both of its fees are a tenth higher (geth, reth); a quarter is safe. */
+const raised = (fee: bigint): bigint => (fee * 5n) / 4n + 1n;
+
+/** Signs a transaction that the chain leaves lying again, with the same nonce and higher fees, and writes it down. */
+export async function replaceTransaction(
+  context: WriteContext,
+  chain: Chain,
+  transaction: SettlementTransaction,
+): Promise<SettlementTransaction> {
+  const { to, data, gas, maxFeePerGas = 0n, maxPriorityFeePerGas = 0n } = parseTransaction(transaction.raw);
+  if (!to || !data || gas === undefined) throw new Error('a recorded transaction has no call');
+  const present = await chain.fees();
+  const fees = {
+    maxFeePerGas: max(raised(maxFeePerGas), present.maxFeePerGas),
+    maxPriorityFeePerGas: max(raised(maxPriorityFeePerGas), present.maxPriorityFeePerGas),
+  };
+  const [row] = await context.db.query<{ privateKey: Buffer }>(
+    'SELECT private_key FROM relayers WHERE network = $1 AND address = $2',
+    [transaction.network, transaction.relayer],
   );
-  return row;
-}
-
-export async function closeTransactions(
-  sql: Sql,
-  payment: Payment,
-  closed: { hash: Hex; state: 'reverted' | 'succeeded' },
-): Promise<void> {
-  await sql.query(
-    `UPDATE settlement_transactions SET state = $4
-     WHERE environment_id = $1 AND payment_id = $2 AND hash = $3`,
-    [payment.environmentId, payment.id, closed.hash, closed.state],
-  );
+  if (!row) throw new Error(`no relayer ${transaction.relayer}`);
+  const key = context.box.open(row.privateKey, rowName(transaction.network, transaction.relayer));
+  const raw = await privateKeyToAccount(key.toString() as Hex).signTransaction({
+    type: 'eip1559',
+    chainId: chain.network.chainId,
+    nonce: Number(transaction.relayerNonce),
+    to,
+    data,
+    gas,
+    ...fees,
+  });
+  const hash = keccak256(raw);
+  return write(context, async (sql, now) => {
+    await replaceRaw(sql, transaction, { raw, hash, now });
+    return {
+      result: { ...transaction, raw, hashes: [...transaction.hashes, hash], signedAt: now },
+      audit: null,
+    };
+  });
 }
 
 /**
  * Sends again, in order, every recorded transaction that the chain doesn't count yet: those that a crash kept from being
- * sent, and those that a restarted or reorganised chain has forgotten. One that is missing would block all after it.
+ * sent, and those that a restarted or reorganised chain has forgotten. One that is missing would block all after it, and
+ * one that the node refuses now keeps none of the others from being sent.
  */
 export async function resendMissing(sql: Sql, chain: Chain, relayer: Address): Promise<number> {
-  const counted = await chain.transactionCount(relayer);
-  const rows = await sql.query<{ raw: Hex }>(
-    `SELECT raw FROM settlement_transactions
-     WHERE network = $1 AND relayer = $2 AND relayer_nonce >= $3 ORDER BY relayer_nonce`,
-    [chain.network.id, relayer, counted],
-  );
-  for (const { raw } of rows) await chain.broadcast(raw);
+  const network = chain.network.id;
+  const relayerNonce = await chain.transactionCount(relayer);
+  const rows = await findFrom(sql, { network, relayer, relayerNonce });
+  for (const { raw } of rows) await chain.broadcast(raw).catch(() => undefined);
   return rows.length;
+}
+
+function max(left: bigint, right: bigint): bigint {
+  return left > right ? left : right;
 }
 
 function rowName(network: string, address: Address): string {

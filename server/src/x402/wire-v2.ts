@@ -1,10 +1,17 @@
-import { type Static, type TSchema, Type } from 'typebox';
-import { Value } from 'typebox/value';
-import type { Hex } from 'viem';
-import { AppError } from '../kernel/errors.ts';
-import { limits } from '../kernel/limits.ts';
+import { type Static, Type } from 'typebox';
 import { checksumAddress } from './checksum-address.ts';
 import type { ExactPayment, PaymentFault, Terms } from './exact.ts';
+import {
+  AddressText,
+  decodeHeader,
+  encodeHeader,
+  ExactPayload,
+  readExactPayload,
+  type ReceivedPayment,
+  type SettlementOutcome,
+  Uint256Text,
+  writeExactPayload,
+} from './wire.ts';
 
 /** Header names of x402 v2 over HTTP (transports-v2/http.md). */
 export const v2Headers = {
@@ -16,16 +23,13 @@ export const v2Headers = {
 /** Our extension of a 402: whoever echoes its secret with the payment may fetch the paid answer again. */
 const retrievalExtension = 'credence-retrieval';
 
-const Address = Type.String({ pattern: '^0x[0-9a-fA-F]{40}$' });
-const Uint256 = Type.String({ pattern: '^(0|[1-9][0-9]{0,77})$' });
 /** A CAIP-2 name, of any chain: an unknown one is a fault of the payment, not of its form. */
 const NetworkName = Type.String({ pattern: '^[-a-z0-9]{3,8}:[-_a-zA-Z0-9]{1,32}$' });
-const Seconds = Type.String({ pattern: '^(0|[1-9][0-9]{0,15})$' });
 
 export const PaymentRequirements = Type.Object({
   scheme: Type.String(),
   network: Type.String(),
-  amount: Uint256,
+  amount: Uint256Text,
   asset: Type.String(),
   payTo: Type.String(),
   maxTimeoutSeconds: Type.Integer({ minimum: 1 }),
@@ -46,56 +50,24 @@ export const PaymentRequired = Type.Object({
 });
 export type PaymentRequired = Static<typeof PaymentRequired>;
 
-const ExactPayload = Type.Object({
-  signature: Type.String({ pattern: '^0x(?:[0-9a-fA-F]{2})*$' }),
-  authorization: Type.Object({
-    from: Address,
-    to: Address,
-    value: Uint256,
-    validAfter: Seconds,
-    validBefore: Seconds,
-    nonce: Type.String({ pattern: '^0x[0-9a-fA-F]{64}$' }),
-  }),
-});
-
 const PaymentPayload = Type.Object({
   x402Version: Type.Literal(2),
-  accepted: Type.Object({ scheme: Type.Literal('exact'), network: NetworkName, asset: Address }),
+  accepted: Type.Object({ scheme: Type.Literal('exact'), network: NetworkName, asset: AddressText }),
   payload: ExactPayload,
   extensions: Type.Optional(Type.Record(Type.String(), Type.Unknown())),
 });
 
-export interface ReceivedPayment extends ExactPayment {
-  /** The secret of the 402 that this payment answers, where the client echoed it. */
-  termsSecret: string | null;
-}
-
-/**
- * Reads a `PAYMENT-SIGNATURE` header: base64 of JSON. Throws `invalid_payment` saying which part is wrong.
- * Addresses come back checksummed and the nonce in lower case, so that one payment has one name.
- */
+/** Reads a `PAYMENT-SIGNATURE` header: base64 of JSON. Throws `invalid_payment` saying which part is wrong. */
 export function decodePayment(header: string): ReceivedPayment {
-  const payload = decodeHeader(header, PaymentPayload, v2Headers.signature);
-  const { authorization, signature } = payload.payload;
-  return {
-    network: payload.accepted.network,
-    asset: checksumAddress(payload.accepted.asset),
-    authorization: {
-      from: checksumAddress(authorization.from),
-      to: checksumAddress(authorization.to),
-      value: BigInt(authorization.value),
-      validAfter: BigInt(authorization.validAfter),
-      validBefore: BigInt(authorization.validBefore),
-      nonce: authorization.nonce.toLowerCase() as Hex,
-    },
-    signature: signature.toLowerCase() as Hex,
-    termsSecret: findTermsSecret(payload.extensions),
-  };
+  const kind = { name: v2Headers.signature, version: 2 } as const;
+  const { accepted, payload, extensions } = decodeHeader(header, PaymentPayload, kind);
+  const offer = { network: accepted.network, asset: checksumAddress(accepted.asset) };
+  return { ...readExactPayload(payload, offer), termsSecret: findTermsSecret(extensions) };
 }
 
 /** Reads a `PAYMENT-REQUIRED` header of any seller. Throws `invalid_payment`. */
 export function decodePaymentRequired(header: string): PaymentRequired {
-  return decodeHeader(header, PaymentRequired, v2Headers.required);
+  return decodeHeader(header, PaymentRequired, { name: v2Headers.required, version: 2 });
 }
 
 export function encodePaymentRequired(required: PaymentRequired): string {
@@ -133,9 +105,7 @@ function toRequirements(terms: Terms): Static<typeof PaymentRequirements> {
 
 /** SettlementResponse of specification v2, section 5.3, for the `PAYMENT-RESPONSE` header. */
 export function encodeSettlement(
-  settlement:
-    | { success: true; transaction: string }
-    | { success: false; errorReason: string; transaction?: string },
+  settlement: SettlementOutcome,
   payment: { network: string; payer: string },
 ): string {
   return encodeHeader({ transaction: '', ...settlement, network: payment.network, payer: payment.payer });
@@ -147,22 +117,11 @@ export function encodePayment(args: {
   accepted: Static<typeof PaymentRequirements>;
   payment: ExactPayment;
 }): string {
-  const { authorization, signature } = args.payment;
   return encodeHeader({
     x402Version: 2,
     resource: args.required.resource,
     accepted: args.accepted,
-    payload: {
-      signature,
-      authorization: {
-        from: authorization.from,
-        to: authorization.to,
-        value: authorization.value.toString(),
-        validAfter: authorization.validAfter.toString(),
-        validBefore: authorization.validBefore.toString(),
-        nonce: authorization.nonce,
-      },
-    },
+    payload: writeExactPayload(args.payment),
     ...(args.required.extensions ? { extensions: args.required.extensions } : {}),
   });
 }
@@ -178,27 +137,4 @@ function findTermsSecret(extensions: Record<string, unknown> | undefined): strin
   const extension = extensions?.[retrievalExtension] as { info?: { secret?: unknown } } | null | undefined;
   const secret = extension?.info?.secret;
   return typeof secret === 'string' && secret.length <= 128 ? secret : null;
-}
-
-function encodeHeader(value: unknown): string {
-  return Buffer.from(JSON.stringify(value)).toString('base64');
-}
-
-function decodeHeader<Schema extends TSchema>(header: string, schema: Schema, name: string): Static<Schema> {
-  if (header.length > limits.paymentHeaderBytes)
-    throw new AppError('invalid_payment', `${name} is longer than 16 KiB`);
-  if (!/^[A-Za-z0-9+/]+={0,2}$/.test(header)) throw new AppError('invalid_payment', `${name} is not base64`);
-  let value: unknown;
-  try {
-    value = JSON.parse(Buffer.from(header, 'base64').toString());
-  } catch {
-    throw new AppError('invalid_payment', `${name} is not base64 of JSON`);
-  }
-  if (Value.Check(schema, value)) return value;
-  const [fault] = Value.Errors(schema, value);
-  const place = fault?.instancePath.slice(1).replaceAll('/', '.') || 'it';
-  throw new AppError(
-    'invalid_payment',
-    `${name} is no payment of x402 version 2: ${place} ${fault?.message ?? 'is not valid'}`,
-  );
 }

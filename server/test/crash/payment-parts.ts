@@ -15,7 +15,7 @@ import {
 } from '../../src/x402/index.ts';
 
 /** The points of a paid call at which a process is killed, in their order; `storeResponse` comes before it is charged. */
-export const points = ['claimed', 'responded', 'taken', 'recorded', 'sent'] as const;
+export const points = ['claimed', 'responded', 'recorded', 'sent'] as const;
 export type Point = (typeof points)[number];
 
 export const price = 10_000n;

@@ -8,16 +8,16 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import artifact from '../../contracts/TestUsdc.json' with { type: 'json' };
 import { connect, type LocalChain, startLocalChain } from '../../contracts/test/local-chain.ts';
 import { signingDomain, newAccount, signingTypes } from '../../contracts/test/signatures.ts';
-import { fundAccount, plantTestToken } from '../../src/embedded/index.ts';
+import { fundAccount, plantBatchContract, plantTestToken } from '../../src/embedded/index.ts';
 import { stringifyTyped } from '../../src/kernel/json.ts';
 import {
   type Chain,
+  createSettler,
   ensureRelayer,
   findClaim,
   findStoredResponse,
   networks,
   type Payment,
-  resumePayments,
 } from '../../src/x402/index.ts';
 import { transferCall } from '../../src/x402/chain.ts';
 import { resendMissing } from '../../src/x402/relayers.ts';
@@ -45,6 +45,7 @@ beforeAll(async () => {
   [database, local] = await Promise.all([openTestDatabase(), startLocalChain()]);
   chain = openChain(local.rpcUrl);
   await plantTestToken(local.rpcUrl, token);
+  await plantBatchContract(local.rpcUrl);
   await fundAccount(local.rpcUrl, { address: relayer, wei: 10n ** 20n });
   await ensureRelayer(contextOf(database.db), chain, relayerKey);
 });
@@ -74,7 +75,7 @@ async function killAt(point: Point, given?: Scene): Promise<Scene> {
 }
 
 const resume = (secondsAhead = 60) =>
-  resumePayments(contextOf(database.db, secondsAhead), new Map([[chain.network.id, { chain, relayer }]]));
+  createSettler({ context: contextOf(database.db, secondsAhead), chain }).resume();
 
 async function paymentOf(scene: Scene): Promise<Payment> {
   const claim = await findClaim(database.db, scene.sent);
@@ -120,7 +121,7 @@ async function callToken(account: PrivateKeyAccount, data: Hex): Promise<Hex> {
 }
 
 describe('a payment whose process was killed', () => {
-  it.each(['responded', 'taken', 'recorded', 'sent'] as const)(
+  it.each(['responded', 'recorded', 'sent'] as const)(
     'when it was %s is settled once by whoever resumes, with its answer kept',
     async (point) => {
       const scene = await killAt(point);
@@ -139,7 +140,7 @@ describe('a payment whose process was killed', () => {
     expect(await balances(scene)).toEqual([funds, 0n]);
   });
 
-  it.each(['claimed', 'taken', 'recorded'] as const)(
+  it.each(['claimed', 'recorded'] as const)(
     'when it was %s stays its own until its lease is over: it may only be slow',
     async (point) => {
       const scene = await killAt(point);
@@ -152,7 +153,7 @@ describe('a payment whose process was killed', () => {
 
   it('is charged once when two processes resume at the same time', async () => {
     const scenes = await Promise.all(
-      (['responded', 'taken', 'recorded', 'sent'] as const).map((point) => killAt(point)),
+      (['responded', 'recorded', 'sent'] as const).map((point) => killAt(point)),
     );
     const args = [worker, database.url, local.rpcUrl, 'resume'];
     await Promise.all([run(process.execPath, args), run(process.execPath, args)]);
@@ -160,30 +161,41 @@ describe('a payment whose process was killed', () => {
   });
 });
 
-describe('a settlement that outlasts its lease', () => {
-  it('is taken over with the transaction that there is, and told once, though both see its end', async () => {
-    const anvil = connect(local.rpcUrl);
-    const scene = await killAt('recorded');
-    const { leaseUntil } = await paymentOf(scene);
-    await anvil.setAutomine(false);
-    const slow = resume(60);
-    await expect
-      .poll(async () => (await paymentOf(scene)).leaseUntil, { timeout: 5_000 })
-      .not.toEqual(leaseUntil);
-    const takenOver = (await paymentOf(scene)).leaseUntil;
-    const faster = resume(120);
-    await expect
-      .poll(async () => (await paymentOf(scene)).leaseUntil, { timeout: 5_000 })
-      .not.toEqual(takenOver);
-    // Time for a second transaction, if anybody wrote one.
-    await new Promise((resolve) => setTimeout(resolve, 300));
-    await anvil.setAutomine(true);
-    await anvil.mine({ blocks: 1 });
-    await Promise.all([slow, faster]);
+/** The transaction that settles a payment, as its row says. */
+async function transactionsOf(payment: Payment) {
+  return database.db.query<{ state: string; hashes: string[]; leaseUntil: Date }>(
+    `SELECT t.state, t.hashes, t.lease_until FROM settlement_transactions t
+     JOIN settlement_items i USING (network, relayer, relayer_nonce) WHERE i.payment_id = $1`,
+    [payment.id],
+  );
+}
 
-    const { id } = await expectSettledOnce(scene);
-    const query = 'SELECT state FROM settlement_transactions WHERE payment_id = $1';
-    expect(await database.db.query(query, [id])).toEqual([{ state: 'succeeded' }]);
+describe('a transaction that the chain leaves lying', () => {
+  it('is taken over, sent again with a higher fee, and told once, whichever is mined and whoever sees it', async () => {
+    const anvil = connect(local.rpcUrl);
+    const scene = await killAt('sent');
+    const payment = await paymentOf(scene);
+    const late = await killAt('recorded');
+    await anvil.setAutomine(false);
+    try {
+      const lease = async () => (await transactionsOf(await paymentOf(late)))[0]?.leaseUntil;
+      const before = await lease();
+      const slow = resume(60);
+      await expect.poll(lease, { timeout: 5_000 }).not.toEqual(before);
+      await expect
+        .poll(async () => (await transactionsOf(await paymentOf(late)))[0]?.hashes.length, { timeout: 5_000 })
+        .toBeGreaterThan(1);
+      const faster = resume(120);
+      await anvil.setAutomine(true);
+      await anvil.mine({ blocks: 1 });
+      await Promise.all([slow, faster]);
+    } finally {
+      await anvil.setAutomine(true);
+    }
+    for (const one of [payment, await expectSettledOnce(late)]) {
+      expect(await transactionsOf(one)).toEqual([expect.objectContaining({ state: 'mined' })]);
+    }
+    await expectSettledOnce(scene);
   });
 });
 

@@ -93,7 +93,7 @@ export function openChain(instance: Instance) {
 }
 
 /** The EIP-712 message of EIP-3009, as the token checks it. */
-function transferOf(authorization: Authorization) {
+export function transferOf(authorization: Authorization) {
   return {
     domain: { name: 'USDC', version: '2', chainId: 84_532, verifyingContract: usdc },
     types: {

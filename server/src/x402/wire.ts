@@ -1,0 +1,102 @@
+import { type Static, type TSchema, Type } from 'typebox';
+import { Value } from 'typebox/value';
+import type { Address, Hex } from 'viem';
+import { AppError } from '../kernel/errors.ts';
+import { limits } from '../kernel/limits.ts';
+import { checksumAddress } from './checksum-address.ts';
+import type { ExactPayment } from './exact.ts';
+
+/** What both versions of x402 write alike: atomic amounts, times, the `exact` payload, and headers of base64 JSON. */
+export type X402Version = 1 | 2;
+
+export const AddressText = Type.String({ pattern: '^0x[0-9a-fA-F]{40}$' });
+export const Uint256Text = Type.String({ pattern: '^(0|[1-9][0-9]{0,77})$' });
+const SecondsText = Type.String({ pattern: '^(0|[1-9][0-9]{0,15})$' });
+
+/** The payload of scheme `exact` with `eip3009`; the same in both versions. */
+export const ExactPayload = Type.Object({
+  signature: Type.String({ pattern: '^0x(?:[0-9a-fA-F]{2})*$' }),
+  authorization: Type.Object({
+    from: AddressText,
+    to: AddressText,
+    value: Uint256Text,
+    validAfter: SecondsText,
+    validBefore: SecondsText,
+    nonce: Type.String({ pattern: '^0x[0-9a-fA-F]{64}$' }),
+  }),
+});
+
+/** A payment as it reached us, whichever version carried it: from here on nothing asks for the version. */
+export interface ReceivedPayment extends ExactPayment {
+  /** The secret of the 402 that this payment answers, where the client echoed it. */
+  termsSecret: string | null;
+}
+
+/** What a settlement header says (SettlementResponse, section 5.3 of both specifications). */
+export type SettlementOutcome =
+  | { success: true; transaction: string }
+  | { success: false; errorReason: string; transaction?: string };
+
+/** Addresses come back checksummed, hexadecimal digits in lower case, so that one payment has one name. */
+export function readExactPayload(
+  payload: Static<typeof ExactPayload>,
+  offer: { network: string; asset: Address },
+): ExactPayment {
+  const { authorization, signature } = payload;
+  return {
+    network: offer.network,
+    asset: offer.asset,
+    authorization: {
+      from: checksumAddress(authorization.from),
+      to: checksumAddress(authorization.to),
+      value: BigInt(authorization.value),
+      validAfter: BigInt(authorization.validAfter),
+      validBefore: BigInt(authorization.validBefore),
+      nonce: authorization.nonce.toLowerCase() as Hex,
+    },
+    signature: signature.toLowerCase() as Hex,
+  };
+}
+
+export function writeExactPayload({ authorization, signature }: ExactPayment): Static<typeof ExactPayload> {
+  return {
+    signature,
+    authorization: {
+      from: authorization.from,
+      to: authorization.to,
+      value: authorization.value.toString(),
+      validAfter: authorization.validAfter.toString(),
+      validBefore: authorization.validBefore.toString(),
+      nonce: authorization.nonce,
+    },
+  };
+}
+
+export function encodeHeader(value: unknown): string {
+  return Buffer.from(JSON.stringify(value)).toString('base64');
+}
+
+/** Reads a header of base64 JSON. Throws `invalid_payment` saying which part is wrong, and nothing else. */
+export function decodeHeader<Schema extends TSchema>(
+  header: string,
+  schema: Schema,
+  kind: { name: string; version: X402Version },
+): Static<Schema> {
+  const { name } = kind;
+  if (header.length > limits.paymentHeaderBytes)
+    throw new AppError('invalid_payment', `${name} is longer than 16 KiB`);
+  if (!/^[A-Za-z0-9+/]+={0,2}$/.test(header)) throw new AppError('invalid_payment', `${name} is not base64`);
+  let value: unknown;
+  try {
+    value = JSON.parse(Buffer.from(header, 'base64').toString());
+  } catch {
+    throw new AppError('invalid_payment', `${name} is not base64 of JSON`);
+  }
+  if (Value.Check(schema, value)) return value;
+  const [fault] = Value.Errors(schema, value);
+  const place = fault?.instancePath.slice(1).replaceAll('/', '.') || 'it';
+  throw new AppError(
+    'invalid_payment',
+    `${name} is no payment of x402 version ${kind.version}: ${place} ${fault?.message ?? 'is not valid'}`,
+  );
+}

@@ -1,0 +1,137 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { connect, type LocalChain, startLocalChain } from '../contracts/test/local-chain.ts';
+import { fundAccount, plantBatchContract, plantTestToken } from '../src/embedded/index.ts';
+import {
+  type Chain,
+  claimPayment,
+  createSettler,
+  ensureRelayer,
+  networks,
+  type Payment,
+  type Settler,
+  storeResponse,
+} from '../src/x402/index.ts';
+import {
+  contextOf,
+  fingerprint,
+  newOrder,
+  openChain,
+  presenter,
+  price,
+  relayer,
+  relayerKey,
+  storedAnswer,
+} from './crash/payment-parts.ts';
+import { openTestDatabase, type TestDatabase } from './helpers/database.ts';
+
+let database: TestDatabase;
+let local: LocalChain;
+let chain: Chain;
+let settler: Settler;
+beforeAll(async () => {
+  [database, local] = await Promise.all([openTestDatabase(), startLocalChain()]);
+  chain = openChain(local.rpcUrl);
+  await plantTestToken(local.rpcUrl, networks.sandbox.asset.address);
+  await plantBatchContract(local.rpcUrl);
+  await fundAccount(local.rpcUrl, { address: relayer, wei: 10n ** 20n });
+  await ensureRelayer(contextOf(database.db), chain, relayerKey);
+  settler = createSettler({ context: contextOf(database.db), chain });
+});
+afterAll(() => local.stop());
+
+type Answered = Awaited<ReturnType<typeof newOrder>> & { payment: Payment };
+
+/** A payment whose answer is stored, and whose payer has this much. */
+async function answer(funds: bigint): Promise<Answered> {
+  const order = await newOrder();
+  if (funds > 0n) await fundAccount(local.rpcUrl, { address: order.payer.address, tokenAtomic: funds });
+  const context = contextOf(database.db);
+  const claimed = await claimPayment(context, { ...order, presenter, fingerprint });
+  if (claimed.kind !== 'claimed') throw new Error('the payment was claimed before');
+  await storeResponse(context, claimed.payment, storedAnswer);
+  return { ...order, payment: claimed.payment };
+}
+
+async function answerMany(count: number, funds: bigint): Promise<Answered[]> {
+  const answered: Answered[] = [];
+  for (let index = 0; index < count; index += 1) answered.push(await answer(funds));
+  return answered;
+}
+
+const settleAll = (answered: readonly Answered[], by: Settler = settler) =>
+  Promise.all(answered.map(({ payment }) => by.settle(payment)));
+
+describe('payments that wait at the same moment', () => {
+  it('are settled by few transactions, and one that fails keeps none of the others', async () => {
+    const answered = [...(await answerMany(20, price)), ...(await answerMany(3, 0n))];
+    const settlements = await settleAll(answered);
+
+    const settled = settlements.flatMap((one) => (one.kind === 'settled' ? [one.transaction] : []));
+    expect(settled).toHaveLength(20);
+    expect(new Set(settled).size).toBeLessThanOrEqual(2);
+    expect(settlements.slice(20)).toEqual(
+      Array.from({ length: 3 }, () => ({ kind: 'failed', reason: 'insufficient_funds' })),
+    );
+    for (const { payee, payment } of answered) {
+      expect(await chain.balanceOf(payee)).toBe(
+        settlements[answered.findIndex((one) => one.payment === payment)]?.kind === 'settled' ? price : 0n,
+      );
+    }
+  });
+
+  it('are charged once, and told once, when two processes settle the same ones', async () => {
+    const answered = await answerMany(10, 10n * price);
+    const other = createSettler({ context: contextOf(database.db), chain });
+    const [ours, theirs] = await Promise.all([settleAll(answered), settleAll(answered, other)]);
+    expect(theirs).toEqual(ours);
+    for (const { payee, payment } of answered) {
+      expect(await chain.balanceOf(payee)).toBe(price);
+      const query = "SELECT 1 FROM audit_events WHERE resource = $1 AND action = 'payment.settled'";
+      expect(await database.db.query(query, [payment.id])).toHaveLength(1);
+    }
+  });
+
+  it('cost no gas where the chain would refuse them all', async () => {
+    const before = await chain.transactionCount(relayer);
+    expect(await settleAll(await answerMany(2, 0n))).toMatchObject([{ kind: 'failed' }, { kind: 'failed' }]);
+    expect(await chain.transactionCount(relayer)).toBe(before);
+  });
+
+  it('are not settled from an account that has code: it could use up the gas of all', async () => {
+    const [bad, good] = [await answer(price), await answer(price)];
+    await connect(local.rpcUrl).setCode({ address: bad.payer.address, bytecode: '0x5b600056' });
+    expect(await settleAll([bad, good])).toMatchObject([{ kind: 'failed' }, { kind: 'settled' }]);
+  });
+
+  it('and then fail may be settled by asking again, once the payer has the money', async () => {
+    const poor = await answer(0n);
+    expect(await settleAll([poor])).toMatchObject([{ kind: 'failed' }]);
+    await fundAccount(local.rpcUrl, { address: poor.payer.address, tokenAtomic: price });
+    expect(await settleAll([poor])).toMatchObject([{ kind: 'settled' }]);
+    expect(await chain.balanceOf(poor.payee)).toBe(price);
+  });
+});
+
+describe('a batch that reverts as a whole', () => {
+  it('is tried again in halves, so that one payment cannot keep the others', async () => {
+    // Code that never ends, in a payer's account, takes all the gas of the batch; the checks that keep it out are off.
+    const answered = await answerMany(4, price);
+    const small = { ...chain, findWithCode: async () => new Set<never>() };
+    const [burner] = answered;
+    await connect(local.rpcUrl).setCode({ address: burner?.payer.address ?? '0x', bytecode: '0x5b600056' });
+    const passing = {
+      ...small,
+      findPassing: async (payments: readonly unknown[]) => payments.map(() => true),
+    };
+    const settlements = await settleAll(
+      answered,
+      createSettler({ context: contextOf(database.db), chain: passing }),
+    );
+    expect(settlements.slice(1)).toMatchObject([
+      { kind: 'settled' },
+      { kind: 'settled' },
+      { kind: 'settled' },
+    ]);
+    expect(settlements[0]?.kind).not.toBe('settled');
+  }, 60_000);
+});
