@@ -2,6 +2,7 @@ import { resolve } from 'node:path';
 import { type EgressAllow, parseEgressAllow } from './kernel/egress.ts';
 import { StartupError } from './kernel/startup-error.ts';
 
+/** What a process does; each role may run many times over one database. */
 export type Role = 'control' | 'gateway' | 'worker';
 
 /** What one chain needs to be used. */

@@ -14,6 +14,7 @@ const notReady: RequestListener = (_request, response) => {
   response.writeHead(503, { 'retry-after': '1' }).end('starting\n');
 };
 
+/** Takes the ports of this process's roles. Throws `StartupError` where one is in use. */
 export async function openPlanes(config: Config): Promise<Planes> {
   const current = { control: notReady, gateway: notReady };
   const wanted = [

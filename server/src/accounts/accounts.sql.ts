@@ -23,6 +23,7 @@ export async function insertEnvironment(
   );
 }
 
+/** An organisation's half, which owns resources. */
 export interface Environment {
   id: EnvironmentId;
   organisationId: OrganisationId;
@@ -45,6 +46,7 @@ export async function findFirstEnvironment(sql: Sql): Promise<Environment | unde
   return row;
 }
 
+/** An API key, without its secret. */
 export interface ApiKey {
   environmentId: EnvironmentId;
   organisationId: OrganisationId;
@@ -71,6 +73,7 @@ export async function insertApiKey(
   );
 }
 
+/** By the hash of the secret; nothing where the key is revoked. */
 export async function findActiveApiKey(sql: Sql, secretHash: Buffer): Promise<ApiKey | undefined> {
   const [row] = await sql.query<ApiKey>(
     `SELECT k.environment_id, e.organisation_id, k.id, k.scopes

@@ -1,6 +1,7 @@
 import { crc32 } from 'node:zlib';
 import { randomSecret, sha256 } from '../kernel/crypto.ts';
 
+/** The two halves of an organisation; neither sees the other. */
 export type EnvironmentKind = 'production' | 'sandbox';
 
 /**

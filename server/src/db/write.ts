@@ -13,6 +13,7 @@ import {
 } from './evidence-rows.ts';
 import { runRetrying } from './retry.ts';
 
+/** What a change is made with, and on whose behalf. */
 export interface WriteContext {
   db: Database;
   clock: Clock;
@@ -25,6 +26,7 @@ export interface WriteContext {
   idempotency?: { key: string; operation: string; fingerprint: Buffer };
 }
 
+/** What a change gives back, and what is written down with it. */
 export interface Outcome<T> {
   result: T;
   /** `null` only for a step on a hot path whose outcome writes the event, or where nothing changed. */

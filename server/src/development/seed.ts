@@ -18,6 +18,7 @@ import {
 import { createWallet, findWallet, type Wallet } from '../wallet/index.ts';
 import { networks } from '../x402/index.ts';
 
+/** What development begins with; the API key is the earlier one, where that still works. */
 export interface SeedResult {
   environment: Environment;
   apiKey: string;

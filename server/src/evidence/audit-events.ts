@@ -2,6 +2,7 @@ import type { Sql } from '../db/index.ts';
 import type { JsonObject } from '../kernel/json.ts';
 import type { EnvironmentId } from '../kernel/ids.ts';
 
+/** One line of the audit log. */
 export interface AuditEvent {
   id: string;
   action: string;

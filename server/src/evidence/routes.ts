@@ -34,6 +34,7 @@ const AuditQuery = Type.Object(
   { additionalProperties: false },
 );
 
+/** Reading of what happened. */
 export function evidenceRoutes(): Route[] {
   return [
     defineRoute({

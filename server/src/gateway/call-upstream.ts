@@ -10,6 +10,7 @@ export type UpstreamAnswer =
   | { kind: 'failed'; reason: string }
   | { kind: 'success'; response: StoredResponse };
 
+/** A priced call as its upstream gets it; the body is whole. */
 export interface UpstreamCall {
   origin: string;
   target: string;

@@ -31,6 +31,7 @@ import {
   sendWithheld,
 } from './respond.ts';
 
+/** What the gateway stands on. */
 export interface GatewayDeps {
   db: Database;
   clock: Clock;
@@ -55,12 +56,14 @@ interface Matched {
   upstream: { origin: string; target: string };
 }
 
+/** The data plane. */
 export interface Gateway {
   handle(request: IncomingMessage, response: ServerResponse): void;
   /** Resolves when every call that was begun has ended, those whose client has left as well. */
   idle(): Promise<void>;
 }
 
+/** The gateway over what it is given; it holds no state that another process needs. */
 export function createGateway(deps: GatewayDeps): Gateway {
   const running = new Set<Promise<void>>();
   return {

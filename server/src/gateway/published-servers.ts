@@ -19,6 +19,7 @@ export interface PublishedServer {
   payTo: string | undefined;
 }
 
+/** The published servers as this process knows them, at most a second old. */
 export interface PublishedServers {
   find(slug: string): Promise<PublishedServer | undefined>;
   /** Forgets what is known of a slug, or of all where none is named. */

@@ -26,6 +26,7 @@ export type Principal =
 export type PrincipalKind = Principal['kind'];
 export type PrincipalOf<Kind extends PrincipalKind> = Extract<Principal, { kind: Kind }>;
 
+/** The principal as the audit log names it. */
 export function actorOf(principal: Principal | null): Actor {
   if (principal === null) return { kind: 'anonymous', id: 'anonymous' };
   switch (principal.kind) {

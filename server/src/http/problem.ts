@@ -1,5 +1,6 @@
 import { AppError, errorCodes } from '../kernel/errors.ts';
 
+/** A problem document (RFC 9457) with our members. */
 export interface Problem {
   status: number;
   contentType: string;

@@ -1,6 +1,7 @@
 import type { Sql } from '../db/index.ts';
 import type { AgentId, EnvironmentId } from '../kernel/ids.ts';
 
+/** A software identity, of the whole instance. */
 export interface Agent {
   id: AgentId;
   name: string;
@@ -63,6 +64,7 @@ export async function linkAgent(
   );
 }
 
+/** The environments that an agent may act in. */
 export async function findLinkedEnvironments(sql: Sql, agentId: AgentId): Promise<EnvironmentId[]> {
   const rows = await sql.query<{ environmentId: EnvironmentId }>(
     'SELECT environment_id FROM agent_links WHERE agent_id = $1 ORDER BY created_at, environment_id',

@@ -6,6 +6,7 @@ import { AgentCredentials, Jwks, RefreshBody, RegisterBody } from './schemas.ts'
 import type { SigningKeys } from './signing-keys.ts';
 import type { Tokens } from './tokens.ts';
 
+/** Registration, fresh tokens, and the keys that verify them. */
 export function identityRoutes(deps: { keys: SigningKeys; tokens: Tokens }): Route[] {
   return [
     defineRoute({

@@ -13,6 +13,7 @@ export interface PublicJwk {
   use: 'sig';
 }
 
+/** The instance's keys for tokens: one signs, all verify. */
 export interface SigningKeys {
   active: { kid: string; privateKey: KeyObject };
   findPublicKey(kid: string): KeyObject | undefined;

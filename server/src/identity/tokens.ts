@@ -5,6 +5,7 @@ import { limits } from '../kernel/limits.ts';
 import { parseJwt, signJwt } from './jwt.ts';
 import type { SigningKeys } from './signing-keys.ts';
 
+/** Issues and verifies agents' access tokens (RFC 9068). */
 export interface Tokens {
   /** A JWT access token of RFC 9068 (`typ: at+jwt`), for this server itself, good for 15 minutes. */
   issueAgentToken(agentId: AgentId, now: Date): Promise<string>;

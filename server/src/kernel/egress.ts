@@ -35,6 +35,7 @@ export class EgressRefusedError extends Error {
   }
 }
 
+/** Judges addresses that others name, when they are named and when they are dialled. */
 export interface EgressGuard {
   /** Whether this IP address may be dialled; anything that isn't an IP address may not. */
   mayDial(purpose: EgressPurpose, ip: string): boolean;

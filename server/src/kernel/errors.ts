@@ -38,8 +38,10 @@ export const errorCodes = {
   unavailable: { status: 503, title: 'Not available at the moment' },
 } as const satisfies Record<string, { status: number; title: string }>;
 
+/** The `code` of a problem document. */
 export type ErrorCode = keyof typeof errorCodes;
 
+/** What an error tells besides its sentence. */
 export interface ErrorDetails {
   /** Which fields were wrong, and how. */
   errors?: readonly { field: string; message: string }[];

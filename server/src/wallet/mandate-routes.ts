@@ -11,6 +11,7 @@ import { requestMandate } from './request-mandate.ts';
 import { CreatedIntent, CreateIntentBody, MandateParams, MandateView, NoFields } from './schemas.ts';
 import { signMandate } from './sign-mandate.ts';
 
+/** Asking for a mandate, reading it, and signing it. */
 export function mandateRoutes(deps: { authorizationUrl(mandateId: string): string }): Route[] {
   return [
     defineRoute({

@@ -18,6 +18,7 @@ import { findWallet, signTransfer, type Wallet } from './wallet.ts';
 /** Ties a payee to a resource by our own knowledge of it: who is paid for what is sold at this URL. */
 export type PayeeDirectory = (resource: URL, network: Network) => Promise<string | undefined>;
 
+/** What a wallet asks of others: which chain, and who is paid. */
 export interface WalletDeps {
   /** The network that an environment's wallet is on. */
   networkOf(environmentId: EnvironmentId): Promise<Network>;
@@ -26,6 +27,7 @@ export interface WalletDeps {
   authorizationUrl(mandateId: string): string;
 }
 
+/** A payment ready to be sent, in the header it belongs in. */
 export interface SignedPayment {
   payment: OutgoingPayment;
   headerName: string;

@@ -6,6 +6,7 @@ import { payX402, type WalletDeps } from './pay-x402.ts';
 import { PayBody, SignedPaymentView, WalletList } from './schemas.ts';
 import { findWallets } from './wallet.ts';
 
+/** Wallets, their mandates and their payments. */
 export function walletRoutes(deps: WalletDeps & { chains: ReadonlyMap<string, { chain: Chain }> }): Route[] {
   return [
     ...mandateRoutes(deps),
