@@ -113,19 +113,25 @@ describe('a start that can’t be', () => {
   });
 });
 
+type Question = { id: number; method: string };
+
 /** Settings with an RPC that knows its chain and its blocks, and answers everything else with an error. */
 async function chainSettings(answers: Record<string, unknown>): Promise<Record<string, string>> {
   const known: Record<string, unknown> = {
     eth_getBlockByNumber: { number: '0x1', timestamp: '0x1', transactions: [] },
     ...answers,
   };
+  const answer = ({ id, method }: Question) =>
+    method in known
+      ? { jsonrpc: '2.0', id, result: known[method] }
+      : { jsonrpc: '2.0', id, error: { code: -32_000, message: 'no' } };
+  const answer = ({ id, method }: { id: number; method: string }) =>
+    method in known
+      ? { jsonrpc: '2.0', id, result: known[method] }
+      : { jsonrpc: '2.0', id, error: { code: -32_000, message: 'no' } };
   const server = createHttpServer((request, response) => {
     void text(request).then((body) => {
-      const asked = JSON.parse(body) as { id: number; method: string } | { id: number; method: string }[];
-      const answer = ({ id, method }: { id: number; method: string }) =>
-        method in known
-          ? { jsonrpc: '2.0', id, result: known[method] }
-          : { jsonrpc: '2.0', id, error: { code: -32_000, message: 'no' } };
+      const asked = JSON.parse(body) as Question | Question[];
       response.setHeader('content-type', 'application/json');
       response.end(JSON.stringify(Array.isArray(asked) ? asked.map(answer) : answer(asked)));
     });

@@ -1,16 +1,14 @@
 import { encodeFunctionData, type Hex, toHex } from 'viem';
 import type { PrivateKeyAccount } from 'viem/accounts';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { fiatTokenAbi } from '../../contracts/test/fiat-token-abi.ts';
-import { type PlantedToken, plantToken } from '../../contracts/test/planted-token.ts';
-import { newAccount, signTransfer, withParts } from '../../contracts/test/signatures.ts';
-import { openTestDatabase, testContext } from '../../test/helpers/database.ts';
-import type { WriteContext } from '../db/index.ts';
-import { newAgentId, newId } from '../kernel/ids.ts';
-import { type Chain, createChain, networks } from '../x402/index.ts';
-import { closeExpired } from './close-outgoing-payments.ts';
-import { authorizationOf, type OutgoingPayment } from './outgoing-payment.ts';
-import { insertOutgoingPayment } from './outgoing-payments.sql.ts';
+import { fiatTokenAbi } from '../contracts/test/fiat-token-abi.ts';
+import { type PlantedToken, plantToken } from '../contracts/test/planted-token.ts';
+import { newAccount, signTransfer, withParts } from '../contracts/test/signatures.ts';
+import { openTestDatabase, testContext } from './helpers/database.ts';
+import type { WriteContext } from '../src/db/index.ts';
+import { newAgentId, newId } from '../src/kernel/ids.ts';
+import { type Chain, createChain, networks } from '../src/x402/index.ts';
+import { closeExpired } from '../src/wallet/index.ts';
 
 const environmentId = newId('environment');
 let usdc: PlantedToken;
@@ -25,7 +23,7 @@ afterAll(() => usdc.stop());
 
 /** A signed payment with its hold, good for so many seconds of the chain's time. */
 async function sign(payer: PrivateKeyAccount, seconds: number, network: string = networks.sandbox.id) {
-  const payment: OutgoingPayment = {
+  const payment = {
     environmentId,
     id: newId('outgoing_payment'),
     agentId: newAgentId(),
@@ -40,11 +38,14 @@ async function sign(payer: PrivateKeyAccount, seconds: number, network: string =
     amount: 10_000n,
     resource: 'https://api.example.com/x',
     validBefore: (await chain.settledTime()) + BigInt(seconds),
-    state: 'signed',
-    transaction: null,
     createdAt: new Date(),
   };
-  await insertOutgoingPayment(context.db, payment);
+  await context.db.query(
+    `INSERT INTO outgoing_payments (environment_id, id, agent_id, delegation_id, decision_id, hold_id, network, asset, payer,
+       nonce, pay_to, amount, resource, valid_before, created_at, state)
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, 'signed')`,
+    Object.values(payment),
+  );
   await context.db.query(
     `INSERT INTO holds (environment_id, id, decision_id, delegation_id, currency, amount, state, created_at)
      VALUES ($1, $2, $3, $4, 'USDC', $5, 'held', now())`,
@@ -53,8 +54,15 @@ async function sign(payer: PrivateKeyAccount, seconds: number, network: string =
   return payment;
 }
 
-async function spend(payer: PrivateKeyAccount, payment: OutgoingPayment): Promise<Hex> {
-  const authorization = authorizationOf(payment);
+async function spend(payer: PrivateKeyAccount, payment: Signed): Promise<Hex> {
+  const authorization = {
+    from: payment.payer,
+    to: payment.payTo,
+    value: payment.amount,
+    validAfter: BigInt(Math.floor(payment.createdAt.getTime() / 1000)) - 600n,
+    validBefore: payment.validBefore,
+    nonce: payment.nonce,
+  };
   const args = withParts(authorization, await signTransfer(payer, authorization));
   const data = encodeFunctionData({
     abi: fiatTokenAbi,
@@ -66,7 +74,7 @@ async function spend(payer: PrivateKeyAccount, payment: OutgoingPayment): Promis
   return hash;
 }
 
-async function endOf(payment: OutgoingPayment) {
+async function endOf(payment: Signed) {
   const [row] = await context.db.query<{ state: string; transaction: string | null; hold: string }>(
     `SELECT p.state, p.transaction, h.state AS hold FROM outgoing_payments p
      JOIN holds h ON h.environment_id = p.environment_id AND h.id = p.hold_id WHERE p.id = $1`,
@@ -74,6 +82,8 @@ async function endOf(payment: OutgoingPayment) {
   );
   return row;
 }
+
+type Signed = Awaited<ReturnType<typeof sign>>;
 
 describe('payments whose time is over', () => {
   it('end as the chain says: captured where it was spent, released where it never can be', async () => {
