@@ -1,5 +1,5 @@
 import { Client, type ClientConfig, Pool, type PoolClient, types } from 'pg';
-import { camelCase } from './tables.ts';
+import { camelCase, findSqlState, sqlState } from './tables.ts';
 
 /** Runs statements: the pool itself, or one transaction of it. Rows come back with camelCase keys. */
 export interface Sql {
@@ -15,6 +15,7 @@ export interface Database extends Sql {
 }
 
 const connectTimeoutMs = 5_000;
+const attemptsMax = 5;
 
 /** Opens a pool. `int8` and whole `numeric` arrive as bigint, `timestamptz` as Date, `bytea` as Buffer. */
 export function openDatabase(
@@ -63,6 +64,19 @@ export function openDatabase(
       return pool.end();
     },
   };
+}
+
+/** A transaction that is run again where PostgreSQL asks for it, so that `body` must do nothing outside `sql`. */
+export async function retryTransaction<T>(db: Database, body: (sql: Sql) => Promise<T>): Promise<T> {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await db.transaction(body);
+    } catch (error) {
+      const state = findSqlState(error);
+      const retryable = state === sqlState.serializationFailure || state === sqlState.deadlockDetected;
+      if (!retryable || attempt === attemptsMax) throw error;
+    }
+  }
 }
 
 async function run<Row extends object>(

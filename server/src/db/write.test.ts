@@ -4,8 +4,9 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { openTestDatabase, testContext } from '../../test/helpers/database.ts';
 import { sha256 } from '../kernel/crypto.ts';
 import { newId } from '../kernel/ids.ts';
+import type { Actor } from './audit-events.ts';
 import type { Database, Sql } from './database.ts';
-import { type Actor, write, type WriteContext } from './write.ts';
+import { write, type WriteContext } from './write.ts';
 
 let db: Database;
 beforeAll(async () => {

@@ -1,28 +1,15 @@
 import type { Clock } from '../kernel/clock.ts';
 import { equalDigests, type SecretBox } from '../kernel/crypto.ts';
 import { AppError } from '../kernel/errors.ts';
-import { type EnvironmentId, newId } from '../kernel/ids.ts';
 import { type JsonObject, parseTyped, stringifyTyped } from '../kernel/json.ts';
-import type { Database, Sql } from './database.ts';
-import { findSqlState, sqlState } from './tables.ts';
+import { type AuditEvent, insertAuditEvents, type Origin, type Scope } from './audit-events.ts';
+import { type Database, retryTransaction, type Sql } from './database.ts';
 
-/** Who a change is made by, as the audit log names them. */
-export interface Actor {
-  kind: 'agent' | 'anonymous' | 'api_key' | 'development' | 'system';
-  id: string;
-}
-
-/** The environment that a row belongs to, or the instance where it belongs to none (an agent without a home). */
-export type Scope = EnvironmentId | 'instance';
-
-export interface WriteContext {
+export interface WriteContext extends Origin {
   db: Database;
   clock: Clock;
   box: SecretBox;
-  actor: Actor;
   scope: Scope;
-  requestId: string | null;
-  clientAddress: string | null;
   /** Present where the request carries an `Idempotency-Key`. */
   idempotency?: { key: string; operation: string; fingerprint: Buffer };
 }
@@ -51,8 +38,6 @@ export interface Outcome<T> {
   outbox?: readonly OutboxEntry[];
 }
 
-const attemptsMax = 5;
-
 /**
  * Makes a change: one transaction with the change itself, its audit event, its outbox rows and, where the request
  * has an `Idempotency-Key`, its answer. The only place that opens a write transaction.
@@ -63,15 +48,7 @@ export async function write<T>(
   context: WriteContext,
   change: (sql: Sql, now: Date) => Promise<Outcome<T>>,
 ): Promise<T> {
-  for (let attempt = 1; ; attempt += 1) {
-    try {
-      return await context.db.transaction((sql) => apply(context, sql, change));
-    } catch (error) {
-      const state = findSqlState(error);
-      const retryable = state === sqlState.serializationFailure || state === sqlState.deadlockDetected;
-      if (!retryable || attempt === attemptsMax) throw error;
-    }
-  }
+  return retryTransaction(context.db, (sql) => apply(context, sql, change));
 }
 
 async function apply<T>(
@@ -85,7 +62,7 @@ async function apply<T>(
     if (earlier !== undefined) return earlier.result as T;
   }
   const outcome = await change(sql, now);
-  if (outcome.audit) await insertAuditEvent(context, sql, now, outcome.audit);
+  if (outcome.audit) await insertAuditEvents(sql, now, [toAuditEvent(context, outcome.audit)]);
   for (const entry of outcome.outbox ?? []) await insertOutboxEntry(sql, now, entry);
   if (context.idempotency) await storeResult(context, context.idempotency, sql, outcome.result);
   return outcome.result;
@@ -147,29 +124,10 @@ function idempotencyRow(context: WriteContext, key: string): string {
   return `idempotency_keys/${context.scope}/${context.actor.id}/${key}`;
 }
 
-async function insertAuditEvent(
-  context: WriteContext,
-  sql: Sql,
-  now: Date,
-  entry: AuditEntry,
-): Promise<void> {
-  await sql.query(
-    `INSERT INTO audit_events
-       (environment_id, id, action, actor_kind, actor_id, resource, request_id, client_address, data, created_at)
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
-    [
-      entry.scope ?? context.scope,
-      newId('audit_event'),
-      entry.action,
-      context.actor.kind,
-      context.actor.id,
-      entry.resource,
-      context.requestId,
-      context.clientAddress,
-      JSON.stringify(entry.data ?? {}),
-      now,
-    ],
-  );
+function toAuditEvent(context: WriteContext, entry: AuditEntry): AuditEvent {
+  const { actor, requestId, clientAddress } = context;
+  const { action, resource, scope = context.scope, data = {} } = entry;
+  return { actor, requestId, clientAddress, scope, action, resource, data };
 }
 
 async function insertOutboxEntry(sql: Sql, now: Date, entry: OutboxEntry): Promise<void> {
