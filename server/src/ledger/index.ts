@@ -1,12 +1,4 @@
-export { applyTransfers, post, reserve, transfer, voidTransfer } from './apply-transfers.ts';
+export { post, reserve, transfer, voidTransfer } from './apply-transfers.ts';
 export { balanceOf, findDiscrepancies } from './ledger.sql.ts';
-export { createTransferLane, type Decided, type TransferLane } from './transfer-lane.ts';
-export {
-  type Account,
-  type AccountName,
-  type Balance,
-  type Movement,
-  type Operation,
-  type TransferName,
-  type TransferResult,
-} from './transfer.ts';
+export { createTransferLane } from './transfer-lane.ts';
+export { type AccountName, type Movement, type Operation, type TransferResult } from './transfer.ts';

@@ -10,6 +10,10 @@ import type {
   TransferName,
 } from './transfer.ts';
 
+/** Looked up one by one: `OFFSET 0` keeps the planner from reading the whole table for a batch. */
+const oneTransfer =
+  'SELECT * FROM ledger_transfers o WHERE o.environment_id = n.environment_id AND o.key = n.key OFFSET 0';
+
 /**
  * Locks these accounts, and those of the transfers named, in the order of their keys, until the transaction ends.
  * What is read after it is newer than every change that it waited for.
@@ -26,7 +30,7 @@ export async function lockAccounts(
        UNION
        SELECT a.environment_id, a.kind, t.currency
        FROM unnest($4::text[], $5::text[]) AS n (environment_id, key)
-       JOIN ledger_transfers t USING (environment_id, key)
+       CROSS JOIN LATERAL (${oneTransfer}) t
        CROSS JOIN LATERAL (VALUES (t.environment_id, t.debit_kind), (t.credit_environment_id, t.credit_kind))
          AS a (environment_id, kind)
      )
@@ -42,10 +46,13 @@ export async function findTransfers(
   names: readonly TransferName[],
 ): Promise<Map<string, Transfer>> {
   const rows = await sql.query<TransferRow>(
-    `SELECT environment_id, key, t.debit_kind, t.credit_environment_id, t.credit_kind, t.currency, t.amount, t.two_phase,
+    `SELECT t.environment_id, t.key, t.debit_kind, t.credit_environment_id, t.credit_kind, t.currency, t.amount, t.two_phase,
        r.outcome, r.amount AS resolved_amount
      FROM unnest($1::text[], $2::text[]) AS n (environment_id, key)
-     JOIN ledger_transfers t USING (environment_id, key) LEFT JOIN ledger_resolutions r USING (environment_id, key)`,
+     CROSS JOIN LATERAL (${oneTransfer}) t
+     LEFT JOIN LATERAL (
+       SELECT * FROM ledger_resolutions o WHERE o.environment_id = n.environment_id AND o.key = n.key OFFSET 0
+     ) r ON true`,
     nameColumns(names),
   );
   return new Map(rows.map((row) => [transferKey(row), toTransfer(row)]));
