@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it, vi } from 'vitest';
 import { openTestDatabase, testContext } from '../../test/helpers/database.ts';
 import { type Database, type Origin, type Sql, write } from '../db/index.ts';
 import { systemClock } from '../kernel/clock.ts';
@@ -95,6 +95,42 @@ describe('in a write()', () => {
       movement({ ...payer, kind: 'issued' }, issued, 1n),
     ])
       await expect(inWrite((sql, now) => transfer(sql, wrong, now))).rejects.toThrow('assertion failed');
+  });
+});
+
+describe('two transactions at once', () => {
+  /** Runs one, and the other beside it until that waits for the first, which then commits. */
+  async function interleave(first: Movement, second: Movement): Promise<TransferResult> {
+    let waiting: Promise<TransferResult> | undefined;
+    await inWrite(async (sql, now) => {
+      const result = await transfer(sql, first, now);
+      waiting = inWrite((other, at) => transfer(other, second, at));
+      waiting.catch(() => undefined);
+      await vi.waitUntil(isAnyoneWaiting, { timeout: 10_000 });
+      return result;
+    });
+    if (!waiting) throw new Error('the second has begun');
+    return waiting;
+  }
+
+  async function isAnyoneWaiting(): Promise<boolean> {
+    const rows = await db.query(
+      "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
+    );
+    return rows.length > 0;
+  }
+
+  it('decide one after the other where they spend from one account', async () => {
+    const payer = await fund(5n);
+    const result = await interleave(movement(payer, issued, 3n), movement(payer, issued, 3n));
+    expect(result).toEqual({ kind: 'insufficient_funds', available: 2n });
+  });
+
+  it('both count where they open one account', async () => {
+    const [one, other, payee] = [await fund(3n), await fund(4n), accountOf(newId('environment'))];
+    await interleave(movement(one, payee, 3n), movement(other, payee, 4n));
+    expect(await balance(payee)).toEqual({ balance: 7n, held: 0n });
+    expect(await findDiscrepancies(db)).toEqual([]);
   });
 });
 
@@ -199,6 +235,7 @@ describe('a lane', () => {
           batch.map(({ extra }) => extra),
           batch.map(({ result }) => result.kind),
         ]);
+        if (batch.some(({ extra }) => extra === 'third')) throw new Error('no third');
         return batch.map(({ operation, actor, requestId, clientAddress }) => ({
           actor,
           requestId,
@@ -224,10 +261,9 @@ describe('a lane', () => {
     expect(await rowsWith('audit_events', 'resource', one.key)).toMatchObject([{ action: 'note.written' }]);
 
     const richer = await fund(2n);
-    const taken = movement(richer, issued, 1n, one.key);
-    await expect(lane.submit({ kind: 'transfer', ...taken }, origin, 'third')).rejects.toThrow(
-      'duplicate key',
-    );
+    const three = movement(richer, issued, 1n);
+    await expect(lane.submit({ kind: 'transfer', ...three }, origin, 'third')).rejects.toThrow('no third');
+    expect(await rowsWith('notes', 'key', three.key)).toEqual([]);
     expect(await balance(richer)).toEqual({ balance: 2n, held: 0n });
   });
 
