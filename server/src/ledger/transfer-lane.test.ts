@@ -58,6 +58,13 @@ async function rowsWith(table: string, column: string, value: string): Promise<o
   return db.query(`SELECT * FROM ${table} WHERE ${column} = $1`, [value]);
 }
 
+async function isAnyoneWaiting(): Promise<boolean> {
+  const rows = await db.query(
+    "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
+  );
+  return rows.length > 0;
+}
+
 describe('in a write()', () => {
   it('reserves, posts a part and gives back the rest', async () => {
     const [payer, payee] = [await fund(100n), accountOf(newId('environment'))];
@@ -111,13 +118,6 @@ describe('two transactions at once', () => {
     });
     if (!waiting) throw new Error('the second has begun');
     return waiting;
-  }
-
-  async function isAnyoneWaiting(): Promise<boolean> {
-    const rows = await db.query(
-      "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
-    );
-    return rows.length > 0;
   }
 
   it('decide one after the other where they spend from one account', async () => {
