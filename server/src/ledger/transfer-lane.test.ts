@@ -65,6 +65,20 @@ async function isAnyoneWaiting(): Promise<boolean> {
   return rows.length > 0;
 }
 
+/** Runs one, and the other beside it until that waits for the first, which then commits. */
+async function interleave(first: Movement, second: Movement): Promise<TransferResult> {
+  let waiting: Promise<TransferResult> | undefined;
+  await inWrite(async (sql, now) => {
+    const result = await transfer(sql, first, now);
+    waiting = inWrite((other, at) => transfer(other, second, at));
+    waiting.catch(() => undefined);
+    await vi.waitUntil(isAnyoneWaiting, { timeout: 10_000 });
+    return result;
+  });
+  if (!waiting) throw new Error('the second has begun');
+  return waiting;
+}
+
 describe('in a write()', () => {
   it('reserves, posts a part and gives back the rest', async () => {
     const [payer, payee] = [await fund(100n), accountOf(newId('environment'))];
@@ -106,20 +120,6 @@ describe('in a write()', () => {
 });
 
 describe('two transactions at once', () => {
-  /** Runs one, and the other beside it until that waits for the first, which then commits. */
-  async function interleave(first: Movement, second: Movement): Promise<TransferResult> {
-    let waiting: Promise<TransferResult> | undefined;
-    await inWrite(async (sql, now) => {
-      const result = await transfer(sql, first, now);
-      waiting = inWrite((other, at) => transfer(other, second, at));
-      waiting.catch(() => undefined);
-      await vi.waitUntil(isAnyoneWaiting, { timeout: 10_000 });
-      return result;
-    });
-    if (!waiting) throw new Error('the second has begun');
-    return waiting;
-  }
-
   it('decide one after the other where they spend from one account', async () => {
     const payer = await fund(5n);
     const result = await interleave(movement(payer, issued, 3n), movement(payer, issued, 3n));
