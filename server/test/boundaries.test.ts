@@ -8,7 +8,7 @@ const server = new URL('../', import.meta.url);
 const index = (room: string) => `src/${room}/index.ts`;
 
 const foldersThatStand =
-  'kernel db http start contracts embedded development evidence accounts identity x402 authority wallet market gateway';
+  'kernel db http start contracts embedded development evidence accounts identity ledger x402 authority wallet market gateway';
 
 describe('the modules of the server', () => {
   let modules: ModuleMap;

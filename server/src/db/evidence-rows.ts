@@ -21,12 +21,16 @@ export interface AuditEntry {
   scope?: Scope;
 }
 
-/** An audit event with all that its row says. */
-export interface AuditEvent extends AuditEntry {
-  scope: Scope;
+/** Whom and which request a change came from. */
+export interface Origin {
   actor: Actor;
   requestId: string | null;
   clientAddress: string | null;
+}
+
+/** An audit event with all that its row says. */
+export interface AuditEvent extends AuditEntry, Origin {
+  scope: Scope;
 }
 
 export interface OutboxEntry {

@@ -2,5 +2,6 @@ export { writeBatch } from './batch.ts';
 export { openDatabase, type Database, type Sql } from './database.ts';
 export { migrate } from './migrate.ts';
 export { listen } from './notify.ts';
-export { type Actor, type AuditEvent, type OutboxEntry } from './evidence-rows.ts';
+export { type Actor, type AuditEvent, type Origin, type OutboxEntry, type Scope } from './evidence-rows.ts';
+export { findSqlState } from './tables.ts';
 export { write, type WriteContext } from './write.ts';

@@ -44,6 +44,10 @@ export const limits = {
   mandateValidSecondsMax: 365 * 24 * 60 * 60,
   /** An idempotent answer is replayed for a day. */
   idempotencySeconds: 24 * 60 * 60,
+  /** One commit's transfers: beyond some hundreds a larger batch adds latency, and hardly any rate. */
+  transferBatch: 256,
+  /** A caller's name for a transfer: an id of ours with a word beside it, or a hash. */
+  transferKeyCharacters: 200,
   /** A list page. */
   pageSizeDefault: 20,
   pageSizeMax: 100,

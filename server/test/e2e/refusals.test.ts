@@ -125,10 +125,6 @@ async function chainSettings(answers: Record<string, unknown>): Promise<Record<s
     method in known
       ? { jsonrpc: '2.0', id, result: known[method] }
       : { jsonrpc: '2.0', id, error: { code: -32_000, message: 'no' } };
-  const answer = ({ id, method }: { id: number; method: string }) =>
-    method in known
-      ? { jsonrpc: '2.0', id, result: known[method] }
-      : { jsonrpc: '2.0', id, error: { code: -32_000, message: 'no' } };
   const server = createHttpServer((request, response) => {
     void text(request).then((body) => {
       const asked = JSON.parse(body) as Question | Question[];
