@@ -3,7 +3,7 @@ import { defineConfig } from 'vitest/config';
 
 export default defineConfig({
   test: {
-    include: ['server/**/*.test.ts', 'sdk/**/*.test.ts', 'scripts/**/*.test.ts'],
+    include: ['server/**/*.test.ts', 'sdk/**/*.test.ts', 'bench/**/*.test.ts', 'scripts/**/*.test.ts'],
     // A process for each file: a test that dies or is killed takes no other one with it.
     pool: 'forks',
     // Files may start a database and a chain of their own, which want the machine's cores as well.

@@ -1,0 +1,68 @@
+import type { LoadResult } from './load/wrk.ts';
+
+/** One side of a comparison, running. */
+export interface Contender {
+  readonly name: string;
+  readonly url: string;
+  /** Sent with every request. */
+  readonly headers?: Readonly<Record<string, string>>;
+  /** Processes whose trees are charged for CPU, by role. PostgreSQL and the chain below them are told apart. */
+  readonly roots: Readonly<Record<string, number>>;
+  /** For calls that need something of their own each, such as a payment that can be used once. */
+  readonly tickets?: TicketOffice;
+}
+
+/** Makes what each request needs of its own, before the run; and knows afterwards what was taken for it. */
+export interface TicketOffice {
+  /** The request header that carries a ticket. */
+  readonly header: string;
+  /** Writes `count` unused tickets, one a line, divided among the files. */
+  write(files: readonly string[], count: number): Promise<void>;
+  /** How many calls were ever charged, by a witness that is neither contender nor load generator. */
+  countCharged(): Promise<number>;
+}
+
+/** What is compared: one file in `cases/`, and its entry in `cases/index.ts`. */
+export interface Case {
+  /** As on the command line. */
+  readonly name: string;
+  readonly title: string;
+  /** What a reader must know to judge the figures. */
+  readonly notes: readonly string[];
+  readonly connections: number;
+  readonly threads: number;
+  /** Not counted: connections open, batches fill. */
+  readonly rampSeconds: number;
+  readonly windowSeconds: number;
+  /** What is under way at the window's end is waited for this long, so that the books balance. */
+  readonly drainSeconds: number;
+  readonly warmUpSeconds: number;
+  /** Starts every contender, ours first. `stage` ends them, in reverse. */
+  start(stage: Stage): Promise<readonly Contender[]>;
+}
+
+/** What a case starts is ended here, whatever happens. */
+export interface Stage {
+  readonly folder: string;
+  /** Settings for the instance under test, beside those of the case. */
+  readonly environment: Readonly<Record<string, string>>;
+  defer(end: () => Promise<unknown>): void;
+}
+
+/** One run of one contender. CPU is seconds by role, over the whole run. */
+export interface Run {
+  readonly load: LoadResult;
+  readonly cpuSeconds: ReadonlyMap<string, number>;
+  /** Cores that something outside this comparison kept busy. */
+  readonly otherCores: number;
+}
+
+export interface CaseResult {
+  readonly case: Case;
+  readonly contenders: readonly { readonly name: string; readonly runs: readonly Run[] }[];
+}
+
+/** The figures of a case can't be trusted: they are not shown. */
+export class CheckFailed extends Error {
+  override name = 'CheckFailed';
+}
