@@ -34,3 +34,4 @@ CREATE TABLE idempotency_keys (
   created_at     timestamptz NOT NULL,
   PRIMARY KEY (environment_id, actor_id, key)
 );
+CREATE INDEX idempotency_keys_by_age ON idempotency_keys (created_at);

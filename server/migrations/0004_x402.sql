@@ -61,12 +61,16 @@ CREATE TABLE stored_responses (
   PRIMARY KEY (environment_id, payment_id)
 );
 
--- Accounts that pay the gas. Each has one nonce sequence, handed out under its row's lock.
+CREATE INDEX stored_responses_kept ON stored_responses (expires_at) WHERE sealed IS NOT NULL;
+
+-- Accounts that pay the gas. Each has one nonce sequence, handed out under its row's lock. One that is no longer active signs
+-- nothing new; what it has signed is still watched.
 CREATE TABLE relayers (
   network     text NOT NULL,
   address     text NOT NULL,
   private_key bytea NOT NULL,
   next_nonce  bigint NOT NULL CHECK (next_nonce >= 0),
+  active      boolean NOT NULL,
   created_at  timestamptz NOT NULL,
   PRIMARY KEY (network, address)
 );

@@ -9,6 +9,7 @@ CREATE TABLE wallets (
   PRIMARY KEY (environment_id, id),
   UNIQUE (environment_id, network)
 );
+CREATE INDEX wallets_by_address ON wallets (network, address);
 
 -- Instance-wide: asked before anyone has linked the agent. Its id becomes the delegation's when a person signs.
 CREATE TABLE mandate_requests (

@@ -4,7 +4,14 @@ import type { Logger } from 'pino';
 import { type EnvironmentKind, findEnvironment } from './accounts/index.ts';
 import { createAuthenticators, type DevelopmentPrincipal } from './authenticators.ts';
 import type { ChainConfig, Config } from './config.ts';
-import { type Database, listen, migrate, openDatabase, type WriteContext } from './db/index.ts';
+import {
+  type Database,
+  listen,
+  migrate,
+  openDatabase,
+  sweepIdempotencyKeys,
+  type WriteContext,
+} from './db/index.ts';
 import { evidenceRoutes } from './evidence/index.ts';
 import { createForwarder, createGateway, createPublishedServers } from './gateway/index.ts';
 import {
@@ -208,6 +215,7 @@ async function createServicesOver(db: Database, parts: Parts): Promise<Services>
 }
 
 async function openChains(parts: Parts, context: WriteContext): Promise<Chains> {
+  const report = (error: unknown) => parts.logger.warn({ err: error }, 'settling goes on later');
   const chains = new Map<string, { chain: Chain; settler: Settler }>();
   for (const kind of ['sandbox', 'production'] as const) {
     const settings = parts.chains[kind];
@@ -218,7 +226,7 @@ async function openChains(parts: Parts, context: WriteContext): Promise<Chains> 
       finality: settings.finality,
     });
     await openRelayer(context, chain, kind, settings);
-    chains.set(chain.network.id, { chain, settler: createSettler({ context, chain }) });
+    chains.set(chain.network.id, { chain, settler: createSettler({ context, chain, report }) });
   }
   return chains;
 }
@@ -277,7 +285,7 @@ export function createRoutes(
 }
 
 /** How soon each kind of work is looked for, beyond the notifications that call for some of it at once. */
-const intervals = { captureMs: 1_000, resumeMs: 2_000, expireMs: 2_000 } as const;
+const intervals = { captureMs: 1_000, resumeMs: 2_000, expireMs: 2_000, sweepMs: 600_000 } as const;
 
 function startWorkerLoops(services: Services, loops: { capture: Loop[]; other: Loop[] }): void {
   const context = systemContext(services);
@@ -285,6 +293,9 @@ function startWorkerLoops(services: Services, loops: { capture: Loop[]; other: L
     services.logger.error({ err: error }, 'background work failed; it will be tried again');
   loops.capture.push(
     startLoop({ intervalMs: intervals.captureMs, run: () => captureSettled(context), onError }),
+  );
+  loops.other.push(
+    startLoop({ intervalMs: intervals.sweepMs, run: () => sweepIdempotencyKeys(context), onError }),
   );
   for (const { chain, settler } of services.chains.values()) {
     loops.other.push(

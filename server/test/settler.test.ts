@@ -20,6 +20,7 @@ import {
   price,
   relayer,
   relayerKey,
+  report,
   storedAnswer,
 } from './crash/payment-parts.ts';
 import { openTestDatabase, type TestDatabase } from './helpers/database.ts';
@@ -35,7 +36,7 @@ beforeAll(async () => {
   await plantBatchContract(local.rpcUrl);
   await fundAccount(local.rpcUrl, { address: relayer, wei: 10n ** 20n });
   await ensureRelayer(contextOf(database.db), chain, relayerKey);
-  settler = createSettler({ context: contextOf(database.db), chain });
+  settler = createSettler({ context: contextOf(database.db), chain, report });
 });
 afterAll(() => local.stop());
 
@@ -81,7 +82,7 @@ describe('payments that wait at the same moment', () => {
 
   it('are charged once, and told once, when two processes settle the same ones', async () => {
     const answered = await answerMany(10, 10n * price);
-    const other = createSettler({ context: contextOf(database.db), chain });
+    const other = createSettler({ context: contextOf(database.db), chain, report });
     const [ours, theirs] = await Promise.all([settleAll(answered), settleAll(answered, other)]);
     expect(theirs).toEqual(ours);
     for (const { payee, payment } of answered) {
@@ -125,7 +126,7 @@ describe('a batch that reverts as a whole', () => {
     };
     const settlements = await settleAll(
       answered,
-      createSettler({ context: contextOf(database.db), chain: passing }),
+      createSettler({ context: contextOf(database.db), chain: passing, report }),
     );
     expect(settlements.slice(1)).toMatchObject([
       { kind: 'settled' },

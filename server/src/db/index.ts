@@ -4,4 +4,4 @@ export { migrate } from './migrate.ts';
 export { listen } from './notify.ts';
 export { type Actor, type AuditEvent, type Origin, type OutboxEntry, type Scope } from './evidence-rows.ts';
 export { findSqlState } from './tables.ts';
-export { write, type WriteContext } from './write.ts';
+export { sweepIdempotencyKeys, write, type WriteContext } from './write.ts';

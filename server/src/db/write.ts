@@ -1,7 +1,8 @@
-import type { Clock } from '../kernel/clock.ts';
+import { addSeconds, type Clock } from '../kernel/clock.ts';
 import { equalDigests, type SecretBox } from '../kernel/crypto.ts';
 import { AppError } from '../kernel/errors.ts';
 import { parseTyped, stringifyTyped } from '../kernel/json.ts';
+import { limits } from '../kernel/limits.ts';
 import type { Database, Sql } from './database.ts';
 import {
   type Actor,
@@ -62,6 +63,13 @@ async function apply<T>(
   await insertOutboxEntries(sql, now, outcome.outbox ?? []);
   if (context.idempotency) await storeResult(context, context.idempotency, sql, outcome.result);
   return outcome.result;
+}
+
+/** Forgets answers that are a day old. Until then a repeated key gets the same one. */
+export async function sweepIdempotencyKeys(context: { db: Database; clock: Clock }): Promise<void> {
+  await context.db.query('DELETE FROM idempotency_keys WHERE created_at <= $1', [
+    addSeconds(context.clock.now(), -limits.idempotencySeconds),
+  ]);
 }
 
 /** Waits on the unique index for a concurrent request with the same key, then gives its result. */

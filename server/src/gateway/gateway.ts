@@ -127,7 +127,7 @@ async function serve(
     presenter: {
       agentId: caller.agentId,
       agentVerified: caller.verified,
-      clientAddress: request.socket.remoteAddress ?? '',
+      clientAddress: addressOf(request),
       termsSecret: sent.payment.termsSecret,
     },
     fingerprint: fingerprintOf(matched, body),
@@ -152,6 +152,15 @@ function refuseEcho(request: IncomingMessage, response: ServerResponse): void {
   if (request.method !== 'TRACE' && request.method !== 'CONNECT') return;
   response.setHeader('allow', 'GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS');
   throw new AppError('method_not_allowed', `${request.method} is not passed on to any API`);
+}
+
+/**
+ * Where the caller is, as far as that tells one from another: behind a proxy everybody comes from the proxy, so that its
+ * address says nothing, and stands for nobody.
+ */
+function addressOf(request: IncomingMessage): string {
+  const { forwarded, 'x-forwarded-for': forwardedFor } = request.headers;
+  return forwarded === undefined && forwardedFor === undefined ? (request.socket.remoteAddress ?? '') : '';
 }
 
 /** Finds what is called. Answers itself for the catalogue; throws for what isn't there. */

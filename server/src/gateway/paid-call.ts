@@ -138,18 +138,9 @@ async function runAttempt(call: PaidCall, payment: Payment): Promise<PaidAnswer>
 }
 
 async function settleAndDeliver(call: PaidCall, payment: Payment): Promise<PaidAnswer> {
-  const settlement = await settle(call, payment);
+  const settlement = await call.settler.settle(payment);
   if (settlement.kind === 'settled') return deliver(call, payment, settlement.transaction);
   return { kind: 'unsettled', settlement };
-}
-
-/** Where the chain can't be asked, the outcome isn't known: the payment stays as it is, and a worker goes on with it. */
-async function settle(call: PaidCall, payment: Payment): Promise<Settlement> {
-  try {
-    return await call.settler.settle(payment);
-  } catch {
-    return { kind: 'pending' };
-  }
 }
 
 async function deliver(call: PaidCall, payment: Payment, transaction: string): Promise<PaidAnswer> {
@@ -172,7 +163,9 @@ async function findFault(call: PaidCall): Promise<PaymentFault | undefined> {
 
 async function findChainFault(call: PaidCall): Promise<PaymentFault | undefined> {
   const { from, nonce, value } = call.sent.authorization;
-  const { balance, nonceUsed } = await askChain(call.chain.payerState(from, nonce));
+  const { balance, nonceUsed, hasCode } = await askChain(call.chain.payerState(from, nonce));
+  // The token would ask the account's code instead of its signature: contract wallets are refused for now.
+  if (hasCode) return 'invalid_exact_evm_payload_signature';
   if (nonceUsed) return 'invalid_transaction_state';
   return balance < value ? 'insufficient_funds' : undefined;
 }

@@ -115,7 +115,8 @@ export function mayFetch(payment: Payment, presenter: Presenter, now: Date): boo
   if (presenter.agentVerified && payment.agentVerified) return true;
   const recent = now < addSeconds(payment.createdAt, limits.retryWithoutSecretSeconds);
   // A verified agent's id is no secret: saying it without the token shows nothing.
-  return recent && !payment.agentVerified && presenter.clientAddress === payment.clientAddress;
+  const samePlace = presenter.clientAddress !== '' && presenter.clientAddress === payment.clientAddress;
+  return recent && !payment.agentVerified && samePlace;
 }
 
 function newPayment(args: Parameters<typeof claimPayment>[1], now: Date): Payment {

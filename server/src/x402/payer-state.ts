@@ -5,6 +5,8 @@ import { ChainUnavailableError, createRpcBatch, type TokenCall } from './rpc-bat
 export interface PayerState {
   balance: bigint;
   nonceUsed: boolean;
+  /** A contract's, or one that its key has put there (EIP-7702): then the token asks the code, and not the signature. */
+  hasCode: boolean;
 }
 
 interface Question {
@@ -15,8 +17,8 @@ interface Question {
   reject(error: unknown): void;
 }
 
-/** Two calls each: providers commonly take a hundred calls in one batch, and larger batches gain nothing. */
-const questionsMax = 50;
+/** Three calls each: providers commonly take a hundred calls in one batch, and larger batches gain nothing. */
+const questionsMax = 33;
 /** Batches under way at a time. */
 const requestsMax = 4;
 /** Waiting for the request under way saves a request; waiting longer than this costs more than it saves. */
@@ -96,12 +98,18 @@ async function answerAll(
   try {
     const answers = await call([
       ...payers.map((payer) => ({ method: 'balanceOf', payer }) as const),
+      ...payers.map((payer) => ({ method: 'hasCode', payer }) as const),
       ...questions.map(({ payer, nonce }) => ({ method: 'authorizationState', payer, nonce }) as const),
     ]);
-    const balances = new Map(payers.map((payer, index) => [payer, answers[index]]));
-    questions.forEach((question, index) =>
-      answerOne(question, balances.get(question.payer), answers[payers.length + index]),
-    );
+    const places = new Map(payers.map((payer, index) => [payer, index]));
+    questions.forEach((question, index) => {
+      const place = places.get(question.payer) ?? 0;
+      answerOne(question, {
+        balance: answers[place],
+        code: answers[payers.length + place],
+        state: answers[2 * payers.length + index],
+      });
+    });
   } catch (error) {
     questions.forEach(({ reject }) => reject(error));
   }
@@ -109,10 +117,13 @@ async function answerAll(
 
 type Answer = bigint | ChainUnavailableError | undefined;
 
-function answerOne({ resolve, reject }: Question, balance: Answer, state: Answer): void {
-  if (typeof balance === 'bigint' && (state === 0n || state === 1n)) {
-    return resolve({ balance, nonceUsed: state === 1n });
+function answerOne(
+  { resolve, reject }: Question,
+  { balance, code, state }: { balance: Answer; code: Answer; state: Answer },
+): void {
+  if (typeof balance === 'bigint' && typeof code === 'bigint' && (state === 0n || state === 1n)) {
+    return resolve({ balance, nonceUsed: state === 1n, hasCode: code === 1n });
   }
-  const error = [balance, state].find((answer) => answer instanceof ChainUnavailableError);
+  const error = [balance, code, state].find((answer) => answer instanceof ChainUnavailableError);
   reject(error ?? new ChainUnavailableError('the token answered something that is no boolean'));
 }

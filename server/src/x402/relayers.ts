@@ -11,17 +11,21 @@ interface Relayer {
   nextNonce: bigint;
 }
 
-/** Registers the account that pays the gas on a chain; repeating it changes nothing. */
+/** Makes an account the one that pays the gas on a chain, in the place of any other; repeating it changes nothing. */
 export async function ensureRelayer(context: WriteContext, chain: Chain, privateKey: Hex): Promise<Address> {
   const { address } = privateKeyToAccount(privateKey);
   const sealed = context.box.seal(Buffer.from(privateKey), rowName(chain.network.id, address));
   const nextNonce = await chain.transactionCount(address);
   await write(context, async (sql, now) => {
     const rows = await sql.query(
-      `INSERT INTO relayers (network, address, private_key, next_nonce, created_at) VALUES ($1, $2, $3, $4, $5)
-       ON CONFLICT DO NOTHING RETURNING address`,
+      `INSERT INTO relayers (network, address, private_key, next_nonce, active, created_at)
+       VALUES ($1, $2, $3, $4, true, $5) ON CONFLICT DO NOTHING RETURNING address`,
       [chain.network.id, address, sealed, nextNonce, now],
     );
+    await sql.query('UPDATE relayers SET active = (address = $2) WHERE network = $1', [
+      chain.network.id,
+      address,
+    ]);
     const audit = { action: 'relayer.added', resource: address, data: { network: chain.network.id } };
     return { result: undefined, audit: rows.length > 0 ? audit : null };
   });
@@ -71,7 +75,7 @@ export async function signWithNextNonce(
 }
 
 const relayerQuery = `SELECT address, private_key, next_nonce FROM relayers
-  WHERE network = $1 ORDER BY created_at, address LIMIT 1`;
+  WHERE network = $1 AND active ORDER BY created_at, address LIMIT 1`;
 
 async function lockRelayer(sql: Sql, network: string): Promise<Relayer> {
   const [free] = await sql.query<Relayer>(`${relayerQuery} FOR UPDATE SKIP LOCKED`, [network]);
@@ -127,11 +131,16 @@ export async function replaceTransaction(
  * sent, and those that a restarted or reorganised chain has forgotten. One that is missing would block all after it, and
  * one that the node refuses now keeps none of the others from being sent.
  */
-export async function resendMissing(sql: Sql, chain: Chain, relayer: Address): Promise<number> {
+export async function resendMissing(
+  sql: Sql,
+  chain: Chain,
+  relayer: Address,
+  report: (error: unknown) => void,
+): Promise<number> {
   const network = chain.network.id;
   const relayerNonce = await chain.transactionCount(relayer);
   const rows = await findFrom(sql, { network, relayer, relayerNonce });
-  for (const { raw } of rows) await chain.broadcast(raw).catch(() => undefined);
+  for (const { raw } of rows) await chain.broadcast(raw).catch(report);
   return rows.length;
 }
 

@@ -6,8 +6,9 @@ export class ChainUnavailableError extends Error {
   override name = 'ChainUnavailableError';
 }
 
-/** A view of an EIP-3009 token. */
+/** A view of an EIP-3009 token, or whether the payer has code: 1 or 0. */
 export type TokenCall =
+  | { method: 'hasCode'; payer: Address }
   | { method: 'authorizationState'; payer: Address; nonce: Hex }
   | { method: 'balanceOf'; payer: Address };
 
@@ -66,7 +67,7 @@ export function createRpcBatch(options: {
         if (!isConnectionError(error)) throw error;
         return post(body, signal);
       });
-      return decodeAnswers(answer, calls.length);
+      return decodeAnswers(answer, calls);
     } catch (error) {
       if (error instanceof ChainUnavailableError) throw error;
       const why = signal.aborted ? `no answer within ${options.timeoutMs} ms` : 'no answer';
@@ -76,6 +77,9 @@ export function createRpcBatch(options: {
 }
 
 function encodeCall(token: Address, call: TokenCall, id: number): object {
+  if (call.method === 'hasCode') {
+    return { jsonrpc: '2.0', id, method: 'eth_getCode', params: [call.payer, 'latest'] };
+  }
   // The contract ABI: a selector, then one word of 32 bytes for each argument.
   const payer = call.payer.slice(2).toLowerCase().padStart(64, '0');
   const nonce = call.method === 'authorizationState' ? call.nonce.slice(2) : '';
@@ -84,14 +88,19 @@ function encodeCall(token: Address, call: TokenCall, id: number): object {
 }
 
 /** Puts the answers, which come in any order, back into the order of the calls. */
-function decodeAnswers(answer: unknown, count: number): (bigint | ChainUnavailableError)[] {
+function decodeAnswers(answer: unknown, calls: readonly TokenCall[]): (bigint | ChainUnavailableError)[] {
   // A batch that is refused as a whole is answered by one error object.
   if (!Array.isArray(answer)) throw toError(answer);
   const unanswered = new ChainUnavailableError('the RPC left a call unanswered');
-  const answers = Array.from({ length: count }, (): bigint | ChainUnavailableError => unanswered);
+  const answers = calls.map((): bigint | ChainUnavailableError => unanswered);
   for (const item of answer as unknown[]) {
     const { id, result } = (item ?? {}) as { id?: unknown; result?: unknown };
     if (typeof id !== 'number' || !(id in answers)) continue;
+    if (calls[id]?.method === 'hasCode') {
+      const isCode = typeof result === 'string' && /^0x(?:[0-9a-f]{2})*$/i.test(result);
+      answers[id] = isCode ? BigInt(result !== '0x') : toError(item);
+      continue;
+    }
     // An address without code answers `0x`: no balance of zero, and no unused nonce.
     const isWord = typeof result === 'string' && /^0x[0-9a-f]{64}$/i.test(result);
     answers[id] = isWord ? BigInt(result) : toError(item);

@@ -22,12 +22,16 @@ export const settledTopic = 'payment.settled';
 
 /** A transaction that was left lying for this long is signed again with higher fees: some blocks on any chain of ours. */
 const stuckSeconds = 30;
+/** Fees rise by a quarter each time; this many versions are three times as dear as the first. */
+const versionsMax = 6;
 const firstPollMs = 5;
 const slowestPollMs = 250;
 
 export interface BatchDeps {
   context: WriteContext;
   chain: Chain;
+  /** Hears of what goes wrong and will be tried again. */
+  report(error: unknown): void;
 }
 
 export interface RecordedBatch {
@@ -98,12 +102,38 @@ export async function watchBatch(
     }
     const now = context.clock.now();
     if (now >= addSeconds(transaction.signedAt, stuckSeconds)) {
-      transaction = await replaceTransaction(context, chain, transaction);
-      await chain.broadcast(transaction.raw);
+      const next = await hasten(deps, transaction);
+      if (!next) return true;
+      transaction = next;
     }
     if (now >= deadline) return false;
     await sleep(pauseMs);
   }
+}
+
+/**
+ * A transaction that lies too long: signed again with higher fees if it is the one that its relayer's others wait for. Nothing
+ * where another transaction has used its nonce (a key that is used elsewhere too): then its payments are concluded.
+ */
+async function hasten(
+  deps: BatchDeps,
+  transaction: SettlementTransaction,
+): Promise<SettlementTransaction | undefined> {
+  const { context, chain } = deps;
+  const counted = BigInt(await chain.transactionCount(transaction.relayer));
+  if (counted > transaction.relayerNonce) {
+    const mined = await chain.findReceipt(transaction.hashes);
+    await conclude(
+      deps,
+      transaction,
+      mined ?? { hash: transaction.hashes[0] ?? '0x', reverted: true, logs: [] },
+    );
+    return undefined;
+  }
+  if (counted < transaction.relayerNonce || transaction.hashes.length >= versionsMax) return transaction;
+  const replaced = await replaceTransaction(context, chain, transaction);
+  await chain.broadcast(replaced.raw);
+  return replaced;
 }
 
 /** Writes what the receipt says of each payment. The transaction's row is closed with them, so that it is told once. */

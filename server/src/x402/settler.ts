@@ -16,7 +16,7 @@ export type Settlement =
 
 /** Settles what this process has delivered on one chain, and takes up what others have left. */
 export interface Settler {
-  /** Settles an answered payment, together with whatever else waits at this moment. */
+  /** Settles an answered payment, together with whatever else waits at this moment. Never rejects: what isn't known is pending. */
   settle(payment: Payment): Promise<Settlement>;
   /** Takes up what was left: attempts, answers and transactions of processes that are gone. Gives how many it took up. */
   resume(): Promise<number>;
@@ -27,13 +27,14 @@ interface Waiting {
   /** Until when whoever asked waits for the chain's word. */
   deadline: Date;
   resolve(settlement: Settlement): void;
-  reject(error: unknown): void;
 }
 
 const pollMs = 25;
 /** A request that has stored an answer settles it at once; one that hasn't after this long is gone. */
 const respondedGraceSeconds = 5;
 const resumedMax = 200;
+/** What was taken up gets this long in one round, so that the next round comes soon whatever hangs. */
+const resumeSeconds = 5;
 /** Transactions of this process that the chain hasn't spoken on; beyond them payments wait, and batches grow. */
 const batchesInFlightMax = 16;
 
@@ -61,10 +62,12 @@ export function createSettler(deps: BatchDeps): Settler {
         pump();
       },
     )
-      .then(
-        () => batch.forEach((one) => void readSettlement(deps, one).then(one.resolve, one.reject)),
-        (error: unknown) => batch.forEach((one) => one.reject(error)),
-      )
+      .then(() => Promise.all(batch.map(async (one) => one.resolve(await readSettlement(deps, one)))))
+      .catch((error: unknown) => {
+        deps.report(error);
+        // Whoever has its answer by now keeps it.
+        for (const { resolve } of batch) resolve({ kind: 'pending' });
+      })
       .finally(() => {
         inFlight -= 1;
         pump();
@@ -74,9 +77,9 @@ export function createSettler(deps: BatchDeps): Settler {
   function settle(payment: Payment): Promise<Settlement> {
     const known = running.get(payment.id);
     if (known) return known;
-    const settlement = new Promise<Settlement>((resolve, reject) => {
+    const settlement = new Promise<Settlement>((resolve) => {
       const deadline = addSeconds(deps.context.clock.now(), limits.settlementMarginSeconds);
-      waiting.push({ payment, deadline, resolve, reject });
+      waiting.push({ payment, deadline, resolve });
     }).finally(() => running.delete(payment.id));
     running.set(payment.id, settlement);
     // At the end of this turn of the event loop, so that all who ask in it go together.
@@ -124,24 +127,25 @@ async function readSettlement({ context }: BatchDeps, { payment, deadline }: Wai
 async function resume(deps: BatchDeps, settle: (payment: Payment) => Promise<Settlement>): Promise<number> {
   const { context, chain } = deps;
   for (const relayer of await listRelayers(context.db, chain.network.id)) {
-    await resendMissing(context.db, chain, relayer);
+    await resendMissing(context.db, chain, relayer, deps.report);
   }
   const now = context.clock.now();
   const unwatched = await takeUnwatched(context.db, {
     network: chain.network.id,
     now,
-    leaseUntil: addSeconds(now, limits.settlementMarginSeconds),
+    leaseUntil: addSeconds(now, resumeSeconds),
     limit: resumedMax,
   });
   const abandoned = await findAbandoned(context.db, now, addSeconds(now, -respondedGraceSeconds), resumedMax);
-  const deadline = addSeconds(now, limits.settlementMarginSeconds);
+  const deadline = addSeconds(now, resumeSeconds);
   const tasks = [
     ...unwatched.map((transaction) => watchBatch(deps, transaction, deadline)),
     ...abandoned.map((payment) => takeUp(deps, payment, settle)),
   ];
-  const failed = (await Promise.allSettled(tasks)).find((task) => task.status === 'rejected');
+  await Promise.all(
+    tasks.map((task) => Promise.race([task.catch(deps.report), sleep(resumeSeconds * 1000)])),
+  );
   await sweepStoredResponses(context.db, now);
-  if (failed) throw failed.reason;
   return tasks.length;
 }
 

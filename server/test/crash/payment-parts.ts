@@ -57,6 +57,11 @@ export function contextOf(db: Database, secondsAhead = 0): WriteContext {
   };
 }
 
+/** What goes wrong and will be tried again, where somebody who looks for a failed test's reason finds it. */
+export function report(error: unknown): void {
+  process.stderr.write(`${String(error)}\n`);
+}
+
 /** A payment of the price, signed by a key that nobody used before, to an address that nobody used before. */
 export async function newOrder(): Promise<
   Order & { payer: ReturnType<typeof privateKeyToAccount>; payee: Address }

@@ -30,6 +30,7 @@ import {
   price,
   relayer,
   relayerKey,
+  report,
   storedAnswer,
 } from './payment-parts.ts';
 
@@ -75,7 +76,7 @@ async function killAt(point: Point, given?: Scene): Promise<Scene> {
 }
 
 const resume = (secondsAhead = 60) =>
-  createSettler({ context: contextOf(database.db, secondsAhead), chain }).resume();
+  createSettler({ context: contextOf(database.db, secondsAhead), chain, report }).resume();
 
 async function paymentOf(scene: Scene): Promise<Payment> {
   const claim = await findClaim(database.db, scene.sent);
@@ -254,8 +255,8 @@ describe('a chain that has forgotten its last transactions', () => {
     await anvil.revert({ id: snapshot });
     for (const scene of scenes) expect(await balances(scene)).toEqual([funds, 0n]);
 
-    expect(await resendMissing(database.db, chain, relayer)).toBe(2);
+    expect(await resendMissing(database.db, chain, relayer, report)).toBe(2);
     for (const scene of scenes) await expectSettledOnce(scene);
-    expect(await resendMissing(database.db, chain, relayer), 'nothing is missing').toBe(0);
+    expect(await resendMissing(database.db, chain, relayer, report), 'nothing is missing').toBe(0);
   });
 });

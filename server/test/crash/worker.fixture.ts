@@ -14,6 +14,7 @@ import {
   type Point,
   points,
   presenter,
+  report,
   storedAnswer,
 } from './payment-parts.ts';
 
@@ -22,7 +23,7 @@ const db = openDatabase(url, { poolSize: 2, onError: () => undefined });
 const chain = openChain(rpcUrl);
 
 if (step === 'resume') {
-  const count = await createSettler({ context: contextOf(db, 60), chain }).resume();
+  const count = await createSettler({ context: contextOf(db, 60), chain, report }).resume();
   process.stdout.write(`${count}\n`);
   await db.close();
 } else {
@@ -40,7 +41,7 @@ async function bringTo(point: Point, { sent, target }: Order): Promise<void> {
   if (isBefore(point, 'responded')) return;
   await storeResponse(context, payment, storedAnswer);
   if (isBefore(point, 'recorded')) return;
-  const recorded = await recordBatch({ context, chain }, [payment]);
+  const recorded = await recordBatch({ context, chain, report: () => undefined }, [payment]);
   if (!recorded) throw new Error('nothing was recorded');
   if (isBefore(point, 'sent')) return;
   await chain.broadcast(recorded.transaction.raw);
