@@ -3,7 +3,7 @@ import { fileURLToPath } from 'node:url';
 import { privateKeyToAddress } from 'viem/accounts';
 import { locateAnvil } from '../../server/src/embedded/binaries.ts';
 import {
-  BASE_SEPOLIA_USDC,
+  baseSepoliaUsdc,
   fundAccount,
   plantBatchContract,
   plantTestToken,
@@ -28,7 +28,7 @@ export async function startOfficialMiddleware(stage: Stage): Promise<OfficialMid
   stage.defer(chain.stop);
   const rpcUrl = `http://${chain.address}`;
   await call(rpcUrl, 'anvil_setLoggingEnabled', [false]);
-  await plantTestToken(rpcUrl, BASE_SEPOLIA_USDC);
+  await plantTestToken(rpcUrl, baseSepoliaUsdc);
   await plantBatchContract(rpcUrl);
   const relayerKey = `0x${randomBytes(32).toString('hex')}` as const;
   await fundAccount(rpcUrl, { address: privateKeyToAddress(relayerKey), wei: 10n ** 21n });

@@ -11,7 +11,7 @@ import {
   parseAbi,
 } from 'viem';
 import { privateKeyToAddress } from 'viem/accounts';
-import { BASE_SEPOLIA_USDC, MULTICALL3 } from '../../server/src/embedded/index.ts';
+import { baseSepoliaUsdc, multicall3Address } from '../../server/src/embedded/index.ts';
 import { CheckFailed, type TicketOffice } from '../bench.ts';
 import type { SigningJob } from './payments.ts';
 
@@ -51,7 +51,7 @@ export async function openPaymentOffice(options: {
   const chain = createPublicClient({ transport: http(rpcUrl), cacheTime: 0 });
   const readBalance = () =>
     chain.readContract({
-      address: BASE_SEPOLIA_USDC,
+      address: baseSepoliaUsdc,
       abi,
       functionName: 'balanceOf',
       args: [accepted.payTo],
@@ -99,14 +99,14 @@ async function fundPayers(rpcUrl: string, payers: readonly Address[]): Promise<v
   await anvil.impersonateAccount({ address: sender });
   for (let start = 0; start < payers.length; start += mintsPerTransaction) {
     const calls = payers.slice(start, start + mintsPerTransaction).map((payer) => ({
-      target: BASE_SEPOLIA_USDC,
+      target: baseSepoliaUsdc,
       allowFailure: false,
       callData: encodeFunctionData({ abi, functionName: 'faucetMint', args: [payer, fundsAtomic] }),
     }));
     const data = encodeFunctionData({ abi, functionName: 'aggregate3', args: [calls] });
     const hash = await anvil.request<{ Parameters: unknown[]; ReturnType: Hex }>({
       method: 'eth_sendTransaction',
-      params: [{ from: sender, to: MULTICALL3, data, gas: `0x${(15_000_000).toString(16)}` }],
+      params: [{ from: sender, to: multicall3Address, data, gas: `0x${(15_000_000).toString(16)}` }],
     });
     const { status } = await chain.waitForTransactionReceipt({ hash });
     if (status !== 'success') throw new Error(`the payers got no funds: ${hash} failed`);

@@ -16,7 +16,11 @@ it("a payer's state is its balance, and whether it has used the nonce", async ()
   const { payerState } = openChain();
   const payer = await usdc.newPayer(5_000_000n);
   const signed = await usdc.authorize(payer.address);
-  expect(await payerState(payer.address, signed.nonce)).toEqual({ balance: 5_000_000n, nonceUsed: false });
+  expect(await payerState(payer.address, signed.nonce)).toEqual({
+    balance: 5_000_000n,
+    nonceUsed: false,
+    hasCode: false,
+  });
 
   await usdc.send('transferWithAuthorization', withBytes(signed, await signTransfer(payer, signed)));
   const [after, other, stranger] = await Promise.all([
@@ -24,9 +28,14 @@ it("a payer's state is its balance, and whether it has used the nonce", async ()
     payerState(payer.address, newNonce()),
     payerState(newAccount().address, newNonce()),
   ]);
-  expect(after).toEqual({ balance: 4_990_000n, nonceUsed: true });
-  expect(other).toEqual({ balance: 4_990_000n, nonceUsed: false });
-  expect(stranger).toEqual({ balance: 0n, nonceUsed: false });
+  expect(after).toEqual({ balance: 4_990_000n, nonceUsed: true, hasCode: false });
+  expect(other).toEqual({ balance: 4_990_000n, nonceUsed: false, hasCode: false });
+  expect(stranger).toEqual({ balance: 0n, nonceUsed: false, hasCode: false });
+});
+
+it('a payer with code is told apart, as the token would not look at its signature', async () => {
+  const { payerState } = openChain(networks.sandbox);
+  expect(await payerState(networks.sandbox.asset.address, newNonce())).toMatchObject({ hasCode: true });
 });
 
 it("a payer's state is not known where there is no token", async () => {
