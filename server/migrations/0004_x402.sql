@@ -49,6 +49,18 @@ CREATE TABLE payments (
 );
 CREATE INDEX payments_unfinished ON payments (updated_at) WHERE state IN ('forwarding', 'responded');
 
+CREATE INDEX payments_unsettled ON payments (network, asset, payer) WHERE state IN ('forwarding', 'responded', 'settling');
+CREATE INDEX payments_settled ON payments (network, asset, payer, settled_at) WHERE settled_at IS NOT NULL;
+
+-- One row for every payer that was ever seen: its lock puts the claims on its money in a row.
+CREATE TABLE payers (
+  network         text NOT NULL,
+  asset           text NOT NULL,
+  payer           text NOT NULL,
+  suspended_until timestamptz,
+  PRIMARY KEY (network, asset, payer)
+);
+
 -- The buffered answer, sealed and bound to its payment; swept after `expires_at`, with status and hash kept.
 CREATE TABLE stored_responses (
   environment_id text NOT NULL,

@@ -16,6 +16,7 @@ import {
   fingerprint,
   newOrder,
   openChain,
+  plenty,
   presenter,
   price,
   relayer,
@@ -47,7 +48,7 @@ async function answer(funds: bigint): Promise<Answered> {
   const order = await newOrder();
   if (funds > 0n) await fundAccount(local.rpcUrl, { address: order.payer.address, tokenAtomic: funds });
   const context = contextOf(database.db);
-  const claimed = await claimPayment(context, { ...order, presenter, fingerprint });
+  const claimed = await claimPayment(context, { ...order, presenter, fingerprint, balance: plenty() });
   if (claimed.kind !== 'claimed') throw new Error('the payment was claimed before');
   await storeResponse(context, claimed.payment, storedAnswer);
   return { ...order, payment: claimed.payment };

@@ -327,7 +327,16 @@ function sendUnsettled(
 
 function unpaidError(reason: Extract<PaidAnswer, { kind: 'unpaid' }>['reason']): AppError {
   if (reason === 'insufficient_funds')
-    return new AppError('insufficient_funds', "The payer's balance is below the price");
+    return new AppError(
+      'insufficient_funds',
+      "The payer's balance does not cover the price beside its other payments that are not settled yet",
+    );
+  if (reason === 'payer_suspended') {
+    return new AppError(
+      'payer_suspended',
+      'A payment of this payer could not be settled after the work was done: it may pay here again within the hour',
+    );
+  }
   if (reason === 'payment_expiring') {
     return new AppError(
       'payment_expiring',

@@ -7,6 +7,7 @@ import {
   type Chain,
   ChainUnavailableError,
   type Claim,
+  type ClaimRefusal,
   claimPayment,
   findClaim,
   findStoredResponse,
@@ -14,6 +15,7 @@ import {
   hasLiveLease,
   isForSameRequest,
   isSignedByPayer,
+  type KnownBalance,
   mayFetch,
   type Payment,
   type PaymentFault,
@@ -49,7 +51,7 @@ export type PaidAnswer =
   /** The upstream's own 4xx: passed on, uncharged. */
   | { kind: 'uncharged'; response: StoredResponse }
   /** The payment doesn't buy this; the terms are offered again. */
-  | { kind: 'unpaid'; reason: PaymentFault | 'payment_expiring' }
+  | { kind: 'unpaid'; reason: ClaimRefusal | PaymentFault | 'payment_expiring' }
   | { kind: 'unsettled'; settlement: Exclude<Settlement, { kind: 'settled' }> }
   /** Somebody else's answer: 409, and not a word more. */
   | { kind: 'withheld' }
@@ -67,9 +69,12 @@ export async function servePaidCall(call: PaidCall): Promise<PaidAnswer> {
   const claim = await findClaim(call.context.db, call.sent);
   if (claim) return serveKnown(call, claim);
 
-  const fault = await findFault(call);
+  const fault = findPaymentFault(call);
   if (fault) return { kind: 'unpaid', reason: fault };
-  const claimed = await claimPayment(call.context, call);
+  const funds = await findFunds(call);
+  if (typeof funds === 'string') return { kind: 'unpaid', reason: funds };
+  const claimed = await claimPayment(call.context, { ...call, balance: funds });
+  if (claimed.kind === 'refused') return { kind: 'unpaid', reason: claimed.reason };
   if (claimed.kind === 'known') return serveKnown(call, claimed.claim);
   return runAttempt(call, claimed.payment);
 }
@@ -108,9 +113,10 @@ async function retry(call: PaidCall, payment: Payment): Promise<PaidAnswer | und
   const now = call.context.clock.now();
   if (payment.validBefore < BigInt(unixSeconds(now) + attemptSeconds))
     return { kind: 'unpaid', reason: 'payment_expiring' };
-  const fault = await findChainFault(call);
-  if (fault) return { kind: 'unpaid', reason: fault };
-  const taken = await retryAttempt(call.context, payment);
+  const funds = await findFunds(call);
+  if (typeof funds === 'string') return { kind: 'unpaid', reason: funds };
+  const taken = await retryAttempt(call.context, payment, funds);
+  if (typeof taken === 'string') return { kind: 'unpaid', reason: taken };
   return taken ? runAttempt(call, taken) : undefined;
 }
 
@@ -152,22 +158,23 @@ async function deliver(call: PaidCall, payment: Payment, transaction: string): P
   );
 }
 
-/** Everything that can be known against a payment that was never seen before. */
-async function findFault(call: PaidCall): Promise<PaymentFault | undefined> {
+/** What the payment itself says against it. */
+function findPaymentFault(call: PaidCall): PaymentFault | undefined {
   const now = BigInt(unixSeconds(call.context.clock.now()));
   const fault = findTermsFault(call.sent, call.terms, now, attemptSeconds);
   if (fault) return fault;
-  if (!isSignedByPayer(call.terms.network, call.sent)) return 'invalid_exact_evm_payload_signature';
-  return findChainFault(call);
+  return isSignedByPayer(call.terms.network, call.sent) ? undefined : 'invalid_exact_evm_payload_signature';
 }
 
-async function findChainFault(call: PaidCall): Promise<PaymentFault | undefined> {
+/** The payer's balance, as it was after this moment at the earliest; or what the chain says against the payment. */
+async function findFunds(call: PaidCall): Promise<KnownBalance | PaymentFault> {
+  const readAt = call.context.clock.now();
   const { from, nonce, value } = call.sent.authorization;
   const { balance, nonceUsed, hasCode } = await askChain(call.chain.payerState(from, nonce));
   // The token would ask the account's code instead of its signature: contract wallets are refused for now.
   if (hasCode) return 'invalid_exact_evm_payload_signature';
   if (nonceUsed) return 'invalid_transaction_state';
-  return balance < value ? 'insufficient_funds' : undefined;
+  return balance < value ? 'insufficient_funds' : { atomic: balance, readAt };
 }
 
 /** A chain that can't be asked is our trouble and not the payment's: 503, and the payment is still good. */

@@ -15,6 +15,7 @@ export const errorCodes = {
   payment_invalid: { status: 402, title: 'The payment does not satisfy the terms' },
   payment_expiring: { status: 402, title: 'The payment expires too soon' },
   insufficient_funds: { status: 402, title: 'The payer has not enough funds' },
+  payer_suspended: { status: 402, title: 'The payer is suspended' },
   settlement_failed: { status: 402, title: 'Settlement failed' },
   settlement_pending: { status: 402, title: 'Settlement is pending' },
   forbidden: { status: 403, title: 'Not allowed' },

@@ -1,9 +1,10 @@
-import { write, type WriteContext } from '../db/index.ts';
+import { type Sql, write, type WriteContext } from '../db/index.ts';
 import { addSeconds } from '../kernel/clock.ts';
 import { sha256 } from '../kernel/crypto.ts';
 import { newId } from '../kernel/ids.ts';
 import { limits } from '../kernel/limits.ts';
 import type { ReceivedPayment } from './wire.ts';
+import { lockPayer, sumClaimed } from './payers.sql.ts';
 import { isSamePayment, type Payment, type StoredResponse, storedResponseRow } from './payment.ts';
 import {
   beginAttempt,
@@ -28,9 +29,21 @@ export interface Presenter {
   termsSecret: string | null;
 }
 
+/** A payer's balance, and when the chain was asked for it: what was settled since isn't in it. */
+export interface KnownBalance {
+  atomic: bigint;
+  readAt: Date;
+}
+
+/** Why a payment that is good in itself isn't claimed. */
+export type ClaimRefusal = 'insufficient_funds' | 'payer_suspended';
+
+type Claimed = { kind: 'claimed'; payment: Payment } | { kind: 'refused'; reason: ClaimRefusal };
+
 /**
  * Claims a payment for one request, with its first upstream attempt: one transaction, before anything else happens.
- * Gives the earlier claim where the authorisation was presented before, whichever process got there first.
+ * Refused where the payer's balance doesn't cover it beside the payer's other unsettled payments: a payer with one cent gets one
+ * upstream run, however many nonces it signs. Gives the earlier claim where the authorisation was presented before, whichever process got there first.
  */
 export async function claimPayment(
   context: WriteContext,
@@ -39,27 +52,49 @@ export async function claimPayment(
     presenter: Presenter;
     fingerprint: Buffer;
     target: Pick<Payment, 'endpointId' | 'environmentId' | 'serverId'>;
+    balance: KnownBalance;
   },
-): Promise<{ kind: 'claimed'; payment: Payment } | { kind: 'known'; claim: Claim }> {
-  const claimed = await write(context, async (sql, now) => {
+): Promise<Claimed | { kind: 'known'; claim: Claim }> {
+  const claimed = await write<Claimed | undefined>(context, async (sql, now) => {
     const payment = newPayment(args, now);
+    const reason = await findRefusal(sql, payment, args.balance, now);
+    if (reason) return { result: { kind: 'refused', reason }, audit: null };
     // A step on the way: the outcome (settled, upstream failed, settlement failed) has the audit event.
     if (!(await insertClaim(sql, payment, args.fingerprint, now))) return { result: undefined, audit: null };
     await insertPayment(sql, payment);
-    return { result: payment, audit: null };
+    return { result: { kind: 'claimed', payment }, audit: null };
   });
-  if (claimed) return { kind: 'claimed', payment: claimed };
+  if (claimed) return claimed;
   const claim = await findClaim(context.db, args.sent);
   if (!claim) throw new Error('a claim exists and has no payment');
   return { kind: 'known', claim };
 }
 
 /** Takes over a payment whose upstream failed, or whose process is gone. Nothing where somebody else was faster. */
-export async function retryAttempt(context: WriteContext, payment: Payment): Promise<Payment | undefined> {
-  return write(context, async (sql, now) => {
+export async function retryAttempt(
+  context: WriteContext,
+  payment: Payment,
+  balance: KnownBalance,
+): Promise<Payment | ClaimRefusal | undefined> {
+  return write<Payment | ClaimRefusal | undefined>(context, async (sql, now) => {
+    const reason = await findRefusal(sql, payment, balance, now);
+    if (reason) return { result: reason, audit: null };
     const result = await beginAttempt(sql, payment, addSeconds(now, attemptLeaseSeconds), now);
     return { result, audit: null };
   });
+}
+
+/** Under the payer's lock, so that claims at the same moment see each other. */
+async function findRefusal(
+  sql: Sql,
+  payment: Payment,
+  balance: KnownBalance,
+  now: Date,
+): Promise<ClaimRefusal | undefined> {
+  const { suspendedUntil } = await lockPayer(sql, payment);
+  if (suspendedUntil && suspendedUntil > now) return 'payer_suspended';
+  const claimed = await sumClaimed(sql, payment, balance.readAt);
+  return claimed + payment.amount > balance.atomic ? 'insufficient_funds' : undefined;
 }
 
 /** The upstream failed: nothing is charged, and the same request may be tried again with the same payment. */

@@ -2,8 +2,10 @@ export { type BatchCall, encodeBatch, judgeBatchReceipt } from './batch-call.ts'
 export { type Chain, createChain } from './chain.ts';
 export {
   claimPayment,
+  type ClaimRefusal,
   findStoredResponse,
   isForSameRequest,
+  type KnownBalance,
   mayFetch,
   type Presenter,
   reopenPayment,

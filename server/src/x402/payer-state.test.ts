@@ -14,6 +14,7 @@ const token = networks.sandbox.asset.address;
 interface Call {
   id: number;
   method: string;
+  /** Of `eth_call`; `eth_getCode` has an address first. */
   params: [{ to: Address; data: Hex }, string];
 }
 
@@ -51,29 +52,36 @@ async function startRpc(answering: Answering): Promise<Rpc> {
 }
 
 const word = (value: bigint) => `0x${value.toString(16).padStart(64, '0')}`;
-/** A balance of seven for everyone, and no nonce used. */
+const isCode = ({ method }: Call) => method === 'eth_getCode';
+const isBalance = (call: Call) => !isCode(call) && call.params[0].data.startsWith('0x70a08231');
+/** A balance of seven for everyone, no nonce used, and nobody with code. */
 const answerWell = (batch: Call[]) =>
-  batch.map(({ id, params }) => ({
+  batch.map((call) => ({
     jsonrpc: '2.0',
-    id,
-    result: word(params[0].data.startsWith('0x70a08231') ? 7n : 0n),
+    id: call.id,
+    result: isCode(call) ? '0x' : word(isBalance(call) ? 7n : 0n),
   }));
 
 const read = (rpc: Rpc) => createPayerStateReader({ rpcUrl: rpc.url, token });
 const newNonce = (): Hex => `0x${randomBytes(32).toString('hex')}`;
 const newPayer = () => getAddress(`0x${randomBytes(20).toString('hex')}`);
 const anyone = () => [newPayer(), newNonce()] as const;
-const poor = { balance: 7n, nonceUsed: false };
+const poor = { balance: 7n, nonceUsed: false, hasCode: false };
 
 describe('questions', () => {
-  it('of one moment go out in one request, with one balance for each payer', async () => {
+  it('of one moment go out in one request, with one balance and one look for code for each payer', async () => {
     const rpc = await startRpc(answerWell);
     const ask = read(rpc);
     const payer = newPayer();
     const states = await Promise.all([ask(payer, newNonce()), ask(payer, newNonce()), ask(...anyone())]);
     expect(states).toEqual([poor, poor, poor]);
-    expect(rpc.batches.map((batch) => batch.length)).toEqual([5]);
-    const selectors = rpc.batches.flat().map(({ params }) => params[0].data.slice(0, 10));
+    expect(rpc.batches.map((batch) => batch.length)).toEqual([7]);
+    const [looks, views] = [
+      rpc.batches.flat().filter(isCode),
+      rpc.batches.flat().filter((call) => !isCode(call)),
+    ];
+    expect(looks).toHaveLength(2);
+    const selectors = views.map(({ params }) => params[0].data.slice(0, 10));
     const balanceOf = toFunctionSelector('balanceOf(address)');
     const authorizationState = toFunctionSelector('authorizationState(address,bytes32)');
     expect(selectors.toSorted()).toEqual([
@@ -101,7 +109,7 @@ describe('questions', () => {
     expect(rpc.batches).toHaveLength(1);
     answered.resolve();
     expect(await Promise.all(asked)).toEqual([poor, poor, poor, poor]);
-    expect(rpc.batches.map((batch) => batch.length)).toEqual([2, 6]);
+    expect(rpc.batches.map((batch) => batch.length)).toEqual([3, 9]);
   });
 
   it('are not held up by a request that stalls', async () => {
@@ -120,16 +128,18 @@ describe('questions', () => {
     const ask = read(rpc);
     const states = await Promise.all(Array.from({ length: 230 }, () => ask(...anyone())));
     expect(states).toHaveLength(230);
-    expect(Math.max(...rpc.batches.map((batch) => batch.length))).toBe(100);
-    expect(rpc.batches).toHaveLength(5);
+    expect(Math.max(...rpc.batches.map((batch) => batch.length))).toBe(99);
+    expect(rpc.batches).toHaveLength(7);
   });
 
   it('get their own answers, in whatever order those come', async () => {
     const rpc = await startRpc((batch) =>
       batch
-        .map(({ id, params: [{ data }] }) => {
-          const payer = BigInt(`0x${data.slice(34, 74)}`);
-          return { id, result: word(data.startsWith('0x70a08231') ? payer : payer & 1n) };
+        .map((call) => {
+          const [first] = call.params;
+          if (isCode(call)) return { id: call.id, result: BigInt(String(first)) & 2n ? '0x60' : '0x' };
+          const payer = BigInt(`0x${first.data.slice(34, 74)}`);
+          return { id: call.id, result: word(isBalance(call) ? payer : payer & 1n) };
         })
         .toReversed(),
     );
@@ -137,20 +147,27 @@ describe('questions', () => {
     const payers = Array.from({ length: 20 }, () => newPayer());
     const states = await Promise.all(payers.map((payer) => ask(payer, newNonce())));
     expect(states).toEqual(
-      payers.map((payer) => ({ balance: BigInt(payer), nonceUsed: (BigInt(payer) & 1n) === 1n })),
+      payers.map((payer) => ({
+        balance: BigInt(payer),
+        nonceUsed: (BigInt(payer) & 1n) === 1n,
+        hasCode: (BigInt(payer) & 2n) === 2n,
+      })),
     );
   });
 
   it('are asked afresh each time', async () => {
     const rpc = await startRpc((batch) =>
-      batch.map(({ id }) => ({ id, result: word(id === 0 ? 7n : used) })),
+      batch.map((call) => ({
+        id: call.id,
+        result: isCode(call) ? '0x' : word(isBalance(call) ? 7n : used),
+      })),
     );
     let used = 0n;
     const ask = read(rpc);
     const [payer, nonce] = anyone();
     expect(await ask(payer, nonce)).toEqual(poor);
     used = 1n;
-    expect(await ask(payer, nonce)).toEqual({ balance: 7n, nonceUsed: true });
+    expect(await ask(payer, nonce)).toEqual({ ...poor, nonceUsed: true });
   });
 });
 

@@ -1,10 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { AuditEvent, OutboxEntry, WriteContext } from '../db/index.ts';
+import type { AuditEvent, OutboxEntry, Sql, WriteContext } from '../db/index.ts';
 import { writeBatch } from '../db/index.ts';
 import { addSeconds } from '../kernel/clock.ts';
 import { limits } from '../kernel/limits.ts';
 import { batchContract, encodeBatch, judgeBatchReceipt } from './batch-call.ts';
 import { type Chain, type Receipt, transferCall } from './chain.ts';
+import { suspendPayers } from './payers.sql.ts';
 import { authorizationOf, exactPaymentOf, type Payment } from './payment.ts';
 import { replaceTransaction, signWithNextNonce } from './relayers.ts';
 import {
@@ -158,6 +159,7 @@ async function conclude(
   await writeBatch(context, async (sql, now) => {
     if (!(await closeTransaction(sql, transaction))) return { result: undefined, audits: [] };
     const changed = await concludePayments(sql, conclusions, ['settling'], now);
+    await suspendFailed(sql, conclusions, now);
     return { result: undefined, ...tell(conclusions.filter(({ payment }) => changed.has(payment.id))) };
   });
 }
@@ -168,6 +170,7 @@ async function concludeUnsent({ context, chain }: BatchDeps, payments: readonly 
   const conclusions = await Promise.all(payments.map((payment) => concludeByNonce(chain, payment)));
   await writeBatch(context, async (sql, now) => {
     const changed = await concludePayments(sql, conclusions, ['responded', 'settlement_failed'], now);
+    await suspendFailed(sql, conclusions, now);
     return { result: undefined, ...tell(conclusions.filter(({ payment }) => changed.has(payment.id))) };
   });
 }
@@ -180,6 +183,17 @@ async function concludeByNonce(chain: Chain, payment: Payment): Promise<Conclusi
   const transaction = used ? await chain.findSettlement(authorizationOf(payment)) : undefined;
   if (transaction) return { payment, state: 'settled', transaction };
   return { payment, state: 'settlement_failed', failure: used ? usedNonce : 'insufficient_funds' };
+}
+
+/** Work was done for these, and their payers have made it worth nothing. */
+async function suspendFailed(sql: Sql, conclusions: readonly Conclusion[], now: Date): Promise<void> {
+  const failed = conclusions.filter(({ state }) => state === 'settlement_failed');
+  const until = addSeconds(now, limits.payerSuspensionSeconds);
+  await suspendPayers(
+    sql,
+    failed.map(({ payment }) => payment),
+    until,
+  );
 }
 
 /** One audit event for each outcome, by whoever paid; and what the payer's wallet has to hear. */

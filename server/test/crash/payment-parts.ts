@@ -7,6 +7,7 @@ import { newId } from '../../src/kernel/ids.ts';
 import {
   type Chain,
   createChain,
+  type KnownBalance,
   networks,
   type Payment,
   type Presenter,
@@ -55,6 +56,11 @@ export function contextOf(db: Database, secondsAhead = 0): WriteContext {
     requestId: null,
     clientAddress: null,
   };
+}
+
+/** A balance that any claim fits into: what is known may be wrong by the time that it is settled. */
+export function plenty(): KnownBalance {
+  return { atomic: 10n ** 12n, readAt: new Date() };
 }
 
 /** What goes wrong and will be tried again, where somebody who looks for a failed test's reason finds it. */

@@ -12,6 +12,7 @@ import {
   openChain,
   type Order,
   type Point,
+  plenty,
   points,
   presenter,
   report,
@@ -35,7 +36,7 @@ if (step === 'resume') {
 /** The steps of a paid call as the gateway and the settler take them, up to the point. */
 async function bringTo(point: Point, { sent, target }: Order): Promise<void> {
   const context = contextOf(db);
-  const claimed = await claimPayment(context, { sent, presenter, fingerprint, target });
+  const claimed = await claimPayment(context, { sent, presenter, fingerprint, target, balance: plenty() });
   if (claimed.kind !== 'claimed') throw new Error('the payment was claimed before');
   const { payment } = claimed;
   if (isBefore(point, 'responded')) return;
