@@ -14,7 +14,6 @@ const token = networks.sandbox.asset.address;
 interface Call {
   id: number;
   method: string;
-  /** Of `eth_call`; `eth_getCode` has an address first. */
   params: [{ to: Address; data: Hex }, string];
 }
 
@@ -136,9 +135,12 @@ describe('questions', () => {
     const rpc = await startRpc((batch) =>
       batch
         .map((call) => {
-          const [first] = call.params;
-          if (isCode(call)) return { id: call.id, result: BigInt(String(first)) & 2n ? '0x60' : '0x' };
-          const payer = BigInt(`0x${first.data.slice(34, 74)}`);
+          if (isCode(call)) {
+            // Its first parameter is the address itself.
+            const [address] = call.params as unknown as [Hex, string];
+            return { id: call.id, result: BigInt(address) & 2n ? '0x60' : '0x' };
+          }
+          const payer = BigInt(`0x${call.params[0].data.slice(34, 74)}`);
           return { id: call.id, result: word(isBalance(call) ? payer : payer & 1n) };
         })
         .toReversed(),
