@@ -159,8 +159,9 @@ async function conclude(
   await writeBatch(context, async (sql, now) => {
     if (!(await closeTransaction(sql, transaction))) return { result: undefined, audits: [] };
     const changed = await concludePayments(sql, conclusions, ['settling'], now);
-    await suspendFailed(sql, conclusions, now);
-    return { result: undefined, ...tell(conclusions.filter(({ payment }) => changed.has(payment.id))) };
+    const told = conclusions.filter(({ payment }) => changed.has(payment.id));
+    await suspendFailed(sql, told, now);
+    return { result: undefined, ...tell(told) };
   });
 }
 
@@ -170,8 +171,9 @@ async function concludeUnsent({ context, chain }: BatchDeps, payments: readonly 
   const conclusions = await Promise.all(payments.map((payment) => concludeByNonce(chain, payment)));
   await writeBatch(context, async (sql, now) => {
     const changed = await concludePayments(sql, conclusions, ['responded', 'settlement_failed'], now);
-    await suspendFailed(sql, conclusions, now);
-    return { result: undefined, ...tell(conclusions.filter(({ payment }) => changed.has(payment.id))) };
+    const told = conclusions.filter(({ payment }) => changed.has(payment.id));
+    await suspendFailed(sql, told, now);
+    return { result: undefined, ...tell(told) };
   });
 }
 
