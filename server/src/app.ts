@@ -41,6 +41,7 @@ import { captureSettled, closeExpired, walletRoutes } from './wallet/index.ts';
 import {
   type Chain,
   createChain,
+  createPaymentLane,
   ensureRelayer,
   type Network,
   networks,
@@ -110,8 +111,10 @@ export async function createApp(parts: Parts): Promise<App> {
     connect: services.egress.guardedConnect('upstream'),
     limits: { originsMax: 512, callsPerOriginMax: 256, originIdleMs: 60_000 },
   });
+  const payments = createPaymentLane(services);
   const gateway = createGateway({
     ...services,
+    payments,
     servers,
     forwarder,
     gatewayUrl: config.gatewayUrl,
@@ -148,7 +151,7 @@ export async function createApp(parts: Parts): Promise<App> {
     idle: () => gateway.idle(),
     async close() {
       await Promise.all([...loops.capture, ...loops.other].map((loop) => loop.stop()));
-      await Promise.all([control.close(), forwarder.close(), listener.close()]);
+      await Promise.all([control.close(), forwarder.close(), listener.close(), payments.stop()]);
       await db.close();
     },
   };

@@ -1574,6 +1574,8 @@ export interface operations {
                     private_path?: string;
                     /** @description What agents call: /weather */
                     public_path: string;
+                    /** @description When a payment is settled: before its answer is released (after_success), behind it, within limits on what is owed (optimistic), or before the upstream is called (upfront; a failure is refunded) */
+                    settlement?: "after_success" | "optimistic" | "upfront";
                 };
             };
         };
@@ -1596,6 +1598,8 @@ export interface operations {
                         price: string;
                         public_path: string;
                         server_id: string;
+                        /** @description When a payment is settled: before its answer is released (after_success), behind it, within limits on what is owed (optimistic), or before the upstream is called (upfront; a failure is refunded) */
+                        settlement: "after_success" | "optimistic" | "upfront";
                         url: string;
                     };
                 };

@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { FastifyBaseLogger } from 'fastify';
 import { getAddress } from 'viem';
-import type { Database, WriteContext } from '../db/index.ts';
+import type { Database, Origin } from '../db/index.ts';
 import { toAppError } from '../http/index.ts';
 import type { Clock } from '../kernel/clock.ts';
 import { randomSecret, type SecretBox, sha256 } from '../kernel/crypto.ts';
@@ -9,7 +9,15 @@ import { AppError } from '../kernel/errors.ts';
 import type { AgentId } from '../kernel/ids.ts';
 import { limits } from '../kernel/limits.ts';
 import type { Endpoint } from '../market/index.ts';
-import { type Chain, paymentRequired, paymentRequiredV1, type Settler, type Terms } from '../x402/index.ts';
+import {
+  type Chain,
+  exactRail,
+  type PaymentLane,
+  paymentRequired,
+  paymentRequiredV1,
+  type Settler,
+  type Terms,
+} from '../x402/index.ts';
 import { callUpstream } from './call-upstream.ts';
 import { describeServer } from './catalogue.ts';
 import type { Forwarder } from './forward.ts';
@@ -41,6 +49,7 @@ export interface GatewayDeps {
   servers: PublishedServers;
   forwarder: Forwarder;
   chains: ReadonlyMap<string, { chain: Chain; settler: Settler }>;
+  payments: PaymentLane;
   /** The agent whose token this is, if it is good. */
   findAgent(token: string): Promise<AgentId | undefined>;
   isOurCredential(value: string): boolean;
@@ -120,10 +129,12 @@ async function serve(
   }
   const body = await readBody(request, limits.gatewayRequestBytes);
   const answered = await servePaidCall({
-    context: writeContext(deps, matched, caller, request, requestId),
-    ...getChain(deps, terms),
-    terms,
-    sent: sent.payment,
+    ...deps,
+    lane: deps.payments,
+    rail: exactRail({ ...getChain(deps, terms), terms, sent: sent.payment }),
+    origin: originOf(caller, request, requestId),
+    mode: 'after_success',
+    hosted: false,
     presenter: {
       agentId: caller.agentId,
       agentVerified: caller.verified,
@@ -241,19 +252,9 @@ function getChain(deps: GatewayDeps, terms: Terms): { chain: Chain; settler: Set
   return found;
 }
 
-function writeContext(
-  deps: GatewayDeps,
-  matched: Matched,
-  caller: Caller,
-  request: IncomingMessage,
-  requestId: string,
-): WriteContext {
+function originOf(caller: Caller, request: IncomingMessage, requestId: string): Origin {
   return {
-    db: deps.db,
-    clock: deps.clock,
-    box: deps.box,
     actor: { kind: caller.verified ? 'agent' : 'anonymous', id: caller.agentId },
-    scope: matched.published.server.environmentId,
     requestId,
     clientAddress: request.socket.remoteAddress ?? null,
   };

@@ -22,6 +22,13 @@ export const limits = {
   settlementMarginSeconds: 30,
   /** Payments in one transaction: even where each payee is new, 200 stay below the 16.7 million gas of EIP-7825. */
   batchItems: 200,
+  /** One commit's claims and answers: beyond some hundreds a larger batch adds latency, and hardly any rate. */
+  paymentBatch: 256,
+  /**
+   * What may be owed, in atomic units of USDC, by payments that were answered before they are settled: in all, to one server, and by
+   * one payer. Beyond it a call waits for its settlement.
+   */
+  owedAtomic: { inAll: 1_000_000_000n, byServer: 100_000_000n, byPayer: 1_000_000n },
   /** What a batch may use: the transaction itself, and for each item what a payee who never held the token takes. */
   batchGasBase: 60_000n,
   batchGasPerItem: 75_000n,
