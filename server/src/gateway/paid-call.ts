@@ -133,6 +133,11 @@ async function runAttempt(call: PaidCall, payment: Payment): Promise<PaidAnswer>
     await reopenPayment(call.context, payment, `status ${answer.response.status}`);
     return { kind: 'uncharged', response: answer.response };
   }
+  if (answer.kind === 'stream') {
+    answer.cancel();
+    await reopenPayment(call.context, payment, 'too_large');
+    return refuse('upstream_failed', 'The answer is a stream or too large: no payment was taken');
+  }
   if (!(await storeResponse(call.context, payment, answer.response))) {
     // This process slept through its lease: the payment is another attempt's now.
     return refuse(
