@@ -7,7 +7,16 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 
 import type { StreamingCall, StreamingOutcome } from './forward-streaming.ts';
-import { answer, ask, cleanups, forwarder, listen, rawUpstream, readBody, upstream } from './forward.fixture.ts';
+import {
+  answer,
+  ask,
+  cleanups,
+  forwarder,
+  listen,
+  rawUpstream,
+  readBody,
+  upstream,
+} from './forward.fixture.ts';
 
 /** An upstream that reads the beginning of what it is sent, stops reading, and resets. */
 const resettingInUpload = () =>

@@ -86,4 +86,3 @@ describe('limits', () => {
     expect(await cutCall).toMatchObject({ kind: 'failed', reason: 'reset' });
   });
 });
-
