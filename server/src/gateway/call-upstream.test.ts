@@ -11,6 +11,9 @@ import { sendStored, sendStream } from './respond.ts';
 const callOf = (origin: string, method = 'GET') => ({ origin, target: '/', method, headers: [], body: null });
 const run = (origin: string, method = 'GET') => callUpstream(forwarder(), callOf(origin, method));
 
+const answerOf = async (bytes: number) =>
+  run(await upstream((_request, response) => response.end(Buffer.alloc(bytes))));
+
 /** A gateway that gives each caller what `origin` answered, as the paid call does. */
 async function gateway(origin: string) {
   const answers: UpstreamAnswer[] = [];
@@ -29,8 +32,6 @@ const eventHeaders = ['Content-Type', 'text/event-stream', 'Cache-Control', 'pub
 
 describe('callUpstream', () => {
   it('takes an answer of up to the stored limit as a whole one, and a larger one as a stream', async () => {
-    const answerOf = async (bytes: number) =>
-      run(await upstream((_request, response) => response.end(Buffer.alloc(bytes))));
     expect(await answerOf(limits.storedResponseBytes)).toMatchObject({
       kind: 'success',
       response: { status: 200, body: { length: limits.storedResponseBytes } },

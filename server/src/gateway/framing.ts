@@ -23,7 +23,7 @@ export function isEventStream(headers: RawHeaders): boolean {
 }
 
 /** The first value of a header; `name` in lower case. */
-export function findHeader(headers: RawHeaders, name: string): string | undefined {
+function findHeader(headers: RawHeaders, name: string): string | undefined {
   const index = headers.findIndex((text, at) => at % 2 === 0 && text.toLowerCase() === name);
   return index === -1 ? undefined : headers[index + 1];
 }
