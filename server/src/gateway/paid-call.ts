@@ -20,7 +20,7 @@ import {
   type Settlement,
   type StoredResponse,
 } from '../x402/index.ts';
-import type { UpstreamAnswer } from './call-upstream.ts';
+import type { UpstreamAnswer, UpstreamStream } from './call-upstream.ts';
 
 /** A priced call whose payment could be read, and all that serving it needs. */
 export interface PaidCall extends Pick<NewClaim, 'fingerprint' | 'hosted' | 'mode' | 'presenter' | 'target'> {
@@ -36,8 +36,10 @@ export interface PaidCall extends Pick<NewClaim, 'fingerprint' | 'hosted' | 'mod
 }
 
 export type PaidAnswer =
-  /** Paid and delivered. */
-  | { kind: 'delivered'; response: StoredResponse; transaction: string }
+  /** Paid and delivered; without a transaction yet, where the endpoint lets its answers out first. */
+  | { kind: 'delivered'; response: StoredResponse; transaction: string | undefined }
+  /** Paid, and on its way: the stream is to be piped. */
+  | { kind: 'streamed'; stream: UpstreamStream; transaction: string | undefined }
   /** The upstream's own 4xx: passed on, uncharged. */
   | { kind: 'uncharged'; response: StoredResponse }
   /** The payment doesn't buy this; the terms are offered again. */
@@ -88,11 +90,14 @@ async function serveKnown(call: PaidCall, first: Claim): Promise<PaidAnswer> {
     const now = clock.now();
     if (payment.state !== 'open' && !mayFetch(payment, presenter, now)) return { kind: 'withheld' };
 
+    if (!payment.replayable) return notReplayable();
     if (payment.state === 'settled') return deliver(call, payment, payment.transaction ?? '');
     if (payment.state === 'open' || (payment.state === 'forwarding' && !hasLiveLease(payment, now))) {
       const answer = await retry(call, payment);
       if (answer) return answer;
     } else if (payment.state !== 'forwarding') {
+      if (payment.mode === 'optimistic' && payment.state !== 'settlement_failed')
+        return deliver(call, payment, undefined);
       return settleAndDeliver(call, payment);
     }
     if (now >= deadline)
@@ -124,19 +129,54 @@ async function runAttempt(call: PaidCall, payment: Payment): Promise<PaidAnswer>
       `Upstream request failed (${answer.reason}): no payment was taken, and the same payment may be tried again`,
     );
   }
-  const { response } = answer;
   if (answer.kind === 'client_error') {
+    const { response } = answer;
     await lane.end(payment, { kind: 'failed', failure: `status ${response.status}` }, origin);
     return { kind: 'uncharged', response };
   }
-  if (!(await lane.end(payment, { kind: 'responded', response }, origin))) {
-    // This process slept through its lease: the payment is another attempt's now.
-    return refuse(
-      'payment_in_flight',
-      'The call was taken over by another attempt; ask again with the same payment',
-    );
+  if (answer.kind === 'stream') return streamAttempt(call, payment, answer);
+  const { response } = answer;
+  if (!(await lane.end(payment, { kind: 'responded', response }, origin))) return takenOver();
+  if (payment.mode === 'optimistic') {
+    settleBehind(call, payment);
+    return { kind: 'delivered', response, transaction: undefined };
   }
   return settleAndDeliver(call, payment, response);
+}
+
+/** An answer that is not kept is charged at its headers, and let go of where it can't be paid for. */
+async function streamAttempt(call: PaidCall, payment: Payment, stream: UpstreamStream): Promise<PaidAnswer> {
+  try {
+    if (!(await call.lane.end(payment, { kind: 'streaming' }, call.origin))) {
+      stream.cancel();
+      return takenOver();
+    }
+    if (payment.mode === 'optimistic') {
+      settleBehind(call, payment);
+      return { kind: 'streamed', stream, transaction: undefined };
+    }
+    const settlement = await call.rail.settle(payment);
+    if (settlement.kind === 'settled')
+      return { kind: 'streamed', stream, transaction: settlement.transaction };
+    stream.cancel();
+    return { kind: 'unsettled', settlement };
+  } catch (error) {
+    stream.cancel();
+    throw error;
+  }
+}
+
+/** The settler keeps what it was given whatever becomes of this request, and a worker takes it up after a crash. */
+function settleBehind(call: PaidCall, payment: Payment): void {
+  void call.rail.settle(payment);
+}
+
+/** This process slept through its lease: the payment is another attempt's now. */
+function takenOver(): PaidAnswer {
+  return refuse(
+    'payment_in_flight',
+    'The call was taken over by another attempt; ask again with the same payment',
+  );
 }
 
 /** Gives the answer out once it is paid for; it is read from its row where this request hasn't got it itself. */
@@ -151,12 +191,23 @@ async function settleAndDeliver(
   return response ? { kind: 'delivered', response, transaction } : deliver(call, payment, transaction);
 }
 
-async function deliver(call: PaidCall, payment: Payment, transaction: string): Promise<PaidAnswer> {
+async function deliver(
+  call: PaidCall,
+  payment: Payment,
+  transaction: string | undefined,
+): Promise<PaidAnswer> {
   const response = await findStoredResponse(call, payment);
   if (response) return { kind: 'delivered', response, transaction };
   return refuse(
     'payment_already_used',
     'This payment was used, and its answer is no longer kept; sign a new one',
+  );
+}
+
+function notReplayable(): PaidAnswer {
+  return refuse(
+    'response_not_replayable',
+    'The answer to this payment flowed through and was not kept: nothing more is charged; sign a new payment for another',
   );
 }
 

@@ -4,8 +4,8 @@ export const limits = {
   apiBodyBytes: 1024 * 1024,
   /** A priced request is buffered before it is forwarded. */
   gatewayRequestBytes: 1024 * 1024,
-  /** A priced response is stored before it is charged, so it has to fit in a row. */
-  gatewayResponseBytes: 1024 * 1024,
+  /** A priced response is stored before it is charged: what fits in a row of 4 MiB can be fetched again, more is streamed. */
+  storedResponseBytes: 4 * 1024 * 1024,
   /** Upstreams commonly stop at 8 KiB, and Node refuses a whole request head above 16 KiB. */
   gatewayRequestTargetBytes: 8 * 1024,
   /** Open connections are file descriptors: 512 upstreams with a few each stay below a usual limit of some thousands. */
@@ -18,6 +18,8 @@ export const limits = {
   paymentHeaderBytes: 16 * 1024,
   /** Long enough for a slow model's answer; the 402's `maxTimeoutSeconds` leaves room for it. */
   upstreamTimeoutSeconds: 30,
+  /** A paid stream that is cut can't be had again, and a model may think for a minute between two words. */
+  streamIdleSeconds: 120,
   /** Time that a settlement may need after the upstream has answered. */
   settlementMarginSeconds: 30,
   /** Payments in one transaction: even where each payee is new, 200 stay below the 16.7 million gas of EIP-7825. */

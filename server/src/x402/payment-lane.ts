@@ -137,13 +137,13 @@ export function createPaymentLane(deps: { db: Database; clock: Clock; box: Secre
 
 async function runJobs(box: SecretBox, sql: Sql, jobs: readonly Job[], now: Date) {
   const results = new Map<Job, Result>();
-  await begin(
+  await runBegins(
     sql,
     jobs.filter((job) => job.kind !== 'end'),
     results,
     now,
   );
-  const audits = await end(
+  const audits = await runEnds(
     box,
     sql,
     jobs.filter((job) => job.kind === 'end'),
@@ -160,7 +160,7 @@ interface Planned<Kind extends ClaimJob | RetryJob = ClaimJob | RetryJob> {
 }
 
 /** Claims and retries: decided under the payers' locks. A step on the way has no audit event; its outcome has. */
-async function begin(
+async function runBegins(
   sql: Sql,
   jobs: readonly (ClaimJob | RetryJob)[],
   results: Map<Job, Result>,
@@ -246,7 +246,7 @@ function inMode(payment: Payment, mode: SettlementMode): Payment {
   return { ...payment, mode, state: 'responded', attempt: 0, leaseUntil: null };
 }
 
-async function end(
+async function runEnds(
   box: SecretBox,
   sql: Sql,
   jobs: readonly EndJob[],
