@@ -37,7 +37,7 @@ import type { AgentId, EnvironmentId } from './kernel/ids.ts';
 import { type Loop, startLoop } from './kernel/loop.ts';
 import { StartupError } from './kernel/startup-error.ts';
 import { findPayeeOfResource, findServerBySlug, marketRoutes, serverChangedChannel } from './market/index.ts';
-import { captureSettled, closeExpired, walletRoutes } from './wallet/index.ts';
+import { captureSettled, closeExpired, refundUndelivered, walletRoutes } from './wallet/index.ts';
 import {
   type Chain,
   createChain,
@@ -288,7 +288,13 @@ export function createRoutes(
 }
 
 /** How soon each kind of work is looked for, beyond the notifications that call for some of it at once. */
-const intervals = { captureMs: 1_000, resumeMs: 2_000, expireMs: 2_000, sweepMs: 600_000 } as const;
+const intervals = {
+  captureMs: 1_000,
+  resumeMs: 2_000,
+  expireMs: 2_000,
+  refundMs: 30_000,
+  sweepMs: 600_000,
+} as const;
 
 function startWorkerLoops(services: Services, loops: { capture: Loop[]; other: Loop[] }): void {
   const context = systemContext(services);
@@ -299,6 +305,7 @@ function startWorkerLoops(services: Services, loops: { capture: Loop[]; other: L
   );
   loops.other.push(
     startLoop({ intervalMs: intervals.sweepMs, run: () => sweepIdempotencyKeys(context), onError }),
+    startLoop({ intervalMs: intervals.refundMs, run: () => refundUndelivered(context), onError }),
   );
   for (const { chain, settler } of services.chains.values()) {
     loops.other.push(
