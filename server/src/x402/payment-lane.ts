@@ -181,11 +181,7 @@ async function runBegins(
     now,
   );
   const byId = new Map(begun.map((payment) => [payment.id, payment]));
-  for (const { job, payment } of retries) {
-    results.set(job, byId.get(payment.id));
-    // Of two that ask at the same moment, one has it.
-    byId.delete(payment.id);
-  }
+  for (const { job, payment } of retries) results.set(job, byId.get(payment.id));
 }
 
 /** Gives the jobs that may go on, and writes the others' results down. */
@@ -214,8 +210,10 @@ async function plan(
         ),
   ]);
   const suspensions = new Map(payers.map((payer) => [payerName(payer), payer.suspendedUntil]));
+  // Of several that ask for the same payment at the same moment, the first has it; it isn't counted twice.
+  const firsts = new Map(jobs.toReversed().map((job) => [paymentName(job), job]));
   const asks = jobs.flatMap((job, place) =>
-    job.kind === 'claim' && known.has(place)
+    firsts.get(paymentName(job)) !== job || (job.kind === 'claim' && known.has(place))
       ? []
       : {
           job,
@@ -234,6 +232,10 @@ async function plan(
     results.set(job, verdict.refusal);
     return [];
   });
+}
+
+function paymentName({ payment }: ClaimJob | RetryJob): string {
+  return `${payerName(payment)} ${payment.nonce}`;
 }
 
 /** What is settled first has no attempt yet. */
@@ -264,9 +266,11 @@ async function runEnds(
     now,
     addSeconds(now, limits.storedResponseSeconds),
   );
-  for (const job of jobs) results.set(job, ended.has(job.payment.id));
-  return jobs.flatMap(({ payment, end, actor, requestId, clientAddress }) =>
-    end.kind === 'failed' && ended.has(payment.id)
+  const firsts = new Map(jobs.toReversed().map((job) => [job.payment.id, job]));
+  const told = jobs.filter((job) => ended.has(job.payment.id) && firsts.get(job.payment.id) === job);
+  for (const job of told) results.set(job, true);
+  return told.flatMap(({ payment, end, actor, requestId, clientAddress }) =>
+    end.kind === 'failed'
       ? {
           actor,
           requestId,

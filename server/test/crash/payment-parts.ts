@@ -28,13 +28,13 @@ export const storedAnswer = {
   headers: ['content-type', 'text/plain'],
   body: Buffer.from('paid for'),
 };
-const presenter: Presenter = {
+export const presenter: Presenter = {
   agentId: 'agent',
   agentVerified: false,
   clientAddress: '127.0.0.1',
   termsSecret: null,
 };
-const fingerprint = Buffer.alloc(32, 1);
+export const fingerprint = Buffer.alloc(32, 1);
 export const relayerKey = `0x${'5e'.repeat(32)}` as const;
 export const relayer = privateKeyToAccount(relayerKey).address;
 
