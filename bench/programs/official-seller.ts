@@ -16,7 +16,13 @@ const price = { scheme: 'exact', price: '$0.01', network, payTo: PAY_TO as Addre
 /** Passes each chunk on as it comes. It doesn't look whether the client is still there, as most handlers don't. */
 async function passOn(request: Request, response: Response): Promise<void> {
   const answer = await fetch(`${UPSTREAM_URL}${request.path}`);
-  response.writeHead(answer.status, { 'content-type': answer.headers.get('content-type') ?? 'text/plain' });
+  const type = answer.headers.get('content-type') ?? 'text/plain';
+  if (request.path === '/write-head') {
+    response.writeHead(answer.status, { 'content-type': type });
+  } else {
+    response.statusCode = answer.status;
+    response.setHeader('content-type', type);
+  }
   for await (const chunk of answer.body ?? []) response.write(chunk);
   response.end();
 }
@@ -27,12 +33,13 @@ app.use(
     {
       'GET /paid': { accepts: price },
       'GET /other': { accepts: price },
+      'GET /write-head': { accepts: price },
       'GET /upfront': { accepts: { ...price, extra: { paymentFlow: 'upfront' } } },
     },
     resourceServer,
   ),
 );
-for (const path of ['/paid', '/other', '/upfront'])
+for (const path of ['/paid', '/other', '/write-head', '/upfront'])
   app.get(path, (request, response) => void passOn(request, response));
 await once(app.listen(Number(PORT), '127.0.0.1'), 'listening');
 process.stdout.write(`listening on http://127.0.0.1:${PORT}\n`);

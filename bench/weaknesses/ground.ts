@@ -17,7 +17,10 @@ export interface Ground {
   rpcUrl: string;
   /** Of the facilitator's transactions. */
   relayer: Address;
-  /** The seller's server; `/paid` and `/other` cost a cent each, and `/upfront` one that is taken first. */
+  /**
+   * The seller's server. `/paid` and `/other` cost a cent each; so do `/write-head`, which says its status by `writeHead`, and
+   * `/upfront`, where the cent is taken first.
+   */
   seller: { url: string; kill(): Promise<void>; start(): Promise<void> };
   facilitator: FacilitatorServer;
   upstream: Upstream;

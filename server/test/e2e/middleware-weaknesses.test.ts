@@ -158,7 +158,7 @@ describe('paid but denied', () => {
     expect(await cut).toBe('AbortError');
     await anvil.mine({ blocks: 1 });
     await anvil.setAutomine(true);
-    expect(await spent()).toBe(price);
+    await expect.poll(stateOf, { timeout: 10_000 }).toBe('settled');
     await expectBoughtOnce();
   });
 
