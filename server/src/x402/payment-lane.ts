@@ -133,12 +133,20 @@ export function createPaymentLane(deps: { db: Database; clock: Clock; box: Secre
 
 async function runJobs(box: SecretBox, sql: Sql, jobs: readonly Job[], now: Date) {
   const results = new Map<Job, Result>();
+  const begins = jobs.filter((job) => job.kind !== 'end');
+  // Copies of one authorisation ask for its money once: the first stands for all, and the others find what became of it.
+  const firsts = new Map(begins.toReversed().map((job) => [authorisationName(job), job]));
   await runBegins(
     sql,
-    jobs.filter((job) => job.kind !== 'end'),
+    begins.filter((job) => firsts.get(authorisationName(job)) === job),
     results,
     now,
   );
+  for (const job of begins) {
+    const first = firsts.get(authorisationName(job));
+    const result = first && results.get(first);
+    if (typeof result === 'string') results.set(job, result);
+  }
   const audits = await runEnds(
     box,
     sql,
@@ -147,6 +155,10 @@ async function runJobs(box: SecretBox, sql: Sql, jobs: readonly Job[], now: Date
     now,
   );
   return { result: jobs.map((job) => results.get(job)), audits };
+}
+
+function authorisationName({ payment }: ClaimJob | RetryJob): string {
+  return `${payerName(payment)} ${payment.nonce}`;
 }
 
 /** A claim or retry that may go on, with its payment in the mode that was decided. */
