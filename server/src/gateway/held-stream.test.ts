@@ -219,14 +219,23 @@ describe('a held stream', () => {
 
   it('is taken once', async () => {
     const { origin } = await fastUpstream(2000);
-    const outcome = await forwarder().forwardAdaptive(call(origin));
-    if (outcome.kind !== 'stream') throw new Error(outcome.kind);
-    const server = createServer((_request, response) => {
-      outcome.cancel();
-      expect(() => outcome.pipe(response, [])).toThrow('taken once');
-      response.end('checked');
-    });
-    expect(await readBody(await answer((await ask(await listen(server))).end()))).toBe('checked');
+    const proxy = await gateway(origin);
+    void (await ask(proxy.origin)).end();
+    const { stream: held, response } = await proxy.held;
+    held.cancel();
+    await expect(held.pipe(response, [])).rejects.toThrow('taken once');
+    expect(response.headersSent).toBe(false);
+  });
+
+  it('is let go when its head is malformed, which is left to the caller', async () => {
+    const { origin, sent } = await fastUpstream(64 * 1024 * 1024);
+    const proxy = await gateway(origin);
+    const asked = answer((await ask(proxy.origin)).end());
+    const { stream: held, response } = await proxy.held;
+    await expect(held.pipe(response, ['X-Paid', 'a\r\nb'])).rejects.toThrow('Invalid character');
+    await expect.poll(() => sent.isCut).toBe(true);
+    response.writeHead(500).end('our fault');
+    expect(await readBody(await asked)).toBe('our fault');
   });
 });
 
