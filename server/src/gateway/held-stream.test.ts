@@ -46,11 +46,10 @@ async function gateway(origin: string, parts: Partial<AdaptiveCall> = {}, made =
 /** Asks the gateway, and decides at once. */
 async function stream(origin: string, parts: Partial<AdaptiveCall> = {}) {
   const proxy = await gateway(origin, parts);
-  const request = (await ask(proxy.origin)).end();
-  const response = answer(request);
-  const { decide } = await proxy.held;
+  const response = answer((await ask(proxy.origin)).end());
+  const { decide, response: sending } = await proxy.held;
   decide();
-  return { request, response: await response, end: proxy.end };
+  return { response: await response, sending, end: proxy.end };
 }
 
 /** Sends `size` bytes as fast as they are taken, and says how many were. */
@@ -314,8 +313,9 @@ describe('a held stream whose upstream fails', () => {
 
   it('lets go of a client that stops reading', async () => {
     const { origin, sent } = await fastUpstream(64 * 1024 * 1024);
-    const { response, end } = await stream(origin, { idleTimeoutMs: 150 });
+    const { response, sending, end } = await stream(origin, { idleTimeoutMs: 150 });
     expect(await end).toMatchObject({ kind: 'failed', headSent: true, reason: 'timeout' });
+    expect(sending.destroyed).toBe(true);
     await expect.poll(() => sent.isCut).toBe(true);
     await expect(once(response.resume(), 'end')).rejects.toThrow('aborted');
   });

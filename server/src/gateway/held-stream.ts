@@ -50,15 +50,17 @@ export function holdStream(
     while (next < waiting.length && !isBlocked) {
       isBlocked = !to.write(waiting[next++] ?? Buffer.alloc(0));
     }
-    if (isBlocked) return reading?.pause();
+    if (isBlocked) return;
     waiting = [];
     next = 0;
-    if (upstream === 'sending') return reading?.resume();
-    if (upstream === 'ended') {
+    if (upstream === 'sending') {
+      reading?.resume();
+    } else if (upstream === 'ended') {
       to.end();
-      return resolve({ kind: 'response', status: head.status, bodyBytes: to.bytes() });
+      resolve({ kind: 'response', status: head.status, bodyBytes: to.bytes() });
+    } else {
+      giveUp(to, upstream);
     }
-    giveUp(to, upstream);
   }
   function giveUp(to: Outlet, failure: UpstreamFailure): void {
     to.cut();
@@ -66,7 +68,6 @@ export function holdStream(
   }
   function flowOn(): void {
     if (outlet && !isBlocked) flow(outlet);
-    else reading?.pause();
   }
   function open(response: ServerResponse, headers: RawHeaders): void {
     const to = createOutlet(response, idleTimeoutMs, {
@@ -118,6 +119,7 @@ export function holdStream(
       reading = controller;
       waiting.push(chunk);
       flowOn();
+      if (isBlocked) controller.pause();
     },
     end() {
       upstream = 'ended';
