@@ -222,10 +222,8 @@ async function plan(
         ),
   ]);
   const suspensions = new Map(payers.map((payer) => [payerName(payer), payer.suspendedUntil]));
-  // Of several that ask for the same payment at the same moment, the first has it; it isn't counted twice.
-  const firsts = new Map(jobs.toReversed().map((job) => [paymentName(job), job]));
   const asks = jobs.flatMap((job, place) =>
-    firsts.get(paymentName(job)) !== job || (job.kind === 'claim' && known.has(place))
+    job.kind === 'claim' && known.has(place)
       ? []
       : {
           job,
@@ -244,10 +242,6 @@ async function plan(
     results.set(job, verdict.refusal);
     return [];
   });
-}
-
-function paymentName({ payment }: ClaimJob | RetryJob): string {
-  return `${payerName(payment)} ${payment.nonce}`;
 }
 
 /** What is settled first has no attempt yet. */
