@@ -7,7 +7,7 @@ import { type Address, getAddress, type Hex, toFunctionSelector } from 'viem';
 import { afterEach, describe, expect, it } from 'vitest';
 import { createPayerStateReader } from './payer-state.ts';
 import { networks } from './networks.ts';
-import { ChainUnavailableError } from './rpc-batch.ts';
+import { ChainUnavailableError } from './json-rpc.ts';
 
 const token = networks.sandbox.asset.address;
 

@@ -1,5 +1,6 @@
 import type { Address, Hex } from 'viem';
-import { ChainUnavailableError, createRpcBatch, type TokenCall } from './rpc-batch.ts';
+import { addressWord } from './batch-call.ts';
+import { type AskRpc, ChainUnavailableError, createRpc, type RpcAnswer, type RpcCall } from './json-rpc.ts';
 
 /** What the chain's latest block says of a payer, as far as one payment needs it. */
 export interface PayerState {
@@ -24,6 +25,11 @@ const requestsMax = 4;
 /** Waiting for the request under way saves a request; waiting longer than this costs more than it saves. */
 const patienceMs = 100;
 const timeoutMs = 5_000;
+/** An answer has some 110 bytes; an error's text may be longer. */
+const responseBytesMax = 1024 * 1024;
+
+/** The first four bytes of the hash of each view's signature. */
+const selectors = { authorizationState: '0xe94a0102', balanceOf: '0x70a08231' } as const;
 
 /**
  * Asks for payers' balances and nonces, all who ask at the same moment in one JSON-RPC batch: what is asked while a
@@ -39,7 +45,7 @@ export function createPayerStateReader(options: {
   rpcUrl: string;
   token: Address;
 }): (payer: Address, nonce: Hex) => Promise<PayerState> {
-  const call = createRpcBatch({ ...options, timeoutMs });
+  const ask = createRpc({ rpcUrl: options.rpcUrl, timeoutMs, responseBytesMax });
   const waiting: Question[] = [];
   let underWay = 0;
   let turn: NodeJS.Immediate | undefined;
@@ -63,7 +69,8 @@ export function createPayerStateReader(options: {
   async function send(questions: readonly Question[]): Promise<void> {
     underWay += 1;
     await answerAll(
-      call,
+      ask,
+      options.token,
       questions.filter((question) => !rejectIfLate(question)),
     );
     underWay -= 1;
@@ -89,25 +96,25 @@ function rejectIfLate(question: Question): boolean {
 }
 
 /** Answers each question, one way or the other. */
-async function answerAll(
-  call: (calls: readonly TokenCall[]) => Promise<(bigint | ChainUnavailableError)[]>,
-  questions: readonly Question[],
-): Promise<void> {
+async function answerAll(ask: AskRpc, token: Address, questions: readonly Question[]): Promise<void> {
   if (questions.length === 0) return;
   const payers = [...new Set(questions.map(({ payer }) => payer))];
+  const view = (data: string): RpcCall => ({ method: 'eth_call', params: [{ to: token, data }, 'latest'] });
   try {
-    const answers = await call([
-      ...payers.map((payer) => ({ method: 'balanceOf', payer }) as const),
-      ...payers.map((payer) => ({ method: 'hasCode', payer }) as const),
-      ...questions.map(({ payer, nonce }) => ({ method: 'authorizationState', payer, nonce }) as const),
+    const answers = await ask([
+      ...payers.map((payer) => view(selectors.balanceOf + addressWord(payer))),
+      ...payers.map((payer) => ({ method: 'eth_getCode', params: [payer, 'latest'] })),
+      ...questions.map(({ payer, nonce }) =>
+        view(selectors.authorizationState + addressWord(payer) + nonce.slice(2)),
+      ),
     ]);
     const places = new Map(payers.map((payer, index) => [payer, index]));
     questions.forEach((question, index) => {
       const place = places.get(question.payer) ?? 0;
       answerOne(question, {
-        balance: answers[place],
-        code: answers[payers.length + place],
-        state: answers[2 * payers.length + index],
+        balance: wordOf(answers[place]),
+        hasCode: isCode(answers[payers.length + place]),
+        state: wordOf(answers[2 * payers.length + index]),
       });
     });
   } catch (error) {
@@ -115,15 +122,34 @@ async function answerAll(
   }
 }
 
-type Answer = bigint | ChainUnavailableError | undefined;
-
 function answerOne(
   { resolve, reject }: Question,
-  { balance, code, state }: { balance: Answer; code: Answer; state: Answer },
+  answer: Record<'balance' | 'state', bigint | ChainUnavailableError> & {
+    hasCode: boolean | ChainUnavailableError;
+  },
 ): void {
-  if (typeof balance === 'bigint' && typeof code === 'bigint' && (state === 0n || state === 1n)) {
-    return resolve({ balance, nonceUsed: state === 1n, hasCode: code === 1n });
+  const { balance, hasCode, state } = answer;
+  if (typeof balance === 'bigint' && typeof hasCode === 'boolean' && (state === 0n || state === 1n)) {
+    return resolve({ balance, nonceUsed: state === 1n, hasCode });
   }
-  const error = [balance, code, state].find((answer) => answer instanceof ChainUnavailableError);
+  const error = [balance, hasCode, state].find((one) => one instanceof ChainUnavailableError);
   reject(error ?? new ChainUnavailableError('the token answered something that is no boolean'));
+}
+
+const unanswered = new ChainUnavailableError('the RPC left a call unanswered');
+
+/** An address without code answers `0x`: no balance of zero, and no unused nonce. */
+function wordOf(answer: RpcAnswer = { error: unanswered }): bigint | ChainUnavailableError {
+  if ('error' in answer) return answer.error;
+  const { result } = answer;
+  const isWord = typeof result === 'string' && /^0x[0-9a-f]{64}$/i.test(result);
+  return isWord ? BigInt(result) : new ChainUnavailableError('the token did not answer with one word');
+}
+
+function isCode(answer: RpcAnswer = { error: unanswered }): boolean | ChainUnavailableError {
+  if ('error' in answer) return answer.error;
+  const { result } = answer;
+  if (typeof result !== 'string' || !/^0x(?:[0-9a-f]{2})*$/i.test(result))
+    return new ChainUnavailableError('the RPC answered something that is no code');
+  return result !== '0x';
 }

@@ -38,7 +38,7 @@ async function bringTo(point: Point, order: Order): Promise<void> {
   if (isBefore(point, 'responded')) return;
   await storeAnswer(context, payment);
   if (isBefore(point, 'recorded')) return;
-  const recorded = await recordBatch({ context, chain, report: () => undefined }, [payment]);
+  const { recorded } = await recordBatch({ context, chain, report: () => undefined }, [payment]);
   if (!recorded) throw new Error('nothing was recorded');
   if (isBefore(point, 'sent')) return;
   await chain.broadcast(recorded.transaction.raw);
