@@ -128,7 +128,7 @@ export function createChain(options: {
   }
 
   async function isNonceUsed(payer: Address, nonce: Hex): Promise<boolean> {
-    return (await askOne('eth_call', stateCall(token, payer, nonce), 'latest').then(booleanOf)) === true;
+    return booleanOf(await askOne('eth_call', stateCall(token, payer, nonce), 'latest'));
   }
 
   async function findReceipt(hashes: readonly Hex[], patienceMs = 0): Promise<Receipt | undefined> {

@@ -1,6 +1,14 @@
 import type { Address, Hex } from 'viem';
-import { addressWord } from './batch-call.ts';
-import { type AskRpc, ChainUnavailableError, createRpc, type RpcAnswer, type RpcCall } from './json-rpc.ts';
+import { addressWord, batchContract, decodeBatch, encodeBatch } from './batch-call.ts';
+import { decodeCodeCheck, encodeCodeCheck } from './code-check.ts';
+import {
+  type AskRpc,
+  bytesOf,
+  ChainUnavailableError,
+  createRpc,
+  resultOf,
+  type RpcCall,
+} from './json-rpc.ts';
 
 /** What the chain's latest block says of a payer, as far as one payment needs it. */
 export interface PayerState {
@@ -18,22 +26,22 @@ interface Question {
   reject(error: unknown): void;
 }
 
-/** Three calls each: providers commonly take a hundred calls in one batch, and larger batches gain nothing. */
-const questionsMax = 33;
+/** Two views each, of some thousand gas: far from what nodes allow one call, and larger batches gain nothing. */
+const questionsMax = 100;
 /** Batches under way at a time. */
 const requestsMax = 4;
 /** Waiting for the request under way saves a request; waiting longer than this costs more than it saves. */
 const patienceMs = 100;
 const timeoutMs = 5_000;
-/** An answer has some 110 bytes; an error's text may be longer. */
+/** An answer has half a kilobyte for each question; an error's text may be longer. */
 const responseBytesMax = 1024 * 1024;
 
 /** The first four bytes of the hash of each view's signature. */
 const selectors = { authorizationState: '0xe94a0102', balanceOf: '0x70a08231' } as const;
 
 /**
- * Asks for payers' balances and nonces, all who ask at the same moment in one JSON-RPC batch: what is asked while a
- * request is under way goes out together with the next. Rejects with `ChainUnavailableError` where there is no answer.
+ * Asks for payers' balances and nonces, all who ask at the same moment in one call to the batch contract, with one look for code beside
+ * it: what is asked while a request is under way goes out together with the next. Rejects with `ChainUnavailableError` where there is no answer.
  *
  * A balance is kept for the batch that brought it, where it serves every question about that payer, and no longer: that
  * batch is answered from one head, and whether the next one's head is the same block only its own answer could tell, one round
@@ -99,22 +107,27 @@ function rejectIfLate(question: Question): boolean {
 async function answerAll(ask: AskRpc, token: Address, questions: readonly Question[]): Promise<void> {
   if (questions.length === 0) return;
   const payers = [...new Set(questions.map(({ payer }) => payer))];
-  const view = (data: string): RpcCall => ({ method: 'eth_call', params: [{ to: token, data }, 'latest'] });
+  const views = [
+    ...payers.map((payer) => `${selectors.balanceOf}${addressWord(payer)}` as const),
+    ...questions.map(
+      ({ payer, nonce }) => `${selectors.authorizationState}${addressWord(payer)}${nonce.slice(2)}` as const,
+    ),
+  ];
+  const data = encodeBatch(views.map((callData) => ({ target: token, callData })));
   try {
     const answers = await ask([
-      ...payers.map((payer) => view(selectors.balanceOf + addressWord(payer))),
-      ...payers.map((payer) => ({ method: 'eth_getCode', params: [payer, 'latest'] })),
-      ...questions.map(({ payer, nonce }) =>
-        view(selectors.authorizationState + addressWord(payer) + nonce.slice(2)),
-      ),
+      callOf({ to: batchContract, data }),
+      callOf({ data: encodeCodeCheck(payers) }),
     ]);
+    const words = decodeBatch(bytesOf(resultOf(answers[0])), views.length);
+    const codes = decodeCodeCheck(bytesOf(resultOf(answers[1])), payers.length);
     const places = new Map(payers.map((payer, index) => [payer, index]));
     questions.forEach((question, index) => {
       const place = places.get(question.payer) ?? 0;
       answerOne(question, {
-        balance: wordOf(answers[place]),
-        hasCode: isCode(answers[payers.length + place]),
-        state: wordOf(answers[2 * payers.length + index]),
+        balance: words[place],
+        state: words[payers.length + index],
+        hasCode: codes[place] === true,
       });
     });
   } catch (error) {
@@ -122,34 +135,24 @@ async function answerAll(ask: AskRpc, token: Address, questions: readonly Questi
   }
 }
 
+function callOf(call: { to?: Address; data: Hex }): RpcCall {
+  return { method: 'eth_call', params: [call, 'latest'] };
+}
+
+type View = ReturnType<typeof decodeBatch>[number] | undefined;
+
 function answerOne(
   { resolve, reject }: Question,
-  answer: Record<'balance' | 'state', bigint | ChainUnavailableError> & {
-    hasCode: boolean | ChainUnavailableError;
-  },
+  answer: { balance: View; state: View; hasCode: boolean },
 ): void {
-  const { balance, hasCode, state } = answer;
-  if (typeof balance === 'bigint' && typeof hasCode === 'boolean' && (state === 0n || state === 1n)) {
-    return resolve({ balance, nonceUsed: state === 1n, hasCode });
-  }
-  const error = [balance, hasCode, state].find((one) => one instanceof ChainUnavailableError);
-  reject(error ?? new ChainUnavailableError('the token answered something that is no boolean'));
+  const balance = wordOf(answer.balance);
+  const state = wordOf(answer.state);
+  if (balance !== undefined && (state === 0n || state === 1n))
+    return resolve({ balance, nonceUsed: state === 1n, hasCode: answer.hasCode });
+  reject(new ChainUnavailableError('the token did not answer with a balance and a state of the nonce'));
 }
 
-const unanswered = new ChainUnavailableError('the RPC left a call unanswered');
-
-/** An address without code answers `0x`: no balance of zero, and no unused nonce. */
-function wordOf(answer: RpcAnswer = { error: unanswered }): bigint | ChainUnavailableError {
-  if ('error' in answer) return answer.error;
-  const { result } = answer;
-  const isWord = typeof result === 'string' && /^0x[0-9a-f]{64}$/i.test(result);
-  return isWord ? BigInt(result) : new ChainUnavailableError('the token did not answer with one word');
-}
-
-function isCode(answer: RpcAnswer = { error: unanswered }): boolean | ChainUnavailableError {
-  if ('error' in answer) return answer.error;
-  const { result } = answer;
-  if (typeof result !== 'string' || !/^0x(?:[0-9a-f]{2})*$/i.test(result))
-    return new ChainUnavailableError('the RPC answered something that is no code');
-  return result !== '0x';
+/** An address without code answers with no bytes: no balance of zero, and no unused nonce. */
+function wordOf(view: View): bigint | undefined {
+  return view?.success === true && view.data.length === 66 ? BigInt(view.data) : undefined;
 }

@@ -162,9 +162,11 @@ async function findBlockHashes(
 export async function askBlockHashes(ask: AskRpc, numbers: readonly bigint[]): Promise<Map<bigint, Hex>> {
   const found = new Map<bigint, Hex>();
   if (numbers.length === 0) return found;
-  const params = (number: bigint) => [`0x${number.toString(16)}`, false];
   const answers = await ask(
-    numbers.map((number) => ({ method: 'eth_getBlockByNumber', params: params(number) })),
+    numbers.map((number) => ({
+      method: 'eth_getBlockByNumber',
+      params: [`0x${number.toString(16)}`, false],
+    })),
   );
   answers.forEach((answer) => {
     const result = resultOf(answer);
