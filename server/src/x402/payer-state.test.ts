@@ -77,8 +77,9 @@ function partsOf({ params: [{ to, data }] }: Call): Part[] {
     const packed = data.slice(2 + 2 * 42);
     return (packed.match(/.{40}/g) ?? []).map((hex) => ({ kind: 'code', payer: getAddress(`0x${hex}`) }));
   }
-  const { args } = decodeFunctionData({ abi: multicall3Abi, data });
-  return (args?.[0] as readonly { target: Address; callData: Hex }[]).map(({ target, callData }) => {
+  const { args = [[]] } = decodeFunctionData({ abi: multicall3Abi, data });
+  const calls = args[0] as readonly { target: Address; callData: Hex }[];
+  return calls.map(({ target, callData }) => {
     if (target.toLowerCase() !== token.toLowerCase()) throw new Error('only the token is asked');
     const view = decodeFunctionData({ abi: views, data: callData });
     return view.functionName === 'balanceOf'
@@ -96,7 +97,7 @@ function answerEach(batch: Call[], answer: (part: Part) => bigint | boolean | un
     const returned = answers.map((one) =>
       typeof one === 'bigint'
         ? { success: true, returnData: word(one) }
-        : { success: false, returnData: '0x' as Hex },
+        : { success: false, returnData: '0x' as const },
     );
     const result =
       call.params[0].to === undefined
