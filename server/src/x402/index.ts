@@ -38,7 +38,7 @@ export {
   type Presenter,
 } from './payment-lane.ts';
 export { type Claim, findClaim } from './payments.sql.ts';
-export { ChainUnavailableError } from './rpc-batch.ts';
+export { ChainUnavailableError } from './json-rpc.ts';
 export type { ClaimRefusal, KnownBalance } from './plan-claims.ts';
 export { attemptSeconds, exactRail, type Rail } from './rail.ts';
 export { ensureRelayer } from './relayers.ts';
