@@ -111,7 +111,7 @@ export async function createApp(parts: Parts): Promise<App> {
     connect: services.egress.guardedConnect('upstream'),
     limits: { originsMax: 512, callsPerOriginMax: 256, originIdleMs: 60_000 },
   });
-  const payments = createPaymentLane(services);
+  const payments = createPaymentLane({ ...services, owedMax: config.owedMax });
   const gateway = createGateway({
     ...services,
     payments,

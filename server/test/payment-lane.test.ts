@@ -1,15 +1,10 @@
 import { beforeAll, describe, expect, it } from 'vitest';
 import { addSeconds } from '../src/kernel/clock.ts';
-import {
-  createPaymentLane,
-  exactFacts,
-  findClaim,
-  findStoredResponse,
-  type Payment,
-} from '../src/x402/index.ts';
+import { exactFacts, findClaim, findStoredResponse, type Payment } from '../src/x402/index.ts';
 import {
   contextOf,
   newOrder,
+  openLane,
   type Order,
   presenter,
   price,
@@ -26,7 +21,7 @@ beforeAll(async () => {
 /** As two processes have it: each its own lane over the one database. */
 const openLanes = (secondsAhead = 0) => {
   const context = contextOf(database.db, secondsAhead);
-  return { context, lanes: [createPaymentLane(context), createPaymentLane(context)] as const };
+  return { context, lanes: [openLane(context), openLane(context)] as const };
 };
 const claimOf = ({ sent, target }: Order, balance: bigint) => ({
   facts: exactFacts(sent),

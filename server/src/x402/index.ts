@@ -39,7 +39,7 @@ export {
 } from './payment-lane.ts';
 export { type Claim, findClaim } from './payments.sql.ts';
 export { ChainUnavailableError } from './json-rpc.ts';
-export type { ClaimRefusal, KnownBalance } from './plan-claims.ts';
+export type { ClaimRefusal, KnownBalance, OwedLimits } from './plan-claims.ts';
 export { attemptSeconds, exactRail, type Rail } from './rail.ts';
 export { ensureRelayer } from './relayers.ts';
 export { signatureBackend } from './secp256k1.ts';

@@ -22,7 +22,13 @@ import {
 } from './claims.sql.ts';
 import type { Payment, PaymentFacts, PaymentTarget, SettlementMode, StoredResponse } from './payment.ts';
 import { type Claim, findClaim } from './payments.sql.ts';
-import { type ClaimRefusal, type KnownBalance, payerName, planClaims } from './plan-claims.ts';
+import {
+  type ClaimRefusal,
+  type KnownBalance,
+  type OwedLimits,
+  payerName,
+  planClaims,
+} from './plan-claims.ts';
 import { attemptLeaseSeconds, sealResponse } from './stored-response.ts';
 
 /** Who presents a payment, as far as that matters for giving its answer out. */
@@ -104,11 +110,12 @@ type Job = ClaimJob | EndJob | RetryJob;
 /** What became of a job: a claimed or taken payment, whether an attempt ended, or why not. */
 type Result = Payment | ClaimRefusal | boolean | undefined;
 
-export function createPaymentLane(deps: { db: Database; clock: Clock; box: SecretBox }): PaymentLane {
+/** @param deps.owedMax how much may be owed by payments that are answered before they are settled. */
+export function createPaymentLane(deps: LaneDeps): PaymentLane {
   const { db, clock } = deps;
   const lane = createLane<Job, Result>({
     batchMax: limits.paymentBatch,
-    run: (jobs) => writeBatch({ db, clock }, (sql, now) => runJobs(deps.box, sql, jobs, now)),
+    run: (jobs) => writeBatch({ db, clock }, (sql, now) => runJobs(deps, sql, jobs, now)),
   });
 
   return {
@@ -131,7 +138,14 @@ export function createPaymentLane(deps: { db: Database; clock: Clock; box: Secre
   };
 }
 
-async function runJobs(box: SecretBox, sql: Sql, jobs: readonly Job[], now: Date) {
+interface LaneDeps {
+  db: Database;
+  clock: Clock;
+  box: SecretBox;
+  owedMax: OwedLimits;
+}
+
+async function runJobs({ box, owedMax }: LaneDeps, sql: Sql, jobs: readonly Job[], now: Date) {
   const results = new Map<Job, Result>();
   const begins = jobs.filter((job) => job.kind !== 'end');
   // Copies of one authorisation ask for its money once: the first stands for all, and the others find what became of it.
@@ -140,6 +154,7 @@ async function runJobs(box: SecretBox, sql: Sql, jobs: readonly Job[], now: Date
     sql,
     begins.filter((job) => firsts.get(authorisationName(job)) === job),
     results,
+    owedMax,
     now,
   );
   for (const job of begins) {
@@ -172,10 +187,11 @@ async function runBegins(
   sql: Sql,
   jobs: readonly (ClaimJob | RetryJob)[],
   results: Map<Job, Result>,
+  owedMax: OwedLimits,
   now: Date,
 ): Promise<void> {
   if (jobs.length === 0) return;
-  const planned = await plan(sql, jobs, results, now);
+  const planned = await plan(sql, jobs, results, owedMax, now);
   const claims = planned.flatMap(({ job, payment }) =>
     job.kind === 'claim' ? { job, payment, fingerprint: job.fingerprint } : [],
   );
@@ -201,6 +217,7 @@ async function plan(
   sql: Sql,
   jobs: readonly (ClaimJob | RetryJob)[],
   results: Map<Job, Result>,
+  owedMax: OwedLimits,
   now: Date,
 ): Promise<Planned[]> {
   const payments = jobs.map(({ payment }) => payment);
@@ -234,7 +251,7 @@ async function plan(
           hosted: job.kind === 'claim' && job.hosted,
         },
   );
-  const verdicts = planClaims(asks, owed, limits.owedAtomic, now);
+  const verdicts = planClaims(asks, owed, owedMax, now);
   return asks.flatMap(({ job, payment }, index) => {
     const verdict = verdicts[index];
     assert(verdict, 'each ask has a verdict');
