@@ -47,6 +47,15 @@ describe('claims that are made at the same moment, by several processes', () => 
     for (const claim of known) expect(claim.claim.payment.id).toBe(claimed?.payment.id);
   });
 
+  it('on one payment that its payer cannot cover refuse every one of them', async () => {
+    const { context, lanes } = openLanes();
+    const order = await newOrder();
+    const claims = await Promise.all(
+      Array.from({ length: 40 }, (_, index) => lanes[index % 2]?.claim(claimOf(order, price - 1n), context)),
+    );
+    expect(claims).toEqual(claims.map(() => ({ kind: 'refused', reason: 'insufficient_funds' })));
+  });
+
   it('on one payer’s money let in as many as it covers', async () => {
     const { context, lanes } = openLanes();
     const first = await newOrder();
