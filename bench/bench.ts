@@ -43,6 +43,15 @@ export interface Case {
   start(stage: Stage): Promise<readonly Contender[]>;
 }
 
+/** A measurement that is no load: one file in `cases/`, and its entry in `cases/index.ts`. */
+export interface Look {
+  readonly name: string;
+  readonly title: string;
+  readonly notes: readonly string[];
+  /** Gives its table. */
+  measure(stage: Stage): Promise<string>;
+}
+
 /** What a case starts is ended here, whatever happens. */
 export interface Stage {
   readonly folder: string;

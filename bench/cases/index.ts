@@ -1,8 +1,9 @@
-import type { Case } from '../bench.ts';
+import type { Case, Look } from '../bench.ts';
+import { firstByte } from './first-byte.ts';
 import { free } from './free.ts';
 import { paid2sBlocks } from './paid-2s-blocks.ts';
 import { paidExact } from './paid-exact.ts';
 import { paidOptimistic } from './paid-optimistic.ts';
 
 /** In the order of the results. */
-export const cases: readonly Case[] = [free, paidExact, paid2sBlocks, paidOptimistic];
+export const cases: readonly (Case | Look)[] = [free, paidExact, paid2sBlocks, paidOptimistic, firstByte];

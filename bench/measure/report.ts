@@ -1,4 +1,4 @@
-import type { CaseResult, Run } from '../bench.ts';
+import type { CaseResult, Look, Run } from '../bench.ts';
 import { median, ratios } from './statistics.ts';
 
 /** A case that gave no figures, and why. */
@@ -21,6 +21,11 @@ export function renderCase(result: CaseResult): string {
     renderRatios(result),
     ...renderDisturbed(result),
   ].join('\n\n');
+}
+
+/** The part of RESULTS.md about a measurement that is no load. */
+export function renderLook({ name, title, notes }: Look, figures: string): string {
+  return [`## ${title} (\`${name}\`)`, notes.map((note) => `- ${note}`).join('\n'), figures].join('\n\n');
 }
 
 export function renderFailure({ name, title, reason }: CaseFailure): string {
@@ -115,7 +120,7 @@ function spread(values: readonly number[]): string {
 }
 
 /** Three digits: the host drifts by more than the fourth says. */
-function figure(value: number): string {
+export function figure(value: number): string {
   if (value >= 1000) return (Math.round(value / 10) * 10).toLocaleString('en');
   return Number(value.toPrecision(3)).toString();
 }
@@ -124,6 +129,6 @@ function sum(values: readonly number[]): number {
   return values.reduce((total, value) => total + value, 0);
 }
 
-function table(heads: readonly string[], rows: readonly (readonly string[])[]): string {
+export function table(heads: readonly string[], rows: readonly (readonly string[])[]): string {
   return [heads, heads.map(() => '---'), ...rows].map((cells) => `| ${cells.join(' | ')} |`).join('\n');
 }
