@@ -50,7 +50,6 @@ async function measure(stage: Stage): Promise<string> {
 async function openWays(stage: Stage, upstreamUrl: string): Promise<Way[]> {
   const { sold, instance, headers } = await startCredence(stage, { upstreamUrl });
   const optimistic = await sell(instance, upstreamUrl, 'optimistic', { settlement: 'optimistic' });
-  const onLoopback = (url: string) => url.replace('localhost', '127.0.0.1');
   const paid = async (name: string, url: string): Promise<Way> => {
     const office = await openPaymentOffice({ url, headers, rpcUrl: instance.info.rpc_url });
     const file = join(stage.folder, name.replaceAll(/\W+/g, '-'));
@@ -66,7 +65,7 @@ async function openWays(stage: Stage, upstreamUrl: string): Promise<Way[]> {
   return [
     { name: 'direct', url: `${upstreamUrl}/v1/free`, headers: () => ({}), delaysMs: [] },
     { name: 'free', url: `${sold.url}/free`, headers: () => headers, delaysMs: [] },
-    await paid('optimistic', `${onLoopback(optimistic.url)}/paid`),
+    await paid('optimistic', `${optimistic.url.replace('localhost', '127.0.0.1')}/paid`),
     await paid('settled on chain', `${sold.url}/paid`),
     await paid('settled on chain, kept', `${sold.url}/paid/kept`),
   ];
