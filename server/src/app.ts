@@ -27,6 +27,8 @@ import {
   identityRoutes,
   loadSigningKeys,
   type SigningKeys,
+  signingKeysChannel,
+  tendSigningKeys,
   type Tokens,
 } from './identity/index.ts';
 import { assert } from './kernel/assert.ts';
@@ -121,12 +123,13 @@ export async function createApp(parts: Parts): Promise<App> {
       /^awx_(?:live|test)_|^cs_[\w-]{43}$/.test(value) || services.tokens.isOurs(value),
   });
 
-  const loops: Record<'capture' | 'other', Loop[]> = { capture: [], other: [] };
+  const loops = { capture: [] as Loop[], other: [] as Loop[], keys: startKeysLoop(services) };
   const listener = listen(
     db,
     {
       outbox: () => loops.capture.forEach((loop) => loop.wake()),
       [serverChangedChannel]: (slug) => servers.forget(slug),
+      [signingKeysChannel]: () => loops.keys.wake(),
     },
     (error) => logger.warn({ err: error }, 'notifications are interrupted'),
   );
@@ -147,7 +150,7 @@ export async function createApp(parts: Parts): Promise<App> {
     },
     idle: () => gateway.idle(),
     async close() {
-      await Promise.all([...loops.capture, ...loops.other].map((loop) => loop.stop()));
+      await Promise.all([...loops.capture, ...loops.other, loops.keys].map((loop) => loop.stop()));
       await Promise.all([control.close(), forwarder.close(), listener.close()]);
       await db.close();
     },
@@ -289,7 +292,23 @@ export function createRoutes(
 }
 
 /** How soon each kind of work is looked for, beyond the notifications that call for some of it at once. */
-const intervals = { captureMs: 1_000, resumeMs: 2_000, expireMs: 2_000, sweepMs: 600_000 } as const;
+const intervals = {
+  captureMs: 1_000,
+  resumeMs: 2_000,
+  expireMs: 2_000,
+  sweepMs: 600_000,
+  reloadKeysMs: 4_000,
+  tendKeysMs: 60_000,
+} as const;
+
+/** In every process, whatever its role: a key that was dropped verifies nothing after 5 seconds, even if nobody could be told. */
+function startKeysLoop({ keys, logger }: Services): Loop {
+  return startLoop({
+    intervalMs: intervals.reloadKeysMs,
+    run: () => keys.reload(),
+    onError: (error) => logger.warn({ err: error }, 'the signing keys could not be read again'),
+  });
+}
 
 function startWorkerLoops(services: Services, loops: { capture: Loop[]; other: Loop[] }): void {
   const context = systemContext(services);
@@ -300,6 +319,7 @@ function startWorkerLoops(services: Services, loops: { capture: Loop[]; other: L
   );
   loops.other.push(
     startLoop({ intervalMs: intervals.sweepMs, run: () => sweepIdempotencyKeys(context), onError }),
+    startLoop({ intervalMs: intervals.tendKeysMs, run: () => tendSigningKeys(context), onError }),
   );
   for (const { chain, settler } of services.chains.values()) {
     loops.other.push(

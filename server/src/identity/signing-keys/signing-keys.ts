@@ -97,7 +97,7 @@ function createSigningKeys(context: WriteContext): SigningKeys {
       const key = ring.verifiers.get(ring.signers.get('RS256')?.kid ?? '');
       if (!key)
         throw new AppError('not_found', 'No RSA key signs here; GET /.well-known/jwks.json lists the keys');
-      return key.publicKey.export({ format: 'pem', type: 'spki' }).toString();
+      return key.publicKey.export({ format: 'pem', type: 'spki' });
     },
   };
 }
