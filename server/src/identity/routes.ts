@@ -6,11 +6,13 @@ import { AgentCredentials, RefreshBody, RegisterBody } from './schemas.ts';
 import { signingKeyRoutes } from './signing-keys/routes.ts';
 import type { SigningKeys } from './signing-keys/signing-keys.ts';
 import type { Tokens } from './tokens/tokens.ts';
+import { credentialRoutes } from './verifiable-credentials/routes.ts';
 
 /** Registration, fresh tokens, and the keys that verify them. */
 export function identityRoutes(deps: { keys: SigningKeys; tokens: Tokens }): Route[] {
   return [
     ...signingKeyRoutes(deps),
+    ...credentialRoutes(deps),
 
     defineRoute({
       id: 'agent.register',

@@ -42,6 +42,8 @@ export const limits = {
   agentTokenSeconds: 15 * 60,
   /** Nothing that a signing key signs lives longer: a day's credential (seed 000). So long a retired key goes on verifying. */
   signedTokenSecondsMax: 24 * 60 * 60,
+  /** A verifier's challenge is copied into the credential twice; seed 000 sets the size. */
+  challengeBytes: 4096,
   /** Verifiers may keep the JWKS for so long. */
   jwksCacheSeconds: 5 * 60,
   /** A key is published for longer than a verifier keeps the JWKS before it signs; the minute is for fetching, and for caches between. */
