@@ -31,8 +31,12 @@ const kidOf = (token: string) =>
 const publishedKids = async () =>
   ((await send(jwksUrl())).json() as JSONWebKeySet).keys.map(({ kid }) => kid);
 /** Whether our own API lets the agent in with it. */
-const isLetIn = async (token: string) =>
-  (await callApi(instance, '/v1/mandates', { credential: token })).status !== 401;
+async function isLetIn(credential: string): Promise<boolean> {
+  const body = { challenge: 'c', audience: 'a' };
+  const { status } = await callApi(instance, '/agent/vc/issue', { body, credential });
+  expect([200, 401]).toContain(status);
+  return status === 200;
+}
 
 /** `npm run rotate-keys` with the settings of the instance. */
 async function rotateKeys(...args: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
