@@ -1,7 +1,10 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import type { AddressInfo } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
+import express from 'express';
+import { auth } from 'express-oauth2-jwt-bearer';
 import { createVerifier } from 'fast-jwt';
 import { createRemoteJWKSet, type JSONWebKeySet, jwtVerify } from 'jose';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -94,6 +97,30 @@ describe('the published keys', () => {
     expect(verify(agent.jwt)).toMatchObject({ sub: agent.agent_id });
     const spoilt = agent.jwt.replace(/\.(?=[^.]*$)./, (end) => (end === '.A' ? '.B' : '.A'));
     expect(() => verify(spoilt)).toThrow('signature');
+  });
+
+  it('verify our tokens for express-oauth2-jwt-bearer, by the rules of RFC 9068', async () => {
+    const api = express();
+    const issuer = instance.info.api_url;
+    const rules = { issuer, jwksUri: jwksUrl(), audience: issuer, tokenSigningAlg: 'RS256', strict: true };
+    api.use(auth(rules));
+    api.get('/', (_request, response) => void response.type('text').send('in'));
+    const server = api.listen(0, '127.0.0.1');
+    try {
+      await once(server, 'listening');
+      const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
+      const call = async (token: string) => {
+        const answer = await send(url, { headers: { authorization: `Bearer ${token}` } });
+        return [answer.status, answer.status === 200 ? answer.text : answer.headers['www-authenticate']];
+      };
+      expect(await call(agent.jwt)).toEqual([200, 'in']);
+      const body = { challenge: 'c', audience: issuer };
+      const issued = await callApi(instance, '/agent/vc/issue', { body, credential: agent.jwt });
+      const { vc } = issued.json() as { vc: string };
+      expect(await call(vc)).toEqual([401, expect.stringContaining("'typ'")]);
+    } finally {
+      server.close();
+    }
   });
 
   it('may be kept for five minutes, and are not sent again to whoever has them', async () => {
@@ -190,5 +217,24 @@ describe('npm run rotate-keys', () => {
     await expect(jwtVerify(before, createRemoteJWKSet(new URL(jwksUrl())))).rejects.toMatchObject({
       code: 'ERR_JWKS_NO_MATCHING_KEY',
     });
+  });
+});
+
+describe('an instance that signs tokens with ES256', () => {
+  it('has a key of each algorithm in use: its tokens are ES256, its credentials RS256, and both verify', async () => {
+    const other = await startInstance({ env: { CREDENCE_TOKEN_ALGORITHM: 'ES256' } });
+    try {
+      const { jwt } = await registerAgent(other);
+      const body = { challenge: 'c', audience: 'a' };
+      const { vc } = (await callApi(other, '/agent/vc/issue', { body, credential: jwt })).json() as {
+        vc: string;
+      };
+      const jwks = createRemoteJWKSet(new URL(`${other.info.api_url}/.well-known/jwks.json`));
+      const issuer = other.info.api_url;
+      await jwtVerify(jwt, jwks, { issuer, typ: 'at+jwt', algorithms: ['ES256'] });
+      await jwtVerify(vc, jwks, { issuer, typ: 'vc+jwt', algorithms: ['RS256'] });
+    } finally {
+      await other.stop();
+    }
   });
 });
