@@ -1,7 +1,8 @@
-import type { Case } from '../bench.ts';
+import type { Case, InProcessCase } from '../bench.ts';
+import { verifyTokens } from '../in-process/verify-tokens.ts';
 import { free } from './free.ts';
 import { paid2sBlocks } from './paid-2s-blocks.ts';
 import { paidExact } from './paid-exact.ts';
 
 /** In the order of the results. */
-export const cases: readonly Case[] = [free, paidExact, paid2sBlocks];
+export const cases: readonly (Case | InProcessCase)[] = [free, paidExact, paid2sBlocks, verifyTokens];
