@@ -139,11 +139,11 @@ describe('a rotation', () => {
     expect(new Set([...before, ...signers()]).size).toBe(4);
   });
 
-  it('twice at once happens once', async () => {
+  it('many times at once happens once', async () => {
     await openProcess();
     await tendSigningKeys(at(0));
-    const results = await Promise.allSettled([rotateSigningKeys(at(400)), rotateSigningKeys(at(400))]);
-    expect(results.map(({ status }) => status).toSorted()).toEqual(['fulfilled', 'rejected']);
+    const results = await Promise.allSettled(Array.from({ length: 30 }, () => rotateSigningKeys(at(400))));
+    expect(results.filter(({ status }) => status === 'fulfilled')).toHaveLength(1);
     expect(await eventsOf('signing_key.rotated')).toHaveLength(1);
   });
 
