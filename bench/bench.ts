@@ -43,13 +43,20 @@ export interface Case {
   start(stage: Stage): Promise<readonly Contender[]>;
 }
 
-/** A measurement that is no load: one file in `cases/`, and its entry in `cases/index.ts`. */
+/** A measurement that is no load from outside: libraries that are called directly, or one client that looks closely. */
 export interface Look {
   readonly name: string;
   readonly title: string;
   readonly notes: readonly string[];
-  /** Gives its table. */
-  measure(stage: Stage): Promise<string>;
+  /** Of one contender's run; absent where something else ends it. */
+  readonly windowSeconds?: number;
+  /** Measures every contender in turn, and gives the tables. */
+  measure(settings: {
+    stage: Stage;
+    repetitions: number;
+    windowSeconds: number | undefined;
+    log: (line: string) => void;
+  }): Promise<string>;
 }
 
 /** What a case starts is ended here, whatever happens. */

@@ -48,7 +48,7 @@ function readSettings(): Settings {
 
 /** A window that is still a whole number of 2 s blocks. */
 function shorten(one: Case | Look): Case | Look {
-  if ('measure' in one) return one;
+  if ('measure' in one) return one.windowSeconds === undefined ? one : { ...one, windowSeconds: 1 };
   return { ...one, windowSeconds: 4, warmUpSeconds: Math.min(one.warmUpSeconds, 4) };
 }
 
@@ -58,6 +58,7 @@ function log(line: string): void {
 
 /** Runs one case on a stage of its own, and gives its part of the results. */
 async function play(one: Case | Look, settings: Settings): Promise<string> {
+  const { repetitions } = settings;
   const folder = await mkdtemp(join(tmpdir(), 'credence-bench-'));
   await chmod(folder, 0o755); // nginx's worker is another user.
   const profiles = join(folder, 'profiles');
@@ -74,8 +75,13 @@ async function play(one: Case | Look, settings: Settings): Promise<string> {
   const interrupted = () => void endAll().finally(() => process.exit(130));
   process.once('SIGINT', interrupted);
   try {
-    if ('measure' in one) return renderLook(one, await one.measure(stage));
-    const result = await runCase(one, { repetitions: settings.repetitions, stage, log });
+    if ('measure' in one)
+      return renderLook(
+        one,
+        repetitions,
+        await one.measure({ windowSeconds: one.windowSeconds, repetitions, stage, log }),
+      );
+    const result = await runCase(one, { repetitions, stage, log });
     await endAll();
     if (settings.profile) log(await summariseProfiles(profiles));
     return renderCase(result);

@@ -31,7 +31,7 @@ export const firstByte: Look = {
   measure,
 };
 
-async function measure(stage: Stage): Promise<string> {
+async function measure({ stage }: { stage: Stage }): Promise<string> {
   const upstream = await startUpstream(stage);
   const ways = await openWays(stage, upstream.url);
   for (let call = 0; call < calls; call += 1) {

@@ -1,4 +1,5 @@
 import type { Case, Look } from '../bench.ts';
+import { verifyTokens } from '../in-process/verify-tokens.ts';
 import { firstByte } from './first-byte.ts';
 import { free } from './free.ts';
 import { paid2sBlocks } from './paid-2s-blocks.ts';
@@ -6,4 +7,11 @@ import { paidExact } from './paid-exact.ts';
 import { paidOptimistic } from './paid-optimistic.ts';
 
 /** In the order of the results. */
-export const cases: readonly (Case | Look)[] = [free, paidExact, paid2sBlocks, paidOptimistic, firstByte];
+export const cases: readonly (Case | Look)[] = [
+  free,
+  paidExact,
+  paid2sBlocks,
+  paidOptimistic,
+  firstByte,
+  verifyTokens,
+];

@@ -23,9 +23,19 @@ export function renderCase(result: CaseResult): string {
   ].join('\n\n');
 }
 
-/** The part of RESULTS.md about a measurement that is no load. */
-export function renderLook({ name, title, notes }: Look, figures: string): string {
-  return [`## ${title} (\`${name}\`)`, notes.map((note) => `- ${note}`).join('\n'), figures].join('\n\n');
+/** The part of RESULTS.md about a measurement that is no load; its tables are made already. */
+export function renderLook(
+  { name, title, notes, windowSeconds }: Look,
+  repetitions: number,
+  tables: string,
+): string {
+  const times = `${repetitions} interleaved ${repetitions === 1 ? 'repetition' : 'repetitions'}`;
+  return [
+    `## ${title} (\`${name}\`)`,
+    ...(windowSeconds === undefined ? [] : [`${windowSeconds} s a run, ${times}.`]),
+    notes.map((note) => `- ${note}`).join('\n'),
+    tables,
+  ].join('\n\n');
 }
 
 export function renderFailure({ name, title, reason }: CaseFailure): string {
@@ -113,13 +123,14 @@ function ownCpuPerThousand(run: Run): number {
   return sum(roles.map((role) => cpuPerThousand(run, role) ?? 0));
 }
 
-function spread(values: readonly number[]): string {
+/** The median, with the least and the most. */
+export function spread(values: readonly number[]): string {
   if (values.length === 0) return '–';
   const [low, high] = [Math.min(...values), Math.max(...values)];
   return `${figure(median(values))} (${figure(low)}–${figure(high)})`;
 }
 
-/** Three digits: the host drifts by more than the fourth says. */
+/** A number in three digits: the host drifts by more than the fourth says. */
 export function figure(value: number): string {
   if (value >= 1000) return (Math.round(value / 10) * 10).toLocaleString('en');
   return Number(value.toPrecision(3)).toString();
@@ -129,6 +140,7 @@ function sum(values: readonly number[]): number {
   return values.reduce((total, value) => total + value, 0);
 }
 
+/** A table in Markdown. */
 export function table(heads: readonly string[], rows: readonly (readonly string[])[]): string {
   return [heads, heads.map(() => '---'), ...rows].map((cells) => `| ${cells.join(' | ')} |`).join('\n');
 }
