@@ -1,7 +1,7 @@
 import { Type } from 'typebox';
 import { defineRoute, type Route } from '../http/index.ts';
-import { checkAgentToken } from './refresh-agent-token.ts';
-import { registerAgent } from './register-agent.ts';
+import { checkAgentToken } from './credentials/check-agent-token.ts';
+import { registerAgent } from './agents/register-agent.ts';
 import { AgentCredentials, Jwks, RefreshBody, RegisterBody } from './schemas.ts';
 import type { SigningKeys } from './signing-keys.ts';
 import type { Tokens } from './tokens.ts';

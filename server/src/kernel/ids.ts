@@ -4,6 +4,8 @@ import { randomUUIDv7 } from 'node:crypto';
 const idPrefixes = {
   audit_event: 'evt',
   api_key: 'key',
+  client: 'cid',
+  credential: 'cred',
   decision: 'dec',
   delegation: 'dlg',
   endpoint: 'ep',
@@ -25,6 +27,8 @@ export type AgentId = string & { readonly agentId: unique symbol };
 export type EnvironmentId = Id<'environment'>;
 export type OrganisationId = Id<'organisation'>;
 export type ApiKeyId = Id<'api_key'>;
+export type ClientId = Id<'client'>;
+export type CredentialId = Id<'credential'>;
 export type DelegationId = Id<'delegation'>;
 export type PaymentId = Id<'payment'>;
 export type OutgoingPaymentId = Id<'outgoing_payment'>;

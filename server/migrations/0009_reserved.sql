@@ -1,0 +1,1 @@
+-- Reserved: another change has this number.
