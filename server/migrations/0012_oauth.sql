@@ -12,10 +12,11 @@ CREATE TABLE oauth_resources (
 CREATE INDEX oauth_resources_by_identifier ON oauth_resources (identifier);
 
 -- A refresh token is `rt_<family><secret>`: found by the family, whose key is time-ordered, and compared by hash. A family is one grant;
--- it lives no longer than its credential and its agent's epoch, which is decided where it is used.
+-- it lives no longer than its credential and its agent's epoch, which is decided where it is used. No reference to `agents`: checking
+-- it would lock that row for every token.
 CREATE TABLE refresh_families (
   id            uuid PRIMARY KEY,
-  agent_id      uuid NOT NULL REFERENCES agents ON DELETE CASCADE,
+  agent_id      uuid NOT NULL,
   credential_id text NOT NULL,
   scope         text NOT NULL,
   resource      text NOT NULL,
@@ -26,7 +27,6 @@ CREATE TABLE refresh_families (
   expires_at    timestamptz NOT NULL,
   revoked_at    timestamptz
 );
-CREATE INDEX refresh_families_by_agent ON refresh_families (agent_id);
 CREATE INDEX refresh_families_by_revocation ON refresh_families (revoked_at) WHERE revoked_at IS NOT NULL;
 
 -- Tokens that were used. `answer` is what the use was answered with, sealed, for an honest retry within the window.

@@ -1,3 +1,4 @@
+import type { IncomingHttpHeaders } from 'node:http';
 import type { Static, TObject, TSchema } from 'typebox';
 import type { WriteContext } from '../db/index.ts';
 import type { ErrorCode } from '../kernel/errors.ts';
@@ -11,6 +12,8 @@ export const rateLimits = {
   registration: 60,
   /** Compares a secret. */
   credential: 300,
+  /** Tokens for clients that show who they are: a fleet may stand behind one address. Guessing is slowed by failures. */
+  token: 600_000,
   read: 3_000,
   write: 1_200,
   /** An agent's own payments: bounded by its mandate, not by us. */
@@ -30,12 +33,23 @@ type Shape<Schema extends TSchema | undefined> = Schema extends TSchema
   ? Static<Schema>
   : Record<string, never>;
 
+/** The request as it was sent, for what standards put into headers. */
+export interface SentRequest {
+  method: string;
+  /** Without the query, before a prefix is rewritten. */
+  path: string;
+  headers: IncomingHttpHeaders;
+  /** A header of the success. */
+  setHeader(name: string, value: string): void;
+}
+
 export interface Call<Kind extends PrincipalKind, Schema extends RouteSchema> {
   /** `null` only on a public route. */
   principal: [Kind] extends [never] ? null : PrincipalOf<Kind>;
   params: Shape<Schema['params']>;
   query: Shape<Schema['query']>;
   body: Shape<Schema['body']>;
+  request: SentRequest;
   /** Who writes, on which environment, under which idempotency key: what `write()` needs. */
   context: WriteContext;
 }
@@ -51,13 +65,15 @@ export interface RouteDefinition<Kind extends PrincipalKind, Schema extends Rout
   /** What an API key needs, all of them. */
   scopes: readonly ApiScope[];
   limit: RateLimit;
-  /** 201 for a POST that creates, 200 for an action or a read. */
-  status: 200 | 201;
+  /** 201 for a POST that creates, 204 for a DELETE, 200 for an action or a read. */
+  status: 200 | 201 | 204;
   schema: Schema;
   /** The codes that its own rules can answer with, besides those that every such route has. */
   errors: readonly ErrorCode[];
   /** Standards that tell servers to ignore what they don't know. */
   unknownKeys?: 'ignored';
+  /** The body may come as a form as well (`application/x-www-form-urlencoded`), a repeated field as a list. */
+  form?: true;
   /** `Cache-Control` of the success; `no-store` unless it says otherwise. */
   cacheControl?: string;
   handler: (call: Call<Kind, Schema>) => Promise<Static<Schema['response']>>;
@@ -70,6 +86,7 @@ export interface Route extends Omit<RouteDefinition<PrincipalKind, RouteSchema>,
     params: unknown;
     query: unknown;
     body: unknown;
+    request: SentRequest;
     context: WriteContext;
   }) => Promise<unknown>;
 }

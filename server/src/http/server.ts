@@ -56,7 +56,11 @@ export async function createControlServer(options: ControlServerOptions): Promis
   reportErrors(app, options);
   await app.register(rateLimit, { global: false });
 
-  for (const route of options.routes) addRoute(app, route, options);
+  for (const route of options.routes.filter(({ form }) => !form)) addRoute(app, route, options);
+  await app.register(async (forms) => {
+    acceptForms(forms);
+    for (const route of options.routes.filter(({ form }) => form)) addRoute(forms, route, options);
+  });
   app.addHook('onResponse', logRequest);
   return app;
 }
@@ -100,6 +104,12 @@ function addRoute(app: FastifyInstance, route: Route, options: ControlServerOpti
         params: request.params,
         query: request.query,
         body: request.body,
+        request: {
+          method: request.method,
+          path: request.originalUrl.split('?', 1)[0] ?? '/',
+          headers: request.headers,
+          setHeader: (name, value) => void reply.header(name, value),
+        },
         context: writeContext(route, request, options),
       });
       return reply
@@ -144,6 +154,24 @@ function acceptEmptyJson(app: FastifyInstance): void {
     if (request.method === 'POST' && request.body === undefined) request.body = {};
     refuseUnstorableText(request.params, request.query, request.body);
   });
+}
+
+/** Reads a form as an object of texts; of a field that is repeated, as a list. */
+function acceptForms(app: FastifyInstance): void {
+  app.addContentTypeParser(
+    'application/x-www-form-urlencoded',
+    { parseAs: 'string' },
+    (_request, body, done) => {
+      const fields: Record<string, string | string[]> = Object.create(null) as object as Record<string, string>;
+      for (const [name, value] of new URLSearchParams(body.toString())) {
+        const earlier = fields[name];
+        if (earlier === undefined) fields[name] = value;
+        else if (typeof earlier === 'string') fields[name] = [earlier, value];
+        else earlier.push(value);
+      }
+      done(null, fields);
+    },
+  );
 }
 
 function reportErrors(app: FastifyInstance, options: ControlServerOptions): void {

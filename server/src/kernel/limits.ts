@@ -40,6 +40,28 @@ export const limits = {
   retryWithoutSecretSeconds: 5 * 60,
   /** A self-registered agent's token is short-lived: revocation needs no list then. */
   agentTokenSeconds: 15 * 60,
+  /** A token of `/oauth/token`: long enough for a run of an agent, short enough to be waited out by those who can't ask us. */
+  accessTokenSeconds: 60 * 60,
+  /** One grant's refresh tokens: after a month, the client shows its credential again. */
+  refreshFamilySeconds: 30 * 24 * 60 * 60,
+  /** An answer that got lost is given again to the same client for this long; a later use of a spent token is a theft. */
+  refreshRetrySeconds: 30,
+  /** A proof of possession is made for one request: what is older was kept for another. */
+  dpopWindowSeconds: 60,
+  /** A nonce of ours is good for as long as a client may wait between two requests of a session. */
+  dpopNonceSeconds: 5 * 60,
+  /** A client's assertion of itself is made for one request; stock clients give it one to five minutes. */
+  assertionSecondsMax: 10 * 60,
+  /** Clocks of machines that we don't keep may differ by this much (RFC 8725 leaves it to us). */
+  clockSkewSeconds: 30,
+  /** An assertion or a proof with an RSA key has less than 2 KiB. */
+  foreignJwsCharacters: 8 * 1024,
+  /** One commit's tokens: a larger batch adds latency, and hardly any rate. */
+  tokenBatch: 256,
+  /** Clients that a process remembers: some kilobytes each. */
+  clientsRemembered: 10_000,
+  /** Knowledge of what has been revoked is asked for anew after this, in whole seconds below the 5 that are promised. */
+  revocationAgeSeconds: 4,
   /** The request of a mandate waits this long for a signature. */
   mandateRequestSeconds: 10 * 60,
   /** A mandate may run at most a year: after that, somebody should look at it again. */
