@@ -194,8 +194,12 @@ async function createServicesOver(db: Database, parts: Parts): Promise<Services>
   const box = createSecretBox(parts.masterKey);
   await migrate(db, new URL('../migrations/', import.meta.url), clock.now());
   const context = systemContext({ db, clock, box });
-  const keys = await loadSigningKeys(context);
-  const tokens = createTokens(keys, config.publicUrl);
+  const { signatures } = config;
+  const keys = await loadSigningKeys(context, Object.values(signatures));
+  const tokens = createTokens(keys, config.publicUrl, {
+    'at+jwt': signatures.tokens,
+    'vc+jwt': signatures.credentials,
+  });
   return {
     config,
     logger,
@@ -207,7 +211,7 @@ async function createServicesOver(db: Database, parts: Parts): Promise<Services>
     chains: await openChains(parts, context),
     egress: createEgressGuard({ allow: config.egressAllow, allowLoopback: config.mode === 'development' }),
     findActiveAgent: async (token) => {
-      const agentId = tokens.verifyAgentToken(token, clock.now());
+      const agentId = await tokens.verifyAgentToken(token, clock.now());
       const agent = agentId === undefined ? undefined : await findAgent(db, agentId);
       return agent?.status === 'active' ? agent.id : undefined;
     },

@@ -12,6 +12,9 @@ export interface ChainConfig {
   relayerKey: `0x${string}`;
 }
 
+/** RFC 7518 section 3.1 and RFC 8037 name them so. */
+type SignatureAlgorithm = 'RS256' | 'ES256' | 'EdDSA';
+
 /** Everything that is set from outside, read once. Nothing else reads the environment. */
 export interface Config {
   readonly mode: 'development' | 'production';
@@ -29,6 +32,8 @@ export interface Config {
   readonly publicUrl: string;
   readonly gatewayUrl: string;
   readonly developmentPrincipal: boolean;
+  /** What signs access tokens, and what signs credentials for third parties. */
+  readonly signatures: { readonly tokens: SignatureAlgorithm; readonly credentials: SignatureAlgorithm };
   readonly egressAllow: EgressAllow;
   readonly logLevel: 'debug' | 'error' | 'info' | 'warn';
   /** Absent: the embedded chain in development, and no payments in that half otherwise. */
@@ -49,6 +54,8 @@ const known = new Set([
   'CREDENCE_PUBLIC_URL',
   'CREDENCE_GATEWAY_URL',
   'CREDENCE_DEV_PRINCIPAL',
+  'CREDENCE_TOKEN_ALGORITHM',
+  'CREDENCE_CREDENTIAL_ALGORITHM',
   'CREDENCE_EGRESS_ALLOW',
   'CREDENCE_LOG_LEVEL',
   'CREDENCE_SANDBOX_RPC_URL',
@@ -89,6 +96,10 @@ export function readConfig(env: Environment): Config {
     publicUrl: urlOf(env, 'CREDENCE_PUBLIC_URL', mode) ?? `http://localhost:${port}`,
     gatewayUrl: urlOf(env, 'CREDENCE_GATEWAY_URL', mode) ?? `http://localhost:${gatewayPort}`,
     developmentPrincipal,
+    signatures: {
+      tokens: algorithmOf(env, 'CREDENCE_TOKEN_ALGORITHM'),
+      credentials: algorithmOf(env, 'CREDENCE_CREDENTIAL_ALGORITHM'),
+    },
     egressAllow: parseEgressAllow(env['CREDENCE_EGRESS_ALLOW']),
     logLevel: oneOf(
       env,
@@ -120,6 +131,10 @@ function oneOf<const Value extends string>(
   const value = values.find((candidate) => candidate === text);
   if (value === undefined) throw new StartupError(`${name}=${text} must be one of ${values.join(', ')}`);
   return value;
+}
+
+function algorithmOf(env: Environment, name: string): SignatureAlgorithm {
+  return oneOf(env, name, ['RS256', 'ES256', 'EdDSA'], 'RS256');
 }
 
 function portOf(env: Environment, name: string, standard: number): number {

@@ -72,6 +72,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/public-key.pem": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The RSA key that signs now, for verifiers that read no JWKS: it changes with each rotation */
+        get: operations["keys.get_pem"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/refresh": {
         parameters: {
             query?: never;
@@ -323,17 +340,43 @@ export interface operations {
                 };
                 content: {
                     "application/json": {
-                        keys: {
+                        keys: ({
                             /** @constant */
                             alg: "RS256";
                             e: string;
+                            /** @description RFC 7638 thumbprint */
                             kid: string;
                             /** @constant */
                             kty: "RSA";
                             n: string;
                             /** @constant */
                             use: "sig";
-                        }[];
+                        } | {
+                            /** @constant */
+                            alg: "ES256";
+                            /** @constant */
+                            crv: "P-256";
+                            /** @description RFC 7638 thumbprint */
+                            kid: string;
+                            /** @constant */
+                            kty: "EC";
+                            /** @constant */
+                            use: "sig";
+                            x: string;
+                            y: string;
+                        } | {
+                            /** @constant */
+                            alg: "EdDSA";
+                            /** @constant */
+                            crv: "Ed25519";
+                            /** @description RFC 7638 thumbprint */
+                            kid: string;
+                            /** @constant */
+                            kty: "OKP";
+                            /** @constant */
+                            use: "sig";
+                            x: string;
+                        })[];
                     };
                 };
             };
@@ -529,6 +572,53 @@ export interface operations {
             };
             /** @description `unavailable`: Not available at the moment */
             503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "keys.get_pem": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/x-pem-file": string;
+                };
+            };
+            /** @description `not_found`: Not found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `rate_limited`: Too many requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal_error`: Something went wrong here */
+            500: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -72,7 +72,12 @@ function describeOperation(route: Route): unknown {
     ],
     ...(body ? { requestBody: { required: (body.required?.length ?? 0) > 0, content: { ...json(body), ...(route.form ? form(body) : {}) } } } : {}),
     responses: {
-      [route.status]: { description: 'Success', ...(route.status === 204 ? {} : { content: json(response) }) },
+      [route.status]: {
+        description: 'Success',
+        ...(route.status === 204
+          ? {}
+          : { content: { [route.contentType ?? 'application/json']: { schema: response } } }),
+      },
       ...describeErrors(route),
     },
   };

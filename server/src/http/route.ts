@@ -74,8 +74,10 @@ export interface RouteDefinition<Kind extends PrincipalKind, Schema extends Rout
   unknownKeys?: 'ignored';
   /** The body may come as a form as well (`application/x-www-form-urlencoded`), a repeated field as a list. */
   form?: true;
-  /** `Cache-Control` of the success; `no-store` unless it says otherwise. */
+  /** `Cache-Control` of the success; `no-store` unless it says otherwise. What may be kept has an ETag as well. */
   cacheControl?: string;
+  /** The media type of a success that is a text; JSON unless it says otherwise. */
+  contentType?: string;
   handler: (call: Call<Kind, Schema>) => Promise<Static<Schema['response']>>;
 }
 

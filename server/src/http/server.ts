@@ -99,6 +99,7 @@ function addRoute(app: FastifyInstance, route: Route, options: ControlServerOpti
       request.principal = await authenticate(options.authenticators, route, request);
     },
     handler: async (request, reply) => {
+      if (route.contentType !== undefined) reply.type(route.contentType);
       const result = await route.handler({
         principal: request.principal,
         params: request.params,
@@ -117,7 +118,19 @@ function addRoute(app: FastifyInstance, route: Route, options: ControlServerOpti
         .header('cache-control', route.cacheControl ?? 'no-store')
         .send(result);
     },
+    ...(route.cacheControl === undefined ? {} : { onSend: addETag }),
   });
+}
+
+/** RFC 9110 section 8.8.3: who keeps an answer can ask whether it is still the same, and gets 304 without it. */
+async function addETag(request: FastifyRequest, reply: FastifyReply, payload: unknown): Promise<unknown> {
+  if (reply.statusCode !== 200 || typeof payload !== 'string') return payload;
+  const etag = `"${sha256(payload).toString('base64url')}"`;
+  reply.header('etag', etag);
+  const known = request.headers['if-none-match']?.split(',').map((tag) => tag.trim().replace(/^W\//, ''));
+  if (!known?.some((tag) => tag === etag || tag === '*')) return payload;
+  reply.code(304).removeHeader('content-type');
+  return null;
 }
 
 function writeContext(route: Route, request: FastifyRequest, options: ControlServerOptions): WriteContext {

@@ -62,6 +62,10 @@ export const limits = {
   clientsRemembered: 10_000,
   /** Knowledge of what has been revoked is asked for anew after this, in whole seconds below the 5 that are promised. */
   revocationAgeSeconds: 4,
+  /** Nothing that a signing key signs lives longer: a day's credential (seed 000). So long a retired key goes on verifying. */
+  signedTokenSecondsMax: 24 * 60 * 60,
+  /** Verifiers may keep the JWKS for so long; a new key is published for longer than this before it signs. */
+  jwksCacheSeconds: 5 * 60,
   /** The request of a mandate waits this long for a signature. */
   mandateRequestSeconds: 10 * 60,
   /** A mandate may run at most a year: after that, somebody should look at it again. */
