@@ -14,6 +14,7 @@ const idPrefixes = {
   organisation: 'org',
   outgoing_payment: 'out',
   payment: 'pay',
+  resource: 'res',
   server: 'srv',
   wallet: 'wal',
 } as const;
@@ -32,6 +33,7 @@ export type CredentialId = Id<'credential'>;
 export type DelegationId = Id<'delegation'>;
 export type PaymentId = Id<'payment'>;
 export type OutgoingPaymentId = Id<'outgoing_payment'>;
+export type ResourceId = Id<'resource'>;
 export type ServerId = Id<'server'>;
 export type EndpointId = Id<'endpoint'>;
 export type WalletId = Id<'wallet'>;

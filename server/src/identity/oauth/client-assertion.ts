@@ -1,10 +1,10 @@
 import { unixSeconds } from '../../kernel/clock.ts';
 import { limits } from '../../kernel/limits.ts';
-import { type ForeignJws, isSignedBy, parseJws, readPublicKey } from './foreign-jws.ts';
+import { type ForeignJwt, isSignedBy, readAgentKey, readForeignJwt } from './foreign-jws.ts';
 
 /** A client's assertion about itself (RFC 7523), not yet believed. */
 export interface ClientAssertion {
-  jws: ForeignJws;
+  jwt: ForeignJwt;
   /** Whom it says that it is of: issuer and subject alike. */
   clientId: string;
   jti: string;
@@ -20,13 +20,13 @@ export function readClientAssertion(
   text: string,
   given: { audiences: readonly string[]; now: Date },
 ): ClientAssertion | string {
-  const jws = parseJws(text);
-  if (!jws) return 'it is no JWS of a few kilobytes';
-  const { typ } = jws.header;
+  const jwt = readForeignJwt(text);
+  if (!jwt) return 'it is no JWS of a few kilobytes';
+  const { typ } = jwt.jws.header;
   // RFC 8725 section 3.11: what says that it is another kind of token is refused, whoever signed it.
   if (typ !== undefined && typ !== 'JWT' && typ !== 'client-authentication+jwt')
     return 'typ must be JWT, client-authentication+jwt or absent';
-  const { iss, sub, aud, exp, iat, nbf, jti } = jws.claims;
+  const { iss, sub, aud, exp, iat, nbf, jti } = jwt.claims;
   if (typeof iss !== 'string' || iss !== sub) return 'iss and sub must both be the client_id';
   const audience: unknown = Array.isArray(aud) && aud.length === 1 ? aud[0] : aud;
   if (typeof audience !== 'string' || !given.audiences.includes(audience))
@@ -39,16 +39,16 @@ export function readClientAssertion(
   for (const begin of [iat, nbf])
     if (begin !== undefined && (typeof begin !== 'number' || begin > now + limits.clockSkewSeconds))
       return 'it is of the future';
-  return { jws, clientId: iss, jti, expiresAt: new Date((Math.ceil(exp) + 1) * 1000) };
+  return { jwt, clientId: iss, jti, expiresAt: new Date((Math.ceil(exp) + 1) * 1000) };
 }
 
 /** Which of a client's registered keys signed it: its own `kid` or `jwk` is not asked. */
 export function findAssertionKey<Key extends { jwk: object }>(
-  { jws }: ClientAssertion,
+  { jwt }: ClientAssertion,
   keys: readonly Key[],
 ): Key | undefined {
   return keys.find(({ jwk }) => {
-    const key = readPublicKey(jws.header['alg'], jwk);
-    return typeof key !== 'string' && isSignedBy(key, jws);
+    const key = readAgentKey(jwt.jws.header['alg'], jwk);
+    return typeof key !== 'string' && isSignedBy(key, jwt);
   });
 }

@@ -1,7 +1,8 @@
 import { hash } from 'node:crypto';
 import { unixSeconds } from '../../kernel/clock.ts';
 import { limits } from '../../kernel/limits.ts';
-import { isSignedBy, parseJws, readPublicKey } from './foreign-jws.ts';
+import type { JwtClaims } from '../tokens/jws.ts';
+import { isSignedBy, readAgentKey, readForeignJwt } from './foreign-jws.ts';
 
 /** What a proof must be of (RFC 9449 section 4.3). */
 export interface DpopRequest {
@@ -25,15 +26,16 @@ export interface DpopProof {
 
 /** Checks one proof but for its single use and its nonce. Gives the reason of a refusal as a text for the client. */
 export function checkDpopProof(text: string, request: DpopRequest): DpopProof | string {
-  const jws = parseJws(text);
-  if (!jws) return 'it is no JWS of a few kilobytes';
-  const { header, claims } = jws;
+  const jwt = readForeignJwt(text);
+  if (!jwt) return 'it is no JWS of a few kilobytes';
+  const { header } = jwt.jws;
+  const { claims } = jwt;
   if (header['typ'] !== 'dpop+jwt') return 'typ must be dpop+jwt';
-  const key = readPublicKey(header['alg'], header['jwk']);
+  const key = readAgentKey(header['alg'], header['jwk']);
   if (typeof key === 'string') return key;
   const expiresAt = checkClaims(claims, request);
   if (typeof expiresAt === 'string') return expiresAt;
-  if (!isSignedBy(key, jws)) return 'its signature is not of its key';
+  if (!isSignedBy(key, jwt)) return 'its signature is not of its key';
   const { jti, nonce } = claims;
   return {
     thumbprint: key.thumbprint,
@@ -43,7 +45,7 @@ export function checkDpopProof(text: string, request: DpopRequest): DpopProof | 
   };
 }
 
-function checkClaims(claims: Record<string, unknown>, request: DpopRequest): Date | string {
+function checkClaims(claims: JwtClaims, request: DpopRequest): Date | string {
   const { jti, htm, htu, iat, ath } = claims;
   if (typeof jti !== 'string' || jti === '' || jti.length > 256) return 'jti must be 1 to 256 characters';
   if (htm !== request.method) return `htm must be ${request.method}`;
