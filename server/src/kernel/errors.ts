@@ -50,6 +50,8 @@ export interface ErrorDetails {
   next?: Readonly<Record<string, string>>;
   /** Members beside the standard ones, such as the decision that denied. */
   extra?: Readonly<Record<string, unknown>>;
+  /** How long to wait, in whole seconds: the `Retry-After` of the answer. */
+  retryAfterSeconds?: number;
   cause?: unknown;
 }
 
