@@ -23,6 +23,8 @@ function describe(): string {
     keys: absent,
     tokens: absent,
     egress: absent,
+    usage: absent,
+    guessGuard: absent,
     chains: new Map(),
     isReady: async () => false,
   });

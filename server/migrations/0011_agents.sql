@@ -18,7 +18,7 @@ ALTER TABLE agents
   ADD refresh_without_client_auth boolean NOT NULL DEFAULT true,
   ADD updated_at                  timestamptz;
 
-UPDATE agents SET client_id = 'cid_0' || substr(replace(gen_random_uuid()::text, '-', ''), 1, 25), updated_at = created_at;
+UPDATE agents SET client_id = 'cid_0' || substr(replace(gen_random_uuid()::text, '-', ''), 1, 25), updated_at = now();
 
 ALTER TABLE agents
   ALTER client_id SET NOT NULL,
@@ -39,7 +39,7 @@ ALTER TABLE agent_credentials
   ADD kind          text NOT NULL DEFAULT 'secret' CHECK (kind IN ('secret', 'public_key')),
   ADD public_jwk    jsonb,
   ADD thumbprint    text,
-  ADD display_prefix text NOT NULL DEFAULT 'cs_',
+  ADD display_prefix text,
   ADD expires_at    timestamptz,
   ADD rotated_from  text,
   ADD created_by    text NOT NULL DEFAULT 'agent' CHECK (created_by IN ('agent', 'owner'));

@@ -22,18 +22,25 @@ import {
   type Route,
 } from './http/index.ts';
 import {
+  type AgentUsage,
+  authenticateAgent,
+  type AuthenticatedAgent,
+  createAgentUsage,
+  createGuessGuard,
   createTokens,
-  findAgent,
+  type GuessGuard,
   identityRoutes,
+  isClientSecretShaped,
   loadSigningKeys,
   type SigningKeys,
+  sweepIdleAgents,
   type Tokens,
 } from './identity/index.ts';
 import { assert } from './kernel/assert.ts';
 import { type Clock, systemClock } from './kernel/clock.ts';
 import { createSecretBox, type SecretBox } from './kernel/crypto.ts';
 import { createEgressGuard, type EgressGuard } from './kernel/egress.ts';
-import type { AgentId, EnvironmentId } from './kernel/ids.ts';
+import type { EnvironmentId } from './kernel/ids.ts';
 import { type Loop, startLoop } from './kernel/loop.ts';
 import { StartupError } from './kernel/startup-error.ts';
 import { findPayeeOfResource, findServerBySlug, marketRoutes, serverChangedChannel } from './market/index.ts';
@@ -90,7 +97,9 @@ interface Services {
   keys: SigningKeys;
   tokens: Tokens;
   egress: EgressGuard;
-  findActiveAgent(token: string): Promise<AgentId | undefined>;
+  usage: AgentUsage;
+  guessGuard: GuessGuard;
+  findActiveAgent(token: string): Promise<AuthenticatedAgent | undefined>;
 }
 
 /** Constructs the program over an open database: migrates it, loads its keys, and wires the rooms. */
@@ -115,13 +124,18 @@ export async function createApp(parts: Parts): Promise<App> {
     servers,
     forwarder,
     gatewayUrl: config.gatewayUrl,
-    findAgent: services.findActiveAgent,
-    // API keys, agents' permanent secrets, and tokens.
+    findAgent: async (token) => (await services.findActiveAgent(token))?.agentId,
+    // API keys, agents' secrets, and tokens.
     isOurCredential: (value) =>
-      /^awx_(?:live|test)_|^cs_[\w-]{43}$/.test(value) || services.tokens.isOurs(value),
+      /^awx_(?:live|test)_/.test(value) || isClientSecretShaped(value) || services.tokens.isOurs(value),
   });
 
   const loops: Record<'capture' | 'other', Loop[]> = { capture: [], other: [] };
+  const flushing = startLoop({
+    intervalMs: intervals.flushMs,
+    run: () => services.usage.flush(),
+    onError: (error) => logger.warn({ err: error }, 'usage counts are written later'),
+  });
   const listener = listen(
     db,
     {
@@ -147,7 +161,10 @@ export async function createApp(parts: Parts): Promise<App> {
     },
     idle: () => gateway.idle(),
     async close() {
-      await Promise.all([...loops.capture, ...loops.other].map((loop) => loop.stop()));
+      await Promise.all([flushing, ...loops.capture, ...loops.other].map((loop) => loop.stop()));
+      await services.usage.flush().catch((error: unknown) => {
+        logger.warn({ err: error }, 'the last usage counts are lost');
+      });
       await Promise.all([control.close(), forwarder.close(), listener.close()]);
       await db.close();
     },
@@ -200,6 +217,7 @@ async function createServicesOver(db: Database, parts: Parts): Promise<Services>
     'at+jwt': signatures.tokens,
     'vc+jwt': signatures.credentials,
   });
+  const usage = createAgentUsage({ db, clock });
   return {
     config,
     logger,
@@ -210,11 +228,9 @@ async function createServicesOver(db: Database, parts: Parts): Promise<Services>
     tokens,
     chains: await openChains(parts, context),
     egress: createEgressGuard({ allow: config.egressAllow, allowLoopback: config.mode === 'development' }),
-    findActiveAgent: async (token) => {
-      const agentId = await tokens.verifyAgentToken(token, clock.now());
-      const agent = agentId === undefined ? undefined : await findAgent(db, agentId);
-      return agent?.status === 'active' ? agent.id : undefined;
-    },
+    usage,
+    guessGuard: createGuessGuard(),
+    findActiveAgent: (token) => authenticateAgent({ db, tokens, usage }, token, clock.now()),
   };
 }
 
@@ -265,7 +281,10 @@ async function openRelayer(
 
 /** The whole API as data. Nothing is asked of the services before a handler runs. */
 export function createRoutes(
-  services: Pick<Services, 'chains' | 'config' | 'db' | 'egress' | 'keys' | 'tokens'> & {
+  services: Pick<
+    Services,
+    'chains' | 'config' | 'db' | 'egress' | 'guessGuard' | 'keys' | 'tokens' | 'usage'
+  > & {
     isReady(): Promise<boolean>;
   },
 ): Route[] {
@@ -289,7 +308,13 @@ export function createRoutes(
 }
 
 /** How soon each kind of work is looked for, beyond the notifications that call for some of it at once. */
-const intervals = { captureMs: 1_000, resumeMs: 2_000, expireMs: 2_000, sweepMs: 600_000 } as const;
+const intervals = {
+  captureMs: 1_000,
+  flushMs: 5_000,
+  resumeMs: 2_000,
+  expireMs: 2_000,
+  sweepMs: 600_000,
+} as const;
 
 function startWorkerLoops(services: Services, loops: { capture: Loop[]; other: Loop[] }): void {
   const context = systemContext(services);
@@ -300,6 +325,7 @@ function startWorkerLoops(services: Services, loops: { capture: Loop[]; other: L
   );
   loops.other.push(
     startLoop({ intervalMs: intervals.sweepMs, run: () => sweepIdempotencyKeys(context), onError }),
+    startLoop({ intervalMs: intervals.sweepMs, run: () => sweepIdleAgents(context), onError }),
   );
   for (const { chain, settler } of services.chains.values()) {
     loops.other.push(

@@ -2,14 +2,18 @@ import { findApiKey, findEnvironment } from './accounts/index.ts';
 import type { Config } from './config.ts';
 import type { Database } from './db/index.ts';
 import type { Authenticators, Principal } from './http/index.ts';
-import type { AgentId } from './kernel/ids.ts';
+import type { AuthenticatedAgent } from './identity/index.ts';
 
 /** The owner of development's organisation, for whom this machine's requests without a credential act. */
 export type DevelopmentPrincipal = Extract<Principal, { kind: 'person' }>;
 
 /** What tells the control plane who a request acts as: one way for each kind of credential, and one for none. */
 export function createAuthenticators(
-  services: { config: Config; db: Database; findActiveAgent(token: string): Promise<AgentId | undefined> },
+  services: {
+    config: Config;
+    db: Database;
+    findActiveAgent(token: string): Promise<AuthenticatedAgent | undefined>;
+  },
   developmentPrincipal: () => DevelopmentPrincipal | undefined,
 ): Authenticators {
   const { db, config } = services;
@@ -19,8 +23,8 @@ export function createAuthenticators(
       return key ? { kind: 'api_key', apiKeyId: key.id, ...key } : undefined;
     },
     async findAgent(jwt) {
-      const agentId = await services.findActiveAgent(jwt);
-      return agentId === undefined ? undefined : { kind: 'agent', agentId };
+      const agent = await services.findActiveAgent(jwt);
+      return agent && { kind: 'agent', ...agent };
     },
   };
   if (!config.developmentPrincipal) return authenticators;

@@ -15,7 +15,7 @@ export function renderProblem(error: AppError, requestId: string): Problem {
   return {
     status,
     contentType: 'application/problem+json',
-    headers: authenticationChallenge(error),
+    headers: headersOf(error),
     body: {
       ...extra,
       type: `urn:credence:error:${error.code}`,
@@ -36,7 +36,7 @@ export function renderOAuthError(error: AppError): Problem {
   return {
     status,
     contentType: 'application/json',
-    headers: authenticationChallenge(error),
+    headers: headersOf(error),
     body: { error: oauthCode(error), error_description: error.message },
   };
 }
@@ -71,8 +71,12 @@ function oauthCode(error: AppError): string {
   return 'invalid_request';
 }
 
-/** RFC 9110 section 11.6.1: a 401 says how to authenticate. */
-function authenticationChallenge(error: AppError): Record<string, string> {
-  const standard = error.status === 401 ? { 'www-authenticate': 'Bearer realm="credence"' } : {};
-  return { ...(error.details.headers ?? standard) };
+/** RFC 9110: a 401 says how to authenticate (section 11.6.1), and who has to wait hears how long (10.2.3). */
+function headersOf(error: AppError): Record<string, string> {
+  const { headers, retryAfterSeconds } = error.details;
+  const challenge = error.status === 401 ? { 'www-authenticate': 'Bearer realm="credence"' } : {};
+  return {
+    ...(headers ?? challenge),
+    ...(retryAfterSeconds === undefined ? {} : { 'retry-after': String(retryAfterSeconds) }),
+  };
 }

@@ -58,14 +58,14 @@ export interface RouteDefinition<Kind extends PrincipalKind, Schema extends Rout
   /** The operation's name in audit events, OpenAPI and logs: `noun.verb`. */
   id: string;
   summary: string;
-  method: 'DELETE' | 'GET' | 'POST';
+  method: 'DELETE' | 'GET' | 'PATCH' | 'POST';
   path: `/${string}`;
   /** Which principals may call it; none means anyone. */
   auth: readonly Kind[];
   /** What an API key needs, all of them. */
   scopes: readonly ApiScope[];
   limit: RateLimit;
-  /** 201 for a POST that creates, 204 for a DELETE, 200 for an action or a read. */
+  /** 201 for a POST that creates, 200 for an action or a read, 204 without a body for a DELETE. */
   status: 200 | 201 | 204;
   schema: Schema;
   /** The codes that its own rules can answer with, besides those that every such route has. */

@@ -7,6 +7,7 @@ import Fastify, {
   LogController,
 } from 'fastify';
 import type { Database, WriteContext } from '../db/index.ts';
+import { addressBlock } from '../kernel/address-block.ts';
 import type { Clock } from '../kernel/clock.ts';
 import { type SecretBox, sha256 } from '../kernel/crypto.ts';
 import { AppError } from '../kernel/errors.ts';
@@ -90,7 +91,7 @@ function addRoute(app: FastifyInstance, route: Route, options: ControlServerOpti
         timeWindow: '1 minute',
         hook: 'preValidation',
         keyGenerator: (request) =>
-          `${route.id} ${request.principal ? actorOf(request.principal).id : request.ip}`,
+          `${route.id} ${request.principal ? actorOf(request.principal).id : addressBlock(request.ip)}`,
         errorResponseBuilder: (_request, context) =>
           new AppError('rate_limited', `Too many requests for ${route.id}; try again in ${context.after}`),
       },
@@ -116,7 +117,7 @@ function addRoute(app: FastifyInstance, route: Route, options: ControlServerOpti
       return reply
         .code(route.status)
         .header('cache-control', route.cacheControl ?? 'no-store')
-        .send(result);
+        .send(route.status === 204 ? undefined : result);
     },
     ...(route.cacheControl === undefined ? {} : { onSend: addETag }),
   });

@@ -1,5 +1,13 @@
 import { Type } from 'typebox';
 import { defineRoute, type Route } from '../http/index.ts';
+import { AppError } from '../kernel/errors.ts';
+import { tokenTime } from './agents/agent.ts';
+import { agentRoutes } from './agents/agent-routes.ts';
+import { selfRoutes } from './agents/self-routes.ts';
+import { stateRoutes } from './agents/state-routes.ts';
+import type { AgentUsage } from './agents/usage.ts';
+import { credentialRoutes } from './credentials/credential-routes.ts';
+import type { GuessGuard } from './credentials/guess-guard.ts';
 import { registerAgent } from './agents/register-agent.ts';
 import { checkAgentToken } from './credentials/check-agent-token.ts';
 import { AgentCredentials, RefreshBody, RegisterBody } from './schemas.ts';
@@ -7,8 +15,26 @@ import { signingKeyRoutes } from './signing-keys/routes.ts';
 import type { SigningKeys } from './signing-keys/signing-keys.ts';
 import type { Tokens } from './tokens/tokens.ts';
 
-/** Registration, fresh tokens, and the keys that verify them. */
-export function identityRoutes(deps: { keys: SigningKeys; tokens: Tokens }): Route[] {
+/** What tokens are made with, and what watches over those who ask for them. */
+export interface IdentityDeps {
+  keys: SigningKeys;
+  tokens: Tokens;
+  usage: AgentUsage;
+  guessGuard: GuessGuard;
+}
+
+/** Agents and their credentials, registration, fresh tokens, and the keys that verify them. */
+export function identityRoutes(deps: IdentityDeps): Route[] {
+  return [
+    ...agentRoutes(),
+    ...stateRoutes(),
+    ...selfRoutes(),
+    ...credentialRoutes(),
+    ...registrationRoutes(deps),
+  ];
+}
+
+function registrationRoutes(deps: IdentityDeps): Route[] {
   return [
     ...signingKeyRoutes(deps),
 
@@ -31,6 +57,7 @@ export function identityRoutes(deps: { keys: SigningKeys; tokens: Tokens }): Rou
           email: body.email ?? null,
         });
         const jwt = await deps.tokens.issueAgentToken(agent.id, context.clock.now());
+        deps.usage.count(agent.id, 'token');
         return { agent_id: agent.id, token, jwt };
       },
     }),
@@ -48,8 +75,17 @@ export function identityRoutes(deps: { keys: SigningKeys; tokens: Tokens }): Rou
       errors: ['invalid_client'],
       unknownKeys: 'ignored',
       handler: async ({ body, context }) => {
+        const { clock } = context;
+        const attempt = { address: context.clientAddress ?? '', clientId: body.agent_id };
+        deps.guessGuard.admit(attempt, clock.now());
         const agent = await checkAgentToken(context, { agentId: body.agent_id, token: body.token });
-        return { jwt: await deps.tokens.issueAgentToken(agent.id, context.clock.now()) };
+        if (!agent) {
+          deps.guessGuard.failed(attempt, clock.now());
+          throw new AppError('invalid_client', 'agent_id and token do not belong to an active agent');
+        }
+        deps.guessGuard.succeeded(attempt);
+        deps.usage.count(agent.id, 'token');
+        return { jwt: await deps.tokens.issueAgentToken(agent.id, tokenTime(agent, clock.now())) };
       },
     }),
   ];

@@ -60,6 +60,8 @@ export interface ErrorDetails {
   extra?: Readonly<Record<string, unknown>>;
   /** Headers that the error calls for, such as a challenge of its own (RFC 9110 section 11.6.1). */
   headers?: Readonly<Record<string, string>>;
+  /** How long to wait, in whole seconds: the `Retry-After` of the answer. */
+  retryAfterSeconds?: number;
   cause?: unknown;
 }
 

@@ -38,6 +38,31 @@ export const limits = {
   storedResponseSeconds: 24 * 60 * 60,
   /** Without the secret of the terms, a retry from the same place is honest only for a short while. */
   retryWithoutSecretSeconds: 5 * 60,
+  /** A client has two secrets while one takes the other's place; a third would be one that nobody looks after. */
+  agentSecretsMax: 2,
+  /** A key for each place where an agent runs, and one to replace each. */
+  agentKeysMax: 8,
+  /** How long a rotated secret may still work: a week, for what is deployed by hand. */
+  rotationGraceSecondsMax: 7 * 24 * 60 * 60,
+  /** An agent may be made to end within ten years; whoever wants longer lets it have no end. */
+  agentLifeSecondsMax: 10 * 365 * 24 * 60 * 60,
+  /** What an owner notes down about an agent. */
+  agentMetadataBytes: 10 * 1024,
+  /** A self-registered agent that nobody linked, and that did nothing for a month, is noise. */
+  idleAgentSeconds: 30 * 24 * 60 * 60,
+  /** Deleted in one transaction: the locks of some hundreds are held for milliseconds. */
+  idleAgentBatch: 500,
+  /** A secret in a stored answer is shown again to whoever lost the first one, for as long as a retry may take. */
+  secretShownSeconds: 10 * 60,
+  /** Wrong credentials that cost no waiting: a person mistypes, a machine with an old secret retries, an office shares an address. */
+  freeFailuresOfPair: 5,
+  freeFailuresOfAddress: 20,
+  freeFailuresOfClient: 20,
+  /** Long enough to make guessing pointless, short enough for whoever shares an address with a guesser. */
+  guessWaitSecondsMax: 60,
+  guessMemorySeconds: 15 * 60,
+  /** Keys of some hundred bytes: a few megabytes, whoever sends what. */
+  guessMemoryEntries: 10_000,
   /** A self-registered agent's token is short-lived: revocation needs no list then. */
   agentTokenSeconds: 15 * 60,
   /** A token of `/oauth/token`: long enough for a run of an agent, short enough to be waited out by those who can't ask us. */

@@ -1,5 +1,5 @@
 import { addSeconds, unixSeconds } from '../../kernel/clock.ts';
-import type { AgentId, ClientId, EnvironmentId } from '../../kernel/ids.ts';
+import { type AgentId, type ClientId, type EnvironmentId, newAgentId, newId } from '../../kernel/ids.ts';
 import type { JsonObject } from '../../kernel/json.ts';
 
 /** `inactive`: deactivated by its owner or by itself. `suspended`: stopped, which only those lift who may start it. */
@@ -33,6 +33,34 @@ export interface Agent {
   refreshWithoutClientAuth: boolean;
   createdAt: Date;
   updatedAt: Date;
+}
+
+/** An agent as it begins, with what it is given and nothing else. */
+export function newAgent(
+  given: Partial<Agent> & Pick<Agent, 'homeEnvironmentId' | 'name'>,
+  now: Date,
+): Agent {
+  return {
+    id: newAgentId(),
+    clientId: newId('client'),
+    type: null,
+    description: '',
+    clientInfo: '',
+    email: null,
+    scopes: [],
+    tags: [],
+    metadata: {},
+    status: 'active',
+    suspendedBy: [],
+    deactivatedAt: null,
+    expiresAt: null,
+    tokensValidFrom: null,
+    selfRotation: true,
+    refreshWithoutClientAuth: true,
+    createdAt: now,
+    updatedAt: now,
+    ...given,
+  };
 }
 
 /** What decides whether an agent may do anything at all. */

@@ -5,11 +5,10 @@ import type { Agent, StateChange } from './agent.ts';
 /** Every process hears on it of an agent whose state, expiry, rights or epoch has changed: the payload is the agent's id. */
 export const agentChangedChannel = 'agent_changed';
 
-const columns = [
-  ...['id', 'client_id', 'name', 'type', 'description', 'client_info', 'email', 'scopes', 'tags', 'metadata'],
-  ...['home_environment_id', 'status', 'suspended_by', 'deactivated_at', 'expires_at', 'tokens_valid_from'],
-  ...['self_rotation', 'refresh_without_client_auth', 'created_at', 'updated_at'],
-];
+const columns =
+  `id client_id name type description client_info email scopes tags metadata home_environment_id status
+  suspended_by deactivated_at expires_at tokens_valid_from self_rotation refresh_without_client_auth created_at
+  updated_at`.split(/\s+/);
 /** The members of `Agent`, of a table that the query calls `a`. */
 export const agentColumns = columns.map((name) => `a.${name}`).join(', ');
 
@@ -158,6 +157,49 @@ export async function markAgentDeleted(sql: Sql, id: AgentId, now: Date): Promis
   ]);
   await sql.query('DELETE FROM agent_links WHERE agent_id = $1', [id]);
   await notifyAgentsChanged(sql, [id]);
+}
+
+/** Suspends every agent that the environment is linked to and hasn't stopped yet; gives their ids. */
+export async function suspendLinkedAgents(
+  sql: Sql,
+  environmentId: EnvironmentId,
+  now: Date,
+): Promise<AgentId[]> {
+  // In the order of ids, so that two such stops don't wait for each other in a ring.
+  const rows = await sql.query<{ id: AgentId }>(
+    `WITH linked AS (
+       SELECT a.id FROM agents a JOIN agent_links l ON l.agent_id = a.id
+       WHERE l.environment_id = $1 AND a.deleted_at IS NULL AND NOT a.suspended_by @> ARRAY[$1]
+       ORDER BY a.id FOR UPDATE OF a)
+     UPDATE agents SET suspended_by = suspended_by || $1, status = 'suspended',
+       tokens_valid_from = greatest(tokens_valid_from, $2), updated_at = $2
+     WHERE id IN (SELECT id FROM linked) RETURNING id`,
+    [environmentId, now],
+  );
+  const ids = rows.map((row) => row.id);
+  await notifyAgentsChanged(sql, ids);
+  return ids;
+}
+
+/** Deletes agents without a home and without links that did nothing since then; gives their ids. */
+export async function deleteIdleAgents(
+  sql: Sql,
+  args: { idleSince: Date; limit: number },
+): Promise<AgentId[]> {
+  // One that is being linked at this moment is held by the link's foreign key, and skipped.
+  const rows = await sql.query<{ id: AgentId }>(
+    `DELETE FROM agents WHERE id IN (
+       SELECT a.id FROM agents a
+       WHERE a.home_environment_id IS NULL AND a.deleted_at IS NULL AND a.updated_at < $1
+         AND NOT EXISTS (SELECT 1 FROM agent_links l WHERE l.agent_id = a.id)
+         AND NOT EXISTS (SELECT 1 FROM agent_usage u WHERE u.agent_id = a.id AND u.last_active_at >= $1)
+       ORDER BY a.id LIMIT $2 FOR UPDATE OF a SKIP LOCKED)
+     RETURNING id`,
+    [args.idleSince, args.limit],
+  );
+  const ids = rows.map((row) => row.id);
+  await notifyAgentsChanged(sql, ids);
+  return ids;
 }
 
 /** Tells every process that what it knows of the agents is old. Delivered at commit. */

@@ -1,6 +1,5 @@
 import { write, type WriteContext } from '../../db/index.ts';
 import { sha256 } from '../../kernel/crypto.ts';
-import { AppError } from '../../kernel/errors.ts';
 import { isAgentId } from '../../kernel/ids.ts';
 import { type Agent, isLive } from '../agents/agent.ts';
 import { looksLikeClientSecret } from './client-secret.ts';
@@ -8,14 +7,14 @@ import { findAgentBySecret } from './credentials.sql.ts';
 
 /**
  * Checks an agent's own secret, for a fresh jwt. The secret stays good.
- * Throws `invalid_client` alike for an unknown agent, a wrong token and an agent that isn't live: which one it was is for
- * the log, not for whoever guesses.
+ * Gives nothing alike for an unknown agent, a wrong token and an agent that isn't live: which one it was is nothing for whoever
+ * guesses.
  */
 export async function checkAgentToken(
   context: WriteContext,
   args: { agentId: string; token: string },
-): Promise<Agent> {
-  const agent = await write(context, async (sql, now) => {
+): Promise<Agent | undefined> {
+  return write(context, async (sql, now) => {
     const found = looksLikeClientSecret(args.token)
       ? await findAgentBySecret(sql, { clientId: args.agentId, secretHash: sha256(args.token), now })
       : undefined;
@@ -29,6 +28,4 @@ export async function checkAgentToken(
       },
     };
   });
-  if (!agent) throw new AppError('invalid_client', 'agent_id and token do not belong to an active agent');
-  return agent;
 }

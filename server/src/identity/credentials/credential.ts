@@ -14,8 +14,8 @@ export interface Credential {
   publicJwk: AgentPublicJwk | null;
   /** RFC 7638, of a public key. */
   thumbprint: string | null;
-  /** The first characters of a secret. */
-  displayPrefix: string;
+  /** The first characters of a secret; unknown of those of 0.1. */
+  displayPrefix: string | null;
   /** The secret that this one took the place of. */
   rotatedFrom: CredentialId | null;
   createdBy: 'agent' | 'owner';

@@ -7,37 +7,43 @@ import { insertCredential } from './credentials.sql.ts';
 
 /** A secret that is made but not yet kept: its text goes to its owner, only its hash into the row. */
 export interface NewSecret {
-  id: CredentialId;
   text: string;
-  insert(sql: Sql, agentId: AgentId, now: Date): Promise<Credential>;
+  insert(
+    sql: Sql,
+    row: Pick<Credential, 'agentId' | 'createdBy'> & { rotatedFrom?: CredentialId; now: Date },
+  ): Promise<Credential>;
 }
 
 /** Makes a secret outside of the transaction that keeps it, which may run several times. */
-export function newSecretCredential(given: {
-  createdBy: Credential['createdBy'];
-  rotatedFrom?: CredentialId | null;
-}): NewSecret {
+export function newSecretCredential(): NewSecret {
   const text = newClientSecret();
-  const id = newId('credential');
   return {
-    id,
     text,
-    async insert(sql, agentId, now) {
-      const credential: Credential = {
-        id,
-        agentId,
-        kind: 'secret',
-        publicJwk: null,
-        thumbprint: null,
-        displayPrefix: displayPrefix(text),
-        rotatedFrom: given.rotatedFrom ?? null,
-        createdBy: given.createdBy,
-        createdAt: now,
-        expiresAt: null,
-        revokedAt: null,
-      };
-      await insertCredential(sql, credential, sha256(text));
-      return credential;
+    async insert(sql, { agentId, createdBy, rotatedFrom, now }) {
+      const credential = { ...newCredential({ agentId, createdBy, now }), rotatedFrom: rotatedFrom ?? null };
+      const secret: Credential = { ...credential, kind: 'secret', displayPrefix: displayPrefix(text) };
+      await insertCredential(sql, secret, sha256(text));
+      return secret;
     },
+  };
+}
+
+/** What every credential begins with. */
+export function newCredential(given: {
+  agentId: AgentId;
+  createdBy: Credential['createdBy'];
+  now: Date;
+}): Omit<Credential, 'kind'> {
+  return {
+    id: newId('credential'),
+    agentId: given.agentId,
+    publicJwk: null,
+    thumbprint: null,
+    displayPrefix: null,
+    rotatedFrom: null,
+    createdBy: given.createdBy,
+    createdAt: given.now,
+    expiresAt: null,
+    revokedAt: null,
   };
 }
