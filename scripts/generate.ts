@@ -25,6 +25,7 @@ function describe(): string {
     egress: absent,
     usage: absent,
     guessGuard: absent,
+    oauth: absent,
     chains: new Map(),
     isReady: async () => false,
   });

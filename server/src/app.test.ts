@@ -18,6 +18,7 @@ const routes = createRoutes({
   egress: absent,
   usage: absent,
   guessGuard: absent,
+  oauth: absent,
   chains: new Map(),
   isReady: async () => false,
 });

@@ -1,7 +1,7 @@
 import type { RequestListener } from 'node:http';
 import packageJson from '../package.json' with { type: 'json' };
 import type { Logger } from 'pino';
-import { type EnvironmentKind, findEnvironment } from './accounts/index.ts';
+import { type EnvironmentKind, findApiKey, findEnvironment } from './accounts/index.ts';
 import { createAuthenticators, type DevelopmentPrincipal } from './authenticators.ts';
 import type { ChainConfig, Config } from './config.ts';
 import {
@@ -23,8 +23,7 @@ import {
 } from './http/index.ts';
 import {
   type AgentUsage,
-  authenticateAgent,
-  type AuthenticatedAgent,
+  type AgentIdentifier,
   createAgentUsage,
   createGuessGuard,
   createTokens,
@@ -32,8 +31,11 @@ import {
   identityRoutes,
   isClientSecretShaped,
   loadSigningKeys,
+  type OAuth,
+  openOAuth,
   type SigningKeys,
   sweepIdleAgents,
+  sweepOAuth,
   type Tokens,
 } from './identity/index.ts';
 import { assert } from './kernel/assert.ts';
@@ -99,7 +101,8 @@ interface Services {
   egress: EgressGuard;
   usage: AgentUsage;
   guessGuard: GuessGuard;
-  findActiveAgent(token: string): Promise<AuthenticatedAgent | undefined>;
+  oauth: OAuth;
+  identifier: AgentIdentifier;
 }
 
 /** Constructs the program over an open database: migrates it, loads its keys, and wires the rooms. */
@@ -124,7 +127,7 @@ export async function createApp(parts: Parts): Promise<App> {
     servers,
     forwarder,
     gatewayUrl: config.gatewayUrl,
-    findAgent: async (token) => (await services.findActiveAgent(token))?.agentId,
+    findAgent: async (presented) => (await services.identifier.identify(presented))?.agentId,
     // API keys, agents' secrets, and tokens.
     isOurCredential: (value) =>
       /^awx_(?:live|test)_/.test(value) || isClientSecretShaped(value) || services.tokens.isOurs(value),
@@ -141,6 +144,7 @@ export async function createApp(parts: Parts): Promise<App> {
     {
       outbox: () => loops.capture.forEach((loop) => loop.wake()),
       [serverChangedChannel]: (slug) => servers.forget(slug),
+      ...services.oauth.channels,
     },
     (error) => logger.warn({ err: error }, 'notifications are interrupted'),
   );
@@ -165,6 +169,7 @@ export async function createApp(parts: Parts): Promise<App> {
       await services.usage.flush().catch((error: unknown) => {
         logger.warn({ err: error }, 'the last usage counts are lost');
       });
+      await services.oauth.stop();
       await Promise.all([control.close(), forwarder.close(), listener.close()]);
       await db.close();
     },
@@ -218,6 +223,17 @@ async function createServicesOver(db: Database, parts: Parts): Promise<Services>
     'vc+jwt': signatures.credentials,
   });
   const usage = createAgentUsage({ db, clock });
+  const guessGuard = createGuessGuard();
+  const oauth = await openOAuth({
+    db,
+    clock,
+    box,
+    tokens,
+    usage,
+    guessGuard,
+    dpopNonces: config.dpopNonces,
+    onError: (error) => logger.warn({ err: error }, 'revocations are looked up later'),
+  });
   return {
     config,
     logger,
@@ -229,8 +245,9 @@ async function createServicesOver(db: Database, parts: Parts): Promise<Services>
     chains: await openChains(parts, context),
     egress: createEgressGuard({ allow: config.egressAllow, allowLoopback: config.mode === 'development' }),
     usage,
-    guessGuard: createGuessGuard(),
-    findActiveAgent: (token) => authenticateAgent({ db, tokens, usage }, token, clock.now()),
+    guessGuard,
+    oauth,
+    identifier: oauth.identifier,
   };
 }
 
@@ -283,7 +300,7 @@ async function openRelayer(
 export function createRoutes(
   services: Pick<
     Services,
-    'chains' | 'config' | 'db' | 'egress' | 'guessGuard' | 'keys' | 'tokens' | 'usage'
+    'chains' | 'config' | 'db' | 'egress' | 'guessGuard' | 'keys' | 'oauth' | 'tokens' | 'usage'
   > & {
     isReady(): Promise<boolean>;
   },
@@ -291,7 +308,14 @@ export function createRoutes(
   const { config, db, chains, egress } = services;
   const routes = [
     ...healthRoutes(services.isReady),
-    ...identityRoutes(services),
+    ...identityRoutes({
+      ...services,
+      issuer: config.publicUrl,
+      findApiKey: async (text) => {
+        const key = await findApiKey(db, text);
+        return key && { kind: 'api_key', apiKeyId: key.id, ...key };
+      },
+    }),
     ...walletRoutes({
       chains,
       authorizationUrl: (mandateId) => `${config.publicUrl}/mandates/${mandateId}`,
@@ -311,6 +335,7 @@ export function createRoutes(
 const intervals = {
   captureMs: 1_000,
   flushMs: 5_000,
+  forgetMs: 30_000,
   resumeMs: 2_000,
   expireMs: 2_000,
   sweepMs: 600_000,
@@ -326,6 +351,7 @@ function startWorkerLoops(services: Services, loops: { capture: Loop[]; other: L
   loops.other.push(
     startLoop({ intervalMs: intervals.sweepMs, run: () => sweepIdempotencyKeys(context), onError }),
     startLoop({ intervalMs: intervals.sweepMs, run: () => sweepIdleAgents(context), onError }),
+    startLoop({ intervalMs: intervals.forgetMs, run: () => sweepOAuth(context), onError }),
   );
   for (const { chain, settler } of services.chains.values()) {
     loops.other.push(

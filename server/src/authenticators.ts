@@ -2,7 +2,7 @@ import { findApiKey, findEnvironment } from './accounts/index.ts';
 import type { Config } from './config.ts';
 import type { Database } from './db/index.ts';
 import type { Authenticators, Principal } from './http/index.ts';
-import type { AuthenticatedAgent } from './identity/index.ts';
+import type { AgentIdentifier } from './identity/index.ts';
 
 /** The owner of development's organisation, for whom this machine's requests without a credential act. */
 export type DevelopmentPrincipal = Extract<Principal, { kind: 'person' }>;
@@ -12,7 +12,7 @@ export function createAuthenticators(
   services: {
     config: Config;
     db: Database;
-    findActiveAgent(token: string): Promise<AuthenticatedAgent | undefined>;
+    identifier: AgentIdentifier;
   },
   developmentPrincipal: () => DevelopmentPrincipal | undefined,
 ): Authenticators {
@@ -22,8 +22,9 @@ export function createAuthenticators(
       const key = await findApiKey(db, text);
       return key ? { kind: 'api_key', apiKeyId: key.id, ...key } : undefined;
     },
-    async findAgent(jwt) {
-      const agent = await services.findActiveAgent(jwt);
+    resourceMetadataUrl: `${config.publicUrl}/.well-known/oauth-protected-resource`,
+    async findAgent({ path, ...presented }) {
+      const agent = await services.identifier.identify({ ...presented, url: `${config.publicUrl}${path}` });
       return agent && { kind: 'agent', ...agent };
     },
   };

@@ -34,6 +34,8 @@ export interface Config {
   readonly developmentPrincipal: boolean;
   /** What signs access tokens, and what signs credentials for third parties. */
   readonly signatures: { readonly tokens: SignatureAlgorithm; readonly credentials: SignatureAlgorithm };
+  /** Whether proofs of possession must carry a nonce of ours (RFC 9449 section 8). */
+  readonly dpopNonces: boolean;
   readonly egressAllow: EgressAllow;
   readonly logLevel: 'debug' | 'error' | 'info' | 'warn';
   /** Absent: the embedded chain in development, and no payments in that half otherwise. */
@@ -54,6 +56,7 @@ const known = new Set([
   'CREDENCE_PUBLIC_URL',
   'CREDENCE_GATEWAY_URL',
   'CREDENCE_DEV_PRINCIPAL',
+  'CREDENCE_DPOP_NONCE',
   'CREDENCE_TOKEN_ALGORITHM',
   'CREDENCE_CREDENTIAL_ALGORITHM',
   'CREDENCE_EGRESS_ALLOW',
@@ -100,6 +103,7 @@ export function readConfig(env: Environment): Config {
       tokens: algorithmOf(env, 'CREDENCE_TOKEN_ALGORITHM'),
       credentials: algorithmOf(env, 'CREDENCE_CREDENTIAL_ALGORITHM'),
     },
+    dpopNonces: oneOf(env, 'CREDENCE_DPOP_NONCE', ['on', 'off'], 'off') === 'on',
     egressAllow: parseEgressAllow(env['CREDENCE_EGRESS_ALLOW']),
     logLevel: oneOf(
       env,

@@ -70,7 +70,14 @@ function describeOperation(route: Route): unknown {
       ...describeParameters('query', query),
       ...(route.method === 'POST' && route.auth.length > 0 ? [idempotencyKey] : []),
     ],
-    ...(body ? { requestBody: { required: (body.required?.length ?? 0) > 0, content: { ...json(body), ...(route.form ? form(body) : {}) } } } : {}),
+    ...(body
+      ? {
+          requestBody: {
+            required: (body.required?.length ?? 0) > 0,
+            content: { ...json(body), ...(route.form ? form(body) : {}) },
+          },
+        }
+      : {}),
     responses: {
       [route.status]: {
         description: 'Success',

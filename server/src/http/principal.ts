@@ -7,6 +7,8 @@ export const apiScopes = [
   'agents:write',
   'audit:read',
   'mandates:read',
+  'resources:read',
+  'resources:write',
   'servers:read',
   'servers:write',
   'wallets:read',

@@ -176,7 +176,10 @@ function acceptForms(app: FastifyInstance): void {
     'application/x-www-form-urlencoded',
     { parseAs: 'string' },
     (_request, body, done) => {
-      const fields: Record<string, string | string[]> = Object.create(null) as object as Record<string, string>;
+      const fields: Record<string, string | string[]> = Object.create(null) as object as Record<
+        string,
+        string
+      >;
       for (const [name, value] of new URLSearchParams(body.toString())) {
         const earlier = fields[name];
         if (earlier === undefined) fields[name] = value;

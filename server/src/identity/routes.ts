@@ -1,5 +1,5 @@
 import { Type } from 'typebox';
-import { defineRoute, type Route } from '../http/index.ts';
+import { defineRoute, type Principal, type Route } from '../http/index.ts';
 import { AppError } from '../kernel/errors.ts';
 import { tokenTime } from './agents/agent.ts';
 import { agentRoutes } from './agents/agent-routes.ts';
@@ -10,6 +10,8 @@ import { credentialRoutes } from './credentials/credential-routes.ts';
 import type { GuessGuard } from './credentials/guess-guard.ts';
 import { registerAgent } from './agents/register-agent.ts';
 import { checkAgentToken } from './credentials/check-agent-token.ts';
+import type { OAuth } from './oauth/open-oauth.ts';
+import { oauthRoutes } from './oauth/routes.ts';
 import { AgentCredentials, RefreshBody, RegisterBody } from './schemas.ts';
 import { signingKeyRoutes } from './signing-keys/routes.ts';
 import type { SigningKeys } from './signing-keys/signing-keys.ts';
@@ -21,6 +23,9 @@ export interface IdentityDeps {
   tokens: Tokens;
   usage: AgentUsage;
   guessGuard: GuessGuard;
+  oauth: OAuth;
+  issuer: string;
+  findApiKey(key: string): Promise<Principal | undefined>;
 }
 
 /** Agents and their credentials, registration, fresh tokens, and the keys that verify them. */
@@ -31,6 +36,7 @@ export function identityRoutes(deps: IdentityDeps): Route[] {
     ...selfRoutes(),
     ...credentialRoutes(),
     ...registrationRoutes(deps),
+    ...oauthRoutes(deps),
   ];
 }
 

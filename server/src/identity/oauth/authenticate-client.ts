@@ -27,7 +27,10 @@ export async function authenticateClient(
 ): Promise<AuthenticatedClient> {
   const proof = readClientProof(request.authorization, body);
   if (proof.method === 'none')
-    throw invalidClient('Authenticate the client: client_id with client_secret, or a client_assertion', false);
+    throw invalidClient(
+      'Authenticate the client: client_id with client_secret, or a client_assertion',
+      false,
+    );
   return proof.method === 'private_key_jwt'
     ? authenticateByAssertion(server, request, proof)
     : authenticateBySecret(server, request, proof);
@@ -39,6 +42,8 @@ async function authenticateBySecret(
   proof: Extract<ClientProof, { secret: string }>,
 ): Promise<AuthenticatedClient> {
   const now = server.clock.now();
+  const attempt = { address: origin.clientAddress ?? '', clientId: proof.clientId };
+  server.guessGuard.admit(attempt, now);
   const client = looksLikeClientSecret(proof.secret) ? await server.clients.find(proof.clientId) : undefined;
   const hash = sha256(proof.secret);
   const secret = client?.secrets.find((one) => equalDigests(one.hash, hash) && isInTime(one, now));
@@ -46,6 +51,7 @@ async function authenticateBySecret(
     const error = invalidClient(refusal, proof.method === 'client_secret_basic');
     throw await refuse(server, origin, { name: proof.clientId, method: proof.method }, error);
   }
+  server.guessGuard.succeeded(attempt);
   return { client, credentialId: secret.credentialId, method: proof.method };
 }
 
@@ -60,16 +66,24 @@ async function authenticateByAssertion(
   const audiences = [server.issuer, `${server.issuer}/oauth/token`];
   const assertion = readClientAssertion(proof.assertion, { audiences, now });
   const name = typeof assertion === 'string' ? (proof.clientId ?? '') : assertion.clientId;
+  const attempt = { address: origin.clientAddress ?? '', clientId: name };
+  server.guessGuard.admit(attempt, now);
   const fail = (message: string) => refuse(server, origin, { name, method }, invalidClient(message, false));
   if (typeof assertion === 'string') throw await fail(`The client_assertion is not good: ${assertion}`);
   if (proof.clientId !== undefined && proof.clientId !== assertion.clientId)
     throw await fail('The client_assertion is not good: it is not of the client_id');
   const client = await server.clients.find(assertion.clientId);
-  const key = client && findAssertionKey(assertion, client.keys.filter((one) => isInTime(one, now)));
+  const key =
+    client &&
+    findAssertionKey(
+      assertion,
+      client.keys.filter((one) => isInTime(one, now)),
+    );
   if (!client || !key || !isLive(client, now)) throw await fail(refusal);
   // Only now, so that nobody else can use up a client's ids.
   const isFirst = await server.proofs.use('assertion', client.agentId, assertion.jti, assertion.expiresAt);
   if (!isFirst) throw await fail('The client_assertion is not good: its jti was used before');
+  server.guessGuard.succeeded(attempt);
   return { client, credentialId: key.credentialId, method };
 }
 
@@ -85,6 +99,10 @@ async function refuse(
   client: { name: string; method: string },
   error: AppError,
 ): Promise<AppError> {
+  server.guessGuard.failed(
+    { address: origin.clientAddress ?? '', clientId: client.name },
+    server.clock.now(),
+  );
   // What was sent in the place of a name may be anything, a misplaced secret as well.
   const isName = isAgentId(client.name) || isId('client', client.name);
   await server.lane.note({

@@ -1,12 +1,14 @@
 import type { Database, Origin } from '../../db/index.ts';
 import type { Clock } from '../../kernel/clock.ts';
 import type { SecretBox } from '../../kernel/crypto.ts';
+import type { AgentUsage } from '../agents/usage.ts';
+import type { GuessGuard } from '../credentials/guess-guard.ts';
 import type { Tokens } from '../tokens/tokens.ts';
-import { type Clients, createClients } from './clients.ts';
-import { createDpop, type Dpop } from './dpop.ts';
-import { createProofRegister, type ProofRegister } from './proof-register.ts';
+import type { Clients } from './clients.ts';
+import type { Dpop } from './dpop.ts';
+import type { ProofRegister } from './proof-register.ts';
 import type { Revocations } from './revocations.ts';
-import { createTokenLane, type TokenLane } from './token-lane.ts';
+import type { TokenLane } from './token-lane.ts';
 
 /** What the OAuth endpoints stand on. */
 export interface AuthorizationServer {
@@ -21,6 +23,8 @@ export interface AuthorizationServer {
   proofs: ProofRegister;
   dpop: Dpop;
   revocations: Revocations;
+  usage: AgentUsage;
+  guessGuard: GuessGuard;
 }
 
 /** A request to an OAuth endpoint, as far as they look at it. */
@@ -32,26 +36,4 @@ export interface OAuthRequest {
   dpop: string | undefined;
   origin: Origin;
   setHeader(name: string, value: string): void;
-}
-
-/** Wires it; `revocations` is opened before, as verifiers on other planes need it too. */
-export function createAuthorizationServer(given: {
-  db: Database;
-  clock: Clock;
-  box: SecretBox;
-  tokens: Tokens;
-  revocations: Revocations;
-  dpopNonces: boolean;
-}): AuthorizationServer {
-  const clients = createClients(given);
-  given.revocations.onAgentChanged((agentId) => clients.forget(agentId));
-  const proofs = createProofRegister(given);
-  return {
-    ...given,
-    issuer: given.tokens.issuer,
-    clients,
-    proofs,
-    dpop: createDpop({ ...given, proofs, nonces: given.dpopNonces }),
-    lane: createTokenLane(given),
-  };
 }

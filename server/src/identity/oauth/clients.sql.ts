@@ -1,5 +1,12 @@
 import type { Sql } from '../../db/index.ts';
-import { type AgentId, type ClientId, type CredentialId, type EnvironmentId, isAgentId, isId } from '../../kernel/ids.ts';
+import {
+  type AgentId,
+  type ClientId,
+  type CredentialId,
+  type EnvironmentId,
+  isAgentId,
+  isId,
+} from '../../kernel/ids.ts';
 import type { AgentPublicJwk } from '../credentials/credential.ts';
 
 /** What the token endpoint knows of an agent, as a client. */

@@ -41,8 +41,8 @@ export function readAgentKey(alg: unknown, jwk: unknown): AgentKey | string {
   const thumbprint = hash('sha256', JSON.stringify(required), 'base64url');
   try {
     const publicKey = createPublicKey({ key: required as JsonWebKeyInput['key'], format: 'jwk' });
-    if (algorithm === 'RS256' && (publicKey.asymmetricKeyDetails?.modulusLength ?? 0) < 2048)
-      return 'an RSA key needs 2048 bits';
+    const bits = publicKey.asymmetricKeyDetails?.modulusLength ?? 0;
+    if (algorithm === 'RS256' && (bits < 2048 || bits > 4096)) return 'an RSA key has 2048 to 4096 bits';
     return { algorithm, publicKey, thumbprint };
   } catch {
     return `jwk is no key for ${algorithm}`;

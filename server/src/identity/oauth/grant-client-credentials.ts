@@ -26,7 +26,10 @@ export async function grantClientCredentials(
   const keyThumbprint = await readSenderKey(server, request);
   for (let attempt = 1; attempt <= 3; attempt += 1) {
     const answer = await tryGrant(server, request, { authenticated, keyThumbprint, body });
-    if (answer) return answer;
+    if (answer) {
+      server.usage.count(authenticated.client.agentId, 'token');
+      return answer;
+    }
     // What was remembered of the client is old. Its credential was shown, and is now looked up.
     authenticated = await authenticateAgain(server, authenticated);
   }
@@ -85,7 +88,8 @@ async function authenticateAgain(
   const client = await server.clients.find(earlier.client.agentId);
   const now = server.clock.now();
   const credential = [...(client?.secrets ?? []), ...(client?.keys ?? [])].find(
-    ({ credentialId, expiresAt }) => credentialId === earlier.credentialId && (expiresAt === null || now < expiresAt),
+    ({ credentialId, expiresAt }) =>
+      credentialId === earlier.credentialId && (expiresAt === null || now < expiresAt),
   );
   if (!client || !credential || !isLive(client, now))
     throw invalidClient(

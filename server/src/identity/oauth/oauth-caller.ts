@@ -1,6 +1,6 @@
 import type { Principal } from '../../http/index.ts';
 import { AppError } from '../../kernel/errors.ts';
-import type { AgentId, EnvironmentId } from '../../kernel/ids.ts';
+import type { AgentId, ApiKeyId, EnvironmentId } from '../../kernel/ids.ts';
 import { authenticateClient } from './authenticate-client.ts';
 import type { AuthorizationServer, OAuthRequest } from './authorization-server.ts';
 import type { ClientParameters } from './client-proof.ts';
@@ -9,7 +9,7 @@ import { isLinked } from './resources.sql.ts';
 /** Who asks about a token, or wants one ended. */
 export type Caller =
   | { kind: 'client'; agentId: AgentId }
-  | { kind: 'api_key'; environmentId: EnvironmentId };
+  | { kind: 'api_key'; apiKeyId: ApiKeyId; environmentId: EnvironmentId };
 
 type ApiKey = Extract<Principal, { kind: 'api_key' }>;
 
@@ -18,7 +18,8 @@ type ApiKey = Extract<Principal, { kind: 'api_key' }>;
  * `Bearer`. Throws `invalid_client`, and `forbidden` where the key lacks the scope.
  */
 export async function authenticateCaller(
-  server: AuthorizationServer & { findApiKey(key: string): Promise<Principal | undefined> },
+  server: AuthorizationServer,
+  findApiKey: (key: string) => Promise<Principal | undefined>,
   request: OAuthRequest & { apiKey: string | undefined },
   body: ClientParameters,
   scope: string,
@@ -33,19 +34,22 @@ export async function authenticateCaller(
     throw new AppError('invalid_request', 'Authenticate in one way, not in several');
   if (request.apiKey !== undefined && request.authorization !== undefined)
     throw new AppError('invalid_request', 'Authenticate in one way, not in several');
-  const found = (await server.findApiKey(key)) as ApiKey | undefined;
+  const found = (await findApiKey(key)) as ApiKey | undefined;
   if (!found) {
     throw new AppError('invalid_client', 'The API key is not good', {
       headers: { 'www-authenticate': 'Bearer realm="credence", error="invalid_token"' },
     });
   }
-  if (!found.scopes.includes(scope))
-    throw new AppError('forbidden', `The API key lacks the scope ${scope}`);
-  return { kind: 'api_key', environmentId: found.environmentId };
+  if (!found.scopes.includes(scope)) throw new AppError('forbidden', `The API key lacks the scope ${scope}`);
+  return { kind: 'api_key', apiKeyId: found.apiKeyId, environmentId: found.environmentId };
 }
 
 /** Whether a token of this agent is the caller's to know about: its own, or one of an agent of its environment. */
-export async function mayKnow(server: AuthorizationServer, caller: Caller, agentId: AgentId): Promise<boolean> {
+export async function mayKnow(
+  server: AuthorizationServer,
+  caller: Caller,
+  agentId: AgentId,
+): Promise<boolean> {
   if (caller.kind === 'client') return caller.agentId === agentId;
   return isLinked(server.db, caller.environmentId, agentId);
 }

@@ -119,9 +119,10 @@ export async function sweepFamilies(
   sql: Sql,
   times: { answersBefore: Date; familiesBefore: Date },
 ): Promise<void> {
-  await sql.query('UPDATE spent_refresh_tokens SET answer = NULL WHERE answer IS NOT NULL AND spent_at < $1', [
-    times.answersBefore,
-  ]);
+  await sql.query(
+    'UPDATE spent_refresh_tokens SET answer = NULL WHERE answer IS NOT NULL AND spent_at < $1',
+    [times.answersBefore],
+  );
   // A UUIDv7 begins with its time in milliseconds (RFC 9562 section 5.7), so that the primary key finds the oldest.
   const bound = times.familiesBefore.getTime().toString(16).padStart(12, '0').padEnd(32, '0');
   await sql.query('DELETE FROM refresh_families WHERE id < $1::uuid', [bound]);

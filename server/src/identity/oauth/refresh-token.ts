@@ -19,7 +19,13 @@ export function newRefreshToken(familyId: string): { text: string; hash: Buffer 
 export function readRefreshToken(text: string): RefreshToken | undefined {
   if (!/^rt_[\w-]{65}$/.test(text)) return undefined;
   const hex = Buffer.from(text.slice(3, 25), 'base64url').toString('hex');
-  const familyId = [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)].join('-');
+  const familyId = [
+    hex.slice(0, 8),
+    hex.slice(8, 12),
+    hex.slice(12, 16),
+    hex.slice(16, 20),
+    hex.slice(20),
+  ].join('-');
   return { familyId, hash: sha256(text) };
 }
 

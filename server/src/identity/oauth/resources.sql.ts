@@ -81,9 +81,9 @@ export async function findResourceForAgent(
 
 /** Whether the agent is one of the environment's. */
 export async function isLinked(sql: Sql, environmentId: EnvironmentId, agentId: AgentId): Promise<boolean> {
-  const rows = await sql.query('SELECT 1 AS one FROM agent_links WHERE environment_id = $1 AND agent_id = $2', [
-    environmentId,
-    agentId,
-  ]);
+  const rows = await sql.query(
+    'SELECT 1 AS one FROM agent_links WHERE environment_id = $1 AND agent_id = $2',
+    [environmentId, agentId],
+  );
   return rows.length > 0;
 }

@@ -7,7 +7,12 @@ import { startLoop } from '../../kernel/loop.ts';
 import { acceptsTokenOf } from '../agents/agent.ts';
 import { agentChangedChannel } from '../agents/agents.sql.ts';
 import { familyOfTokenId } from './refresh-token.ts';
-import { type ChangedAgent, findChangedAgents, findRevoked, tokensRevokedChannel } from './revocations.sql.ts';
+import {
+  type ChangedAgent,
+  findChangedAgents,
+  findRevoked,
+  tokensRevokedChannel,
+} from './revocations.sql.ts';
 
 /** What an access token says of itself, as far as it decides whether it has been revoked. */
 export interface TokenFacts {
@@ -62,7 +67,8 @@ export async function openRevocations(context: {
     const [changed, dead] = await Promise.all([findChangedAgents(db, since), findRevoked(db, since)]);
     for (const agent of changed) {
       const known = agents.get(agent.id);
-      if (known?.updatedAt.getTime() !== agent.updatedAt.getTime()) for (const tell of callbacks) tell(agent.id);
+      if (known?.updatedAt.getTime() !== agent.updatedAt.getTime())
+        for (const tell of callbacks) tell(agent.id);
       agents.set(agent.id, agent);
     }
     for (const { id, revokedAt } of dead) revoked.set(id, revokedAt);

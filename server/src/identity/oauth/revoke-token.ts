@@ -57,7 +57,11 @@ async function revokeRefreshToken(
   await write(context, async (sql, now) => {
     const isNew = await revokeFamily(sql, family.id, now);
     if (isNew) await notifyTokensRevoked(sql);
-    const audit = { action: 'agent.refresh_family_revoked', resource: family.agentId, data: { family: family.id } };
+    const audit = {
+      action: 'agent.refresh_family_revoked',
+      resource: family.agentId,
+      data: { family: family.id },
+    };
     return { result: undefined, audit: isNew ? audit : null };
   });
   return family.id;

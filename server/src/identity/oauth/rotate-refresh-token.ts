@@ -9,6 +9,7 @@ import { findAgent } from '../agents/agents.sql.ts';
 import { isCredentialLive } from '../credentials/credential.ts';
 import { makeAnswer, type TokenAnswer } from './answer.ts';
 import type { AuthorizationServer } from './authorization-server.ts';
+import { invalidClient } from './client-proof.ts';
 import {
   type FamilyState,
   findSpentToken,
@@ -27,13 +28,15 @@ export interface Refresh {
   refreshToken: string;
   /** Who authenticated; nothing on the route that takes a bare token. */
   agentId: AgentId | undefined;
+  /** Whom the request names without showing it; a bare token may come with it. */
+  clientId: string | undefined;
   scope: string | undefined;
   resource: string | undefined;
   keyThumbprint: string | null;
 }
 
 type Outcome =
-  | { kind: 'answered'; answer: TokenAnswer }
+  | { kind: 'answered'; agentId: AgentId; answer: TokenAnswer }
   | { kind: 'refused'; error: AppError }
   | { kind: 'reused'; familyId: string };
 
@@ -57,11 +60,16 @@ export async function rotateRefreshToken(
         : refused('It is unknown');
     return { result, audit: auditOf(result, family, agent) };
   });
-  if (outcome.kind === 'answered') return outcome.answer;
+  if (outcome.kind === 'answered') {
+    server.usage.count(outcome.agentId, 'refresh');
+    return outcome.answer;
+  }
   if (outcome.kind === 'refused') throw outcome.error;
   server.revocations.learn(outcome.familyId);
   throw new AppError('invalid_grant', 'The refresh token was used before: its whole family is revoked now');
 }
+
+const needsClient = 'Refresh tokens of this agent need client authentication: use POST /oauth/token';
 
 interface Case {
   refresh: Refresh;
@@ -72,12 +80,21 @@ interface Case {
 }
 
 async function decide(server: AuthorizationServer, sql: Sql, one: Case): Promise<Outcome> {
-  const { refresh, token, family, now } = one;
+  const { refresh, token, family, agent } = one;
   const isCurrent = equalDigests(token.hash, family.tokenHash);
   const spent = isCurrent ? undefined : await findSpentToken(sql, family.id, token.hash);
   if (!isCurrent && !spent) return refused('It is unknown');
   if (refresh.agentId !== undefined && refresh.agentId !== family.agentId)
     return refused('It is of another client');
+  if (refresh.agentId === undefined) {
+    if (
+      refresh.clientId !== undefined &&
+      refresh.clientId !== agent.clientId &&
+      refresh.clientId !== agent.id
+    )
+      return refused('It is of another client');
+    if (!agent.refreshWithoutClientAuth) return { kind: 'refused', error: invalidClient(needsClient, false) };
+  }
   const ended = findEnd(one);
   if (ended !== undefined) return refused(ended);
   if (spent) return replay(server, sql, one, spent);
@@ -105,7 +122,7 @@ async function replay(server: AuthorizationServer, sql: Sql, one: Case, spent: S
   if (!spent.answer || !equalDigests(spent.fingerprint, fingerprintOf(one)))
     return refused('It was used before, for something else');
   const plain = server.box.open(spent.answer, answerBinding(family.id, token.hash));
-  return { kind: 'answered', answer: JSON.parse(plain.toString()) as TokenAnswer };
+  return { kind: 'answered', agentId: family.agentId, answer: JSON.parse(plain.toString()) as TokenAnswer };
 }
 
 async function rotate(server: AuthorizationServer, sql: Sql, one: Case): Promise<Outcome> {
@@ -137,7 +154,7 @@ async function rotate(server: AuthorizationServer, sql: Sql, one: Case): Promise
     answer: server.box.seal(Buffer.from(JSON.stringify(answer)), answerBinding(family.id, token.hash)),
     spentAt: now,
   });
-  return { kind: 'answered', answer };
+  return { kind: 'answered', agentId: family.agentId, answer };
 }
 
 /** What the refresh asks for that the family isn't of. */
@@ -163,7 +180,10 @@ function answerBinding(familyId: string, tokenHash: Buffer): string {
 }
 
 function refused(reason: string): Outcome {
-  return { kind: 'refused', error: new AppError('invalid_grant', `The refresh token is not good: ${reason}`) };
+  return {
+    kind: 'refused',
+    error: new AppError('invalid_grant', `The refresh token is not good: ${reason}`),
+  };
 }
 
 function auditOf(outcome: Outcome, family: FamilyState | undefined, agent: Agent | undefined) {

@@ -21,7 +21,10 @@ export async function readSenderKey(
     case 'refused':
       throw new AppError('invalid_dpop_proof', `The DPoP proof is not good: ${outcome.reason}`);
     case 'nonce_needed':
-      throw new AppError('use_dpop_nonce', 'Send the DPoP proof again with the nonce of the DPoP-Nonce header');
+      throw new AppError(
+        'use_dpop_nonce',
+        'Send the DPoP proof again with the nonce of the DPoP-Nonce header',
+      );
   }
 }
 

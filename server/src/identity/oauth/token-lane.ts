@@ -77,10 +77,20 @@ async function applyBatch(
   batch: readonly Waiting[],
 ): Promise<{ result: Set<Waiting>; audits: AuditEvent[] }> {
   const grants = batch.flatMap(({ grant }) => grant ?? []);
-  const live = grants.length > 0 ? await findLiveGrantors(sql, grants.map(({ credentialId }) => credentialId), now) : undefined;
+  const live =
+    grants.length > 0
+      ? await findLiveGrantors(
+          sql,
+          grants.map(({ credentialId }) => credentialId),
+          now,
+        )
+      : undefined;
   const isGood = ({ grant }: Waiting) =>
     !grant || live?.get(grant.credentialId)?.getTime() === grant.agentUpdatedAt.getTime();
   const good = batch.filter(isGood);
-  await insertFamilies(sql, good.flatMap(({ grant }) => grant?.family ?? []));
+  await insertFamilies(
+    sql,
+    good.flatMap(({ grant }) => grant?.family ?? []),
+  );
   return { result: new Set(good), audits: good.map(({ audit }) => audit) };
 }
