@@ -31,13 +31,25 @@ export interface IdentityDeps {
 /** Agents and their credentials, registration, fresh tokens, and the keys that verify them. */
 export function identityRoutes(deps: IdentityDeps): Route[] {
   return [
-    ...agentRoutes(),
-    ...stateRoutes(),
-    ...selfRoutes(),
-    ...credentialRoutes(),
+    ...[...agentRoutes(), ...stateRoutes(), ...selfRoutes(), ...credentialRoutes()].map((route) =>
+      knownAtOnce(route, deps),
+    ),
     ...registrationRoutes(deps),
     ...oauthRoutes(deps),
   ];
+}
+
+/** Who was answered that an agent is stopped finds it stopped here; other processes hear of it a moment later. */
+function knownAtOnce(route: Route, deps: Pick<IdentityDeps, 'oauth'>): Route {
+  if (route.method === 'GET') return route;
+  return {
+    ...route,
+    handler: async (call) => {
+      const result = await route.handler(call);
+      await deps.oauth.catchUp();
+      return result;
+    },
+  };
 }
 
 function registrationRoutes(deps: IdentityDeps): Route[] {

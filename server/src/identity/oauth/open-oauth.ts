@@ -22,6 +22,8 @@ export interface OAuth {
   identifier: AgentIdentifier;
   /** What it has to be told of, by `listen`. */
   channels: Record<string, (payload: string) => void>;
+  /** Knows the changes of agents that are committed by now, so that who made one finds it made. */
+  catchUp(): Promise<void>;
   /** Resolves when all that was begun is written, and no more is read. */
   stop(): Promise<void>;
 }
@@ -49,6 +51,7 @@ export async function openOAuth(given: {
     server: { ...given, issuer, clients, proofs, dpop, lane, revocations, accessTokens },
     identifier: createAgentIdentifier({ accessTokens, dpop, issuer, usage: given.usage }),
     channels: revocations.channels,
+    catchUp: () => revocations.catchUp().catch(given.onError),
     async stop() {
       await Promise.all([revocations.stop(), lane.idle()]);
     },

@@ -31,6 +31,8 @@ export interface Revocations {
    * and throws `unavailable` where it doesn't answer: a token that may be dead is not accepted.
    */
   isDead(token: TokenFacts): Promise<boolean>;
+  /** Reads what has changed up to now. Throws where the database doesn't answer. */
+  catchUp(): Promise<void>;
   /** Makes a revocation of this process count at once. */
   learn(id: string): void;
   /** Called with the id of an agent that has changed; with nothing where some may have been missed. */
@@ -66,10 +68,11 @@ export async function openRevocations(context: {
     const since = addSeconds(readUntil, readAtMs < 0 ? 0 : -overlapSeconds);
     const [changed, dead] = await Promise.all([findChangedAgents(db, since), findRevoked(db, since)]);
     for (const agent of changed) {
-      const known = agents.get(agent.id);
-      if (known?.updatedAt.getTime() !== agent.updatedAt.getTime())
-        for (const tell of callbacks) tell(agent.id);
+      const known = agents.get(agent.id)?.updatedAt ?? new Date(0);
+      // Two reads may overtake each other: what is older says nothing.
+      if (agent.updatedAt <= known) continue;
       agents.set(agent.id, agent);
+      for (const tell of callbacks) tell(agent.id);
     }
     for (const { id, revokedAt } of dead) revoked.set(id, revokedAt);
     [readUntil, readAtMs] = [now, beganMs];
@@ -102,6 +105,7 @@ export async function openRevocations(context: {
       if (agent && !acceptsTokenOf(agent, iat, clock.now())) return true;
       return revoked.has(jti) || revoked.has(familyOfTokenId(jti) ?? '');
     },
+    catchUp: read,
     learn(id) {
       revoked.set(id, clock.now());
     },
