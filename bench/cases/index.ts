@@ -1,7 +1,8 @@
 import type { Case } from '../bench.ts';
 import { free } from './free.ts';
+import { tokensEs256, tokensRs256 } from './client-credentials.ts';
 import { paid2sBlocks } from './paid-2s-blocks.ts';
 import { paidExact } from './paid-exact.ts';
 
 /** In the order of the results. */
-export const cases: readonly Case[] = [free, paidExact, paid2sBlocks];
+export const cases: readonly Case[] = [free, paidExact, paid2sBlocks, tokensEs256, tokensRs256];
