@@ -1,9 +1,14 @@
 import { Client, type ClientConfig, Pool, type PoolClient, types } from 'pg';
 import { camelCase } from './tables.ts';
 
+export interface QueryOptions {
+  /** A name for the text: each connection then parses and plans it once. Worth it for a statement that runs all the time. */
+  prepared?: string;
+}
+
 /** Runs statements: the pool itself, or one transaction of it. Rows come back with camelCase keys. */
 export interface Sql {
-  query<Row extends object>(text: string, values?: readonly unknown[]): Promise<Row[]>;
+  query<Row extends object>(text: string, values?: readonly unknown[], options?: QueryOptions): Promise<Row[]>;
 }
 
 export interface Database extends Sql {
@@ -35,7 +40,7 @@ export function openDatabase(
   });
 
   return {
-    query: (text, values) => run(pool, text, values),
+    query: (text, values, options) => run(pool, text, values, options),
     async transaction(body) {
       const client = await pool.connect();
       let failure: Error | undefined;
@@ -46,7 +51,7 @@ export function openDatabase(
       client.on('error', onLost);
       try {
         await client.query('BEGIN');
-        const result = await body({ query: (text, values) => run(client, text, values) });
+        const result = await body({ query: (text, values, options) => run(client, text, values, options) });
         await client.query('COMMIT');
         return result;
       } catch (error) {
@@ -75,8 +80,13 @@ async function run<Row extends object>(
   client: Pool | PoolClient,
   text: string,
   values: readonly unknown[] = [],
+  { prepared }: QueryOptions = {},
 ): Promise<Row[]> {
-  const result = await client.query<Record<string, unknown>>(text, [...values]);
+  const result = await client.query<Record<string, unknown>>({
+    text,
+    values: [...values],
+    ...(prepared === undefined ? {} : { name: prepared }),
+  });
   return result.rows.map((row) => camelCase(row) as Row);
 }
 

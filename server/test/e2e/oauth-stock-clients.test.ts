@@ -1,3 +1,4 @@
+import type { webcrypto } from 'node:crypto';
 import {
   ClientCredentialsProvider,
   PrivateKeyJwtProvider,
@@ -16,21 +17,20 @@ describe('stock OAuth clients', { timeout: 30_000 }, () => {
   let instance: Instance;
   let client: OAuthClient;
   let key: ClientKey;
-  let cryptoKeys: CryptoKeyPair;
+  let privateKey: CryptoKey;
 
   beforeAll(async () => {
     instance = await startInstance();
     client = await createClient(instance);
     key = await newKey('ES256');
     await addKey(instance, client, key);
-    const privateKey = await crypto.subtle.importKey(
+    privateKey = await crypto.subtle.importKey(
       'jwk',
-      { ...(await exportJWK(key.privateKey)), ext: true } as JsonWebKey,
+      { ...(await exportJWK(key.privateKey)), ext: true } as webcrypto.JsonWebKey,
       { name: 'ECDSA', namedCurve: 'P-256' },
       false,
       ['sign'],
     );
-    cryptoKeys = { privateKey, publicKey: privateKey };
   }, 60_000);
   afterAll(async () => {
     await instance?.stop();
@@ -49,7 +49,7 @@ describe('stock OAuth clients', { timeout: 30_000 }, () => {
       for (const authentication of [
         oauth.ClientSecretBasic(client.secret),
         oauth.ClientSecretPost(client.secret),
-        oauth.PrivateKeyJwt({ key: cryptoKeys.privateKey }),
+        oauth.PrivateKeyJwt({ key: privateKey }),
       ]) {
         const response = await oauth.clientCredentialsGrantRequest(
           server,
@@ -102,7 +102,7 @@ describe('stock OAuth clients', { timeout: 30_000 }, () => {
     const issuer = new URL(instance.info.api_url);
     const server = await oauth.processDiscoveryResponse(issuer, await oauth.discoveryRequest(issuer, insecure));
     const self = { client_id: client.clientId };
-    const DPoP = oauth.DPoP(self, await oauth.generateKeyPair('ES256'));
+    const DPoP = oauth.DPoP({}, await oauth.generateKeyPair('ES256'));
     const response = await oauth.clientCredentialsGrantRequest(
       server,
       self,
@@ -122,7 +122,7 @@ describe('stock OAuth clients', { timeout: 30_000 }, () => {
 
   it.each([
     ['a secret', () => openid.ClientSecretBasic(client.secret)],
-    ['a key', () => openid.PrivateKeyJwt(cryptoKeys.privateKey)],
+    ['a key', () => openid.PrivateKeyJwt(privateKey)],
   ])('openid-client discovers the server and gets a token with %s', async (_what, authentication) => {
     const server = await openid.discovery(
       new URL(instance.info.api_url),

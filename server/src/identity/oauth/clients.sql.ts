@@ -72,18 +72,3 @@ export async function findClient(sql: Sql, name: string, now: Date): Promise<Cli
     ),
   };
 }
-
-/** Of the credentials those that still work for a live agent, with the version of the agent that says so. */
-export async function findLiveGrantors(
-  sql: Sql,
-  ids: readonly CredentialId[],
-  now: Date,
-): Promise<Map<CredentialId, Date>> {
-  const rows = await sql.query<{ id: CredentialId; updatedAt: Date }>(
-    `SELECT c.id, a.updated_at FROM agent_credentials c JOIN agents a ON a.id = c.agent_id
-     WHERE c.id = ANY($1) AND c.revoked_at IS NULL AND (c.expires_at IS NULL OR c.expires_at > $2)
-       AND a.status = 'active' AND (a.expires_at IS NULL OR a.expires_at > $2)`,
-    [[...new Set(ids)], now],
-  );
-  return new Map(rows.map(({ id, updatedAt }) => [id, updatedAt]));
-}

@@ -18,26 +18,50 @@ export interface RefreshFamily {
   expiresAt: Date;
 }
 
-export async function insertFamilies(sql: Sql, families: readonly RefreshFamily[]): Promise<void> {
-  if (families.length === 0) return;
-  await sql.query(
-    `INSERT INTO refresh_families
-       (id, agent_id, credential_id, scope, resource, key_thumbprint, token_hash, generation, created_at, expires_at)
-     SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[], $8::int[],
-       $9::timestamptz[], $10::timestamptz[])`,
-    [
-      families.map(({ id }) => id),
-      families.map(({ agentId }) => agentId),
-      families.map(({ credentialId }) => credentialId),
-      families.map(({ scope }) => scope),
-      families.map(({ resource }) => resource),
-      families.map(({ keyThumbprint }) => keyThumbprint),
-      families.map(({ tokenHash }) => tokenHash),
-      families.map(({ generation }) => generation),
-      families.map(({ createdAt }) => createdAt),
-      families.map(({ expiresAt }) => expiresAt),
-    ],
-  );
+const familyTypes = {
+  id: 'uuid',
+  agent_id: 'uuid',
+  credential_id: 'text',
+  scope: 'text',
+  resource: 'text',
+  key_thumbprint: 'text',
+  token_hash: 'bytea',
+  generation: 'int',
+  created_at: 'timestamptz',
+  expires_at: 'timestamptz',
+};
+const familyColumns = Object.keys(familyTypes).join(', ');
+const familyParameters = Object.values(familyTypes).map((type, index) => `$${index + 11}::${type}[]`);
+
+/**
+ * Inserts families for `writeStatement`: those whose credential is still good, for an agent that is live and still of the version that
+ * was decided on. Takes what `familyValues` gives, and the versions.
+ */
+export const grantTables = `
+  given AS (
+    SELECT * FROM unnest(${familyParameters.join(', ')}, $21::timestamptz[]) WITH ORDINALITY
+      AS g (${familyColumns}, agent_updated_at, position)
+  ), good AS (
+    SELECT g.* FROM given g JOIN agent_credentials c ON c.id = g.credential_id JOIN agents a ON a.id = g.agent_id
+    WHERE c.agent_id = a.id AND c.revoked_at IS NULL AND (c.expires_at IS NULL OR c.expires_at > $10::timestamptz)
+      AND a.status = 'active' AND (a.expires_at IS NULL OR a.expires_at > $10::timestamptz) AND a.updated_at = g.agent_updated_at
+  ), inserted AS (
+    INSERT INTO refresh_families (${familyColumns}) SELECT ${familyColumns} FROM good RETURNING id
+  ), changed AS (SELECT position FROM good JOIN inserted USING (id))`;
+
+export function familyValues(families: readonly RefreshFamily[]): unknown[][] {
+  return [
+    families.map(({ id }) => id),
+    families.map(({ agentId }) => agentId),
+    families.map(({ credentialId }) => credentialId),
+    families.map(({ scope }) => scope),
+    families.map(({ resource }) => resource),
+    families.map(({ keyThumbprint }) => keyThumbprint),
+    families.map(({ tokenHash }) => tokenHash),
+    families.map(({ generation }) => generation),
+    families.map(({ createdAt }) => createdAt),
+    families.map(({ expiresAt }) => expiresAt),
+  ];
 }
 
 /** A family with what decides whether it may still be used. */

@@ -1,9 +1,8 @@
-import { type AuditEvent, type Database, type Sql, writeBatch } from '../../db/index.ts';
+import { type AuditEvent, type Database, writeBatch, writeStatement } from '../../db/index.ts';
 import type { Clock } from '../../kernel/clock.ts';
 import type { CredentialId } from '../../kernel/ids.ts';
 import { limits } from '../../kernel/limits.ts';
-import { findLiveGrantors } from './clients.sql.ts';
-import { insertFamilies, type RefreshFamily } from './refresh-families.sql.ts';
+import { familyValues, grantTables, type RefreshFamily } from './refresh-families.sql.ts';
 
 /** A grant that is decided on what a process remembers, and not yet written down. */
 export interface Grant {
@@ -28,10 +27,30 @@ export interface TokenLane {
 }
 
 interface Waiting {
-  grant: Grant | undefined;
+  grant?: Grant;
   audit: AuditEvent;
   resolve(committed: boolean): void;
   reject(error: unknown): void;
+}
+
+type GrantWaiting = Waiting & { grant: Grant };
+
+function isGrant(one: Waiting): one is GrantWaiting {
+  return one.grant !== undefined;
+}
+
+/** Gives everyone of a batch their outcome. */
+async function settle<One extends Waiting>(
+  batch: readonly One[],
+  commit: (batch: readonly One[]) => Promise<ReadonlySet<One>>,
+): Promise<void> {
+  if (batch.length === 0) return;
+  try {
+    const committed = await commit(batch);
+    for (const one of batch) one.resolve(committed.has(one));
+  } catch (error) {
+    for (const one of batch) one.reject(error);
+  }
 }
 
 export function createTokenLane(context: { db: Database; clock: Clock }): TokenLane {
@@ -40,7 +59,7 @@ export function createTokenLane(context: { db: Database; clock: Clock }): TokenL
 
   function add(audit: AuditEvent, grant?: Grant): Promise<boolean> {
     const { promise, resolve, reject } = Promise.withResolvers<boolean>();
-    queue.push({ grant, audit, resolve, reject });
+    queue.push({ audit, resolve, reject, ...(grant ? { grant } : {}) });
     running ??= drain();
     return promise;
   }
@@ -50,12 +69,10 @@ export function createTokenLane(context: { db: Database; clock: Clock }): TokenL
     await new Promise((resolve) => setImmediate(resolve));
     while (queue.length > 0) {
       const batch = queue.splice(0, limits.tokenBatch);
-      try {
-        const committed = await writeBatch(context, (sql, now) => applyBatch(sql, now, batch));
-        for (const one of batch) one.resolve(committed.has(one));
-      } catch (error) {
-        for (const one of batch) one.reject(error);
-      }
+      await Promise.all([
+        settle(batch.filter(isGrant), (grants) => commitGrants(context, grants)),
+        settle(batch.filter((one) => !isGrant(one)), (notes) => writeNotes(context, notes)),
+      ]);
     }
     running = undefined;
   }
@@ -71,26 +88,27 @@ export function createTokenLane(context: { db: Database; clock: Clock }): TokenL
   };
 }
 
-async function applyBatch(
-  sql: Sql,
-  now: Date,
-  batch: readonly Waiting[],
-): Promise<{ result: Set<Waiting>; audits: AuditEvent[] }> {
-  const grants = batch.flatMap(({ grant }) => grant ?? []);
-  const live =
-    grants.length > 0
-      ? await findLiveGrantors(
-          sql,
-          grants.map(({ credentialId }) => credentialId),
-          now,
-        )
-      : undefined;
-  const isGood = ({ grant }: Waiting) =>
-    !grant || live?.get(grant.credentialId)?.getTime() === grant.agentUpdatedAt.getTime();
-  const good = batch.filter(isGood);
-  await insertFamilies(
-    sql,
-    good.flatMap(({ grant }) => grant?.family ?? []),
+async function commitGrants(
+  context: { db: Database; clock: Clock },
+  batch: readonly GrantWaiting[],
+): Promise<Set<GrantWaiting>> {
+  const families = batch.map(({ grant }) => grant.family);
+  const positions = await writeStatement(
+    context,
+    {
+      name: 'grant_tokens',
+      tables: grantTables,
+      values: [...familyValues(families), batch.map(({ grant }) => grant.agentUpdatedAt)],
+    },
+    batch.map(({ audit }) => audit),
   );
-  return { result: new Set(good), audits: good.map(({ audit }) => audit) };
+  return new Set(batch.filter((_, index) => positions.has(index + 1)));
+}
+
+async function writeNotes(
+  context: { db: Database; clock: Clock },
+  batch: readonly Waiting[],
+): Promise<Set<Waiting>> {
+  const audits = batch.map(({ audit }) => audit);
+  return writeBatch(context, async () => ({ result: new Set(batch), audits }));
 }
