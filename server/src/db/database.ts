@@ -8,7 +8,11 @@ export interface QueryOptions {
 
 /** Runs statements: the pool itself, or one transaction of it. Rows come back with camelCase keys. */
 export interface Sql {
-  query<Row extends object>(text: string, values?: readonly unknown[], options?: QueryOptions): Promise<Row[]>;
+  query<Row extends object>(
+    text: string,
+    values?: readonly unknown[],
+    options?: QueryOptions,
+  ): Promise<Row[]>;
 }
 
 export interface Database extends Sql {

@@ -36,7 +36,12 @@ describe('what ends an agent or a token on one process (invariant 7)', { timeout
     const call = await send(`${second.info.gateway_url}/api/${sold.slug}/free`, {
       headers: { 'x-agent-id': token },
     });
-    const introspected = await postForm(second, '/oauth/introspect', { token }, { 'x-api-key': first.info.api_key });
+    const introspected = await postForm(
+      second,
+      '/oauth/introspect',
+      { token },
+      { 'x-api-key': first.info.api_key },
+    );
     return { me: me.status, call: call.status, active: introspected.json().active as boolean };
   }
 
@@ -54,7 +59,8 @@ describe('what ends an agent or a token on one process (invariant 7)', { timeout
     expect(seen).toEqual(dead);
   }
 
-  const tokenOf = async (client: OAuthClient) => (await askToken(first, client)).json().access_token as string;
+  const tokenOf = async (client: OAuthClient) =>
+    (await askToken(first, client)).json().access_token as string;
 
   const endings: [string, (client: OAuthClient, token: string) => Promise<unknown>][] = [
     [

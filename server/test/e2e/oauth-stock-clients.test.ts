@@ -36,7 +36,8 @@ describe('stock OAuth clients', { timeout: 30_000 }, () => {
     await instance?.stop();
   }, 60_000);
 
-  const me = async (token: string) => (await callApi(instance, '/v1/agents/me', { credential: token })).json();
+  const me = async (token: string) =>
+    (await callApi(instance, '/v1/agents/me', { credential: token })).json();
 
   it.each(['oidc', 'oauth2'] as const)(
     'oauth4webapi discovers the server (%s) and gets a token, refreshes, introspects and revokes it',
@@ -100,7 +101,10 @@ describe('stock OAuth clients', { timeout: 30_000 }, () => {
   it('oauth4webapi calls our API with a token that is bound to its key', async () => {
     const insecure = { [oauth.allowInsecureRequests]: true };
     const issuer = new URL(instance.info.api_url);
-    const server = await oauth.processDiscoveryResponse(issuer, await oauth.discoveryRequest(issuer, insecure));
+    const server = await oauth.processDiscoveryResponse(
+      issuer,
+      await oauth.discoveryRequest(issuer, insecure),
+    );
     const self = { client_id: client.clientId };
     const DPoP = oauth.DPoP({}, await oauth.generateKeyPair('ES256'));
     const response = await oauth.clientCredentialsGrantRequest(
@@ -113,10 +117,17 @@ describe('stock OAuth clients', { timeout: 30_000 }, () => {
     const granted = await oauth.processClientCredentialsResponse(server, self, response);
     expect(granted.token_type).toBe('dpop');
     const url = new URL(`${instance.info.api_url}/api/agents/me`);
-    const answer = await oauth.protectedResourceRequest(granted.access_token, 'GET', url, undefined, undefined, {
-      ...insecure,
-      DPoP,
-    });
+    const answer = await oauth.protectedResourceRequest(
+      granted.access_token,
+      'GET',
+      url,
+      undefined,
+      undefined,
+      {
+        ...insecure,
+        DPoP,
+      },
+    );
     expect(await answer.json()).toMatchObject({ id: client.agentId });
   });
 

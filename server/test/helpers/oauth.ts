@@ -1,4 +1,4 @@
-import { createHash, generateKeyPairSync, type KeyObject, randomUUID } from 'node:crypto';
+import { createHash, generateKeyPairSync, type KeyObject, randomInt, randomUUID } from 'node:crypto';
 import { calculateJwkThumbprint, exportJWK, type JWK, SignJWT } from 'jose';
 import type { Instance } from './instance.ts';
 import { type Answer, send } from './request.ts';
@@ -24,6 +24,11 @@ export async function createClient(
   return { agentId: id, clientId: client_id, secret: client_secret };
 }
 
+/** A loopback address that nobody else calls from: who fails often from one address has to wait. */
+function newAddress(): string {
+  return `127.${randomInt(1, 255)}.${randomInt(1, 255)}.${randomInt(1, 255)}`;
+}
+
 /** Sends a form, as stock clients do. A parameter may be a list: it is then sent several times. */
 export function postForm(
   instance: Instance,
@@ -36,6 +41,7 @@ export function postForm(
     method: 'POST',
     headers: { 'content-type': 'application/x-www-form-urlencoded', ...headers },
     body: new URLSearchParams(pairs).toString(),
+    from: newAddress(),
   });
 }
 

@@ -71,7 +71,10 @@ export function createTokenLane(context: { db: Database; clock: Clock }): TokenL
       const batch = queue.splice(0, limits.tokenBatch);
       await Promise.all([
         settle(batch.filter(isGrant), (grants) => commitGrants(context, grants)),
-        settle(batch.filter((one) => !isGrant(one)), (notes) => writeNotes(context, notes)),
+        settle(
+          batch.filter((one) => !isGrant(one)),
+          (notes) => writeNotes(context, notes),
+        ),
       ]);
     }
     running = undefined;
