@@ -291,6 +291,7 @@ export function createRoutes(
     ...walletRoutes({
       chains,
       authorizationUrl: (mandateId) => `${config.publicUrl}/mandates/${mandateId}`,
+      linkUrl: (linkId) => `${config.publicUrl}/links/${linkId}`,
       networkOf: (environmentId) => networkOf(db, environmentId),
       findPayee: (resource, network) => findPayeeOfResource(db, config.gatewayUrl, resource, network),
     }),

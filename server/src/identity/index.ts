@@ -4,6 +4,7 @@ export { sweepIdleAgents } from './agents/delete-idle-agents.ts';
 export { createAgentUsage, type AgentUsage } from './agents/usage.ts';
 export { isClientSecretShaped } from './credentials/client-secret.ts';
 export { createGuessGuard, type GuessGuard } from './credentials/guess-guard.ts';
+export { demandLink } from './links/demand-link.ts';
 export { identityRoutes } from './routes.ts';
 export { loadSigningKeys, type SigningKeys } from './signing-keys.ts';
 export { createTokens, type Tokens } from './tokens.ts';

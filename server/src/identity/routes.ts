@@ -10,6 +10,7 @@ import { credentialRoutes } from './credentials/credential-routes.ts';
 import type { GuessGuard } from './credentials/guess-guard.ts';
 import { checkAgentToken } from './credentials/check-agent-token.ts';
 import { registerAgent } from './agents/register-agent.ts';
+import { linkRoutes } from './links/link-routes.ts';
 import { AgentCredentials, Jwks, RefreshBody, RegisterBody } from './schemas.ts';
 import type { SigningKeys } from './signing-keys.ts';
 import type { Tokens } from './tokens.ts';
@@ -29,6 +30,7 @@ export function identityRoutes(deps: IdentityDeps): Route[] {
     ...stateRoutes(),
     ...selfRoutes(),
     ...credentialRoutes(),
+    ...linkRoutes(),
     ...registrationRoutes(deps),
   ];
 }

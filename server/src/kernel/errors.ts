@@ -19,6 +19,7 @@ export const errorCodes = {
   settlement_failed: { status: 402, title: 'Settlement failed' },
   settlement_pending: { status: 402, title: 'Settlement is pending' },
   forbidden: { status: 403, title: 'Not allowed' },
+  agent_not_linked: { status: 403, title: 'The agent is not linked to a wallet' },
   mandate_not_signed: { status: 403, title: 'The mandate is not signed' },
   payment_denied: { status: 403, title: 'The mandate does not allow this payment' },
   not_found: { status: 404, title: 'Not found' },

@@ -65,6 +65,10 @@ export const limits = {
   guessMemoryEntries: 10_000,
   /** A self-registered agent's token is short-lived: revocation needs no list then. */
   agentTokenSeconds: 15 * 60,
+  /** An agent's request to be linked waits this long for a person: as long as that of a mandate. */
+  linkRequestSeconds: 10 * 60,
+  /** Of 20^8 codes; whoever mistypes more often has another agent before them. */
+  wrongUserCodes: 5,
   /** The request of a mandate waits this long for a signature. */
   mandateRequestSeconds: 10 * 60,
   /** A mandate may run at most a year: after that, somebody should look at it again. */
