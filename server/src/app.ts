@@ -48,6 +48,7 @@ import { captureSettled, closeExpired, walletRoutes } from './wallet/index.ts';
 import {
   type Chain,
   createChain,
+  createPaymentLane,
   ensureRelayer,
   type Network,
   networks,
@@ -119,8 +120,10 @@ export async function createApp(parts: Parts): Promise<App> {
     connect: services.egress.guardedConnect('upstream'),
     limits: { originsMax: 512, callsPerOriginMax: 256, originIdleMs: 60_000 },
   });
+  const payments = createPaymentLane(services);
   const gateway = createGateway({
     ...services,
+    payments,
     servers,
     forwarder,
     gatewayUrl: config.gatewayUrl,
@@ -165,7 +168,7 @@ export async function createApp(parts: Parts): Promise<App> {
       await services.usage.flush().catch((error: unknown) => {
         logger.warn({ err: error }, 'the last usage counts are lost');
       });
-      await Promise.all([control.close(), forwarder.close(), listener.close()]);
+      await Promise.all([control.close(), forwarder.close(), listener.close(), payments.stop()]);
       await db.close();
     },
   };

@@ -577,7 +577,7 @@ export interface components {
     schemas: {
         Problem: {
             /** @enum {string} */
-            code: "invalid_request" | "missing_agent_id" | "invalid_path" | "no_supported_payment_option" | "invalid_payment" | "unauthorized" | "invalid_client" | "agent_authentication_failed" | "payment_required" | "payment_invalid" | "payment_expiring" | "insufficient_funds" | "payer_suspended" | "settlement_failed" | "settlement_pending" | "forbidden" | "agent_not_linked" | "mandate_not_signed" | "payment_denied" | "not_found" | "endpoint_not_found" | "method_not_allowed" | "conflict" | "environment_required" | "idempotency_key_reused" | "payment_already_used" | "payment_in_flight" | "mandate_expired" | "payload_too_large" | "unsupported_media_type" | "rate_limited" | "internal_error" | "not_implemented" | "upstream_failed" | "unavailable";
+            code: "invalid_request" | "missing_agent_id" | "invalid_path" | "no_supported_payment_option" | "invalid_payment" | "unauthorized" | "invalid_client" | "agent_authentication_failed" | "payment_required" | "payment_invalid" | "payment_expiring" | "insufficient_funds" | "payer_suspended" | "settlement_failed" | "settlement_pending" | "forbidden" | "agent_not_linked" | "mandate_not_signed" | "payment_denied" | "not_found" | "endpoint_not_found" | "method_not_allowed" | "conflict" | "environment_required" | "idempotency_key_reused" | "payment_already_used" | "payment_in_flight" | "response_not_replayable" | "mandate_expired" | "payload_too_large" | "unsupported_media_type" | "rate_limited" | "internal_error" | "not_implemented" | "upstream_failed" | "unavailable";
             /** @description What went wrong, and what to do */
             detail: string;
             errors?: {
@@ -4335,6 +4335,8 @@ export interface operations {
                     private_path?: string;
                     /** @description What agents call: /weather */
                     public_path: string;
+                    /** @description When a payment is settled: before its answer is released (after_success), behind it, within limits on what is owed (optimistic), or before the upstream is called (upfront; a failure is refunded) */
+                    settlement?: "after_success" | "optimistic" | "upfront";
                 };
             };
         };
@@ -4357,6 +4359,8 @@ export interface operations {
                         price: string;
                         public_path: string;
                         server_id: string;
+                        /** @description When a payment is settled: before its answer is released (after_success), behind it, within limits on what is owed (optimistic), or before the upstream is called (upfront; a failure is refunded) */
+                        settlement: "after_success" | "optimistic" | "upfront";
                         url: string;
                     };
                 };
