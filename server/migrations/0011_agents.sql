@@ -80,3 +80,16 @@ CREATE TABLE agent_usage_days (
   requests  bigint NOT NULL,
   PRIMARY KEY (agent_id, day)
 );
+
+-- An unlinked agent asks a person to link it: one request at a time. `user_code` is sealed, and shown to the agent alone.
+CREATE TABLE agent_link_requests (
+  id             text PRIMARY KEY,
+  agent_id       uuid NOT NULL UNIQUE REFERENCES agents ON DELETE CASCADE,
+  user_code      bytea NOT NULL,
+  wrong_codes    int NOT NULL DEFAULT 0,
+  client_address text,
+  created_at     timestamptz NOT NULL,
+  expires_at     timestamptz NOT NULL
+);
+
+CREATE INDEX mandate_requests_by_environment ON mandate_requests (environment_id, id) WHERE environment_id IS NOT NULL;

@@ -50,6 +50,7 @@ import { captureSettled, closeExpired, walletRoutes } from './wallet/index.ts';
 import {
   type Chain,
   createChain,
+  createPaymentLane,
   ensureRelayer,
   type Network,
   networks,
@@ -122,8 +123,10 @@ export async function createApp(parts: Parts): Promise<App> {
     connect: services.egress.guardedConnect('upstream'),
     limits: { originsMax: 512, callsPerOriginMax: 256, originIdleMs: 60_000 },
   });
+  const payments = createPaymentLane(services);
   const gateway = createGateway({
     ...services,
+    payments,
     servers,
     forwarder,
     gatewayUrl: config.gatewayUrl,
@@ -170,7 +173,7 @@ export async function createApp(parts: Parts): Promise<App> {
         logger.warn({ err: error }, 'the last usage counts are lost');
       });
       await services.oauth.stop();
-      await Promise.all([control.close(), forwarder.close(), listener.close()]);
+      await Promise.all([control.close(), forwarder.close(), listener.close(), payments.stop()]);
       await db.close();
     },
   };
@@ -319,6 +322,7 @@ export function createRoutes(
     ...walletRoutes({
       chains,
       authorizationUrl: (mandateId) => `${config.publicUrl}/mandates/${mandateId}`,
+      linkUrl: (linkId) => `${config.publicUrl}/links/${linkId}`,
       networkOf: (environmentId) => networkOf(db, environmentId),
       findPayee: (resource, network) => findPayeeOfResource(db, config.gatewayUrl, resource, network),
     }),

@@ -3,26 +3,22 @@ import { connect, type LocalChain, startLocalChain } from '../contracts/test/loc
 import { fundAccount, plantBatchContract, plantTestToken } from '../src/embedded/index.ts';
 import {
   type Chain,
-  claimPayment,
   createSettler,
   ensureRelayer,
   networks,
   type Payment,
   type Settler,
-  storeResponse,
 } from '../src/x402/index.ts';
 import {
+  claim,
   contextOf,
-  fingerprint,
   newOrder,
   openChain,
-  plenty,
-  presenter,
   price,
   relayer,
   relayerKey,
   report,
-  storedAnswer,
+  storeAnswer,
 } from './crash/payment-parts.ts';
 import { openTestDatabase, type TestDatabase } from './helpers/database.ts';
 
@@ -48,10 +44,9 @@ async function answer(funds: bigint): Promise<Answered> {
   const order = await newOrder();
   if (funds > 0n) await fundAccount(local.rpcUrl, { address: order.payer.address, tokenAtomic: funds });
   const context = contextOf(database.db);
-  const claimed = await claimPayment(context, { ...order, presenter, fingerprint, balance: plenty() });
-  if (claimed.kind !== 'claimed') throw new Error('the payment was claimed before');
-  await storeResponse(context, claimed.payment, storedAnswer);
-  return { ...order, payment: claimed.payment };
+  const payment = await claim(context, order);
+  await storeAnswer(context, payment);
+  return { ...order, payment };
 }
 
 async function answerMany(count: number, funds: bigint): Promise<Answered[]> {

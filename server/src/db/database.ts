@@ -35,7 +35,8 @@ export function openDatabase(
     connectionTimeoutMillis: connectTimeoutMs,
     types: { getTypeParser },
   };
-  const pool = new Pool({ ...settings, max: options.poolSize });
+  // Statements that don't need each other's rows are given together (`Promise.all`), and go out without waiting for one another.
+  const pool = new Pool({ ...settings, max: options.poolSize, pipeline: true });
   // An idle connection that breaks is replaced at its next use; without a listener it would end the process.
   let closed = false;
   pool.on('error', (error) => {
@@ -54,8 +55,11 @@ export function openDatabase(
       };
       client.on('error', onLost);
       try {
-        await client.query('BEGIN');
+        const begun = client.query('BEGIN');
+        // The connection is lost then, and the first statement says so.
+        begun.catch(() => undefined);
         const result = await body({ query: (text, values, options) => run(client, text, values, options) });
+        await begun;
         await client.query('COMMIT');
         return result;
       } catch (error) {

@@ -98,7 +98,7 @@ async function ensureDemoServer(
     await createEndpoint(context, {
       environmentId: environment.id,
       serverId: server.id,
-      endpoint: { ...endpoint, methods: ['GET'] },
+      endpoint: { ...endpoint, methods: ['GET'], settlement: 'after_success' },
     }).catch(ignoreConflict);
   }
   await moveServer(context, server, args.demoUpstreamUrl);

@@ -3,9 +3,10 @@ import { PassThrough } from 'node:stream';
 
 import type { Dispatcher } from 'undici';
 
-import { startExchange, type UpstreamFailure, type UpstreamRequest } from './exchange.ts';
-import { contentLength } from './framing.ts';
+import { startExchange, type UpstreamRequest } from './exchange.ts';
+import { declaredLength } from './framing.ts';
 import type { RawHeaders } from './headers.ts';
+import { createOutlet, type StreamEnd } from './outlet.ts';
 import type { Pools } from './upstream-pools.ts';
 
 export interface StreamingCall extends UpstreamRequest {
@@ -20,12 +21,7 @@ export interface StreamingCall extends UpstreamRequest {
   onHead(head: { readonly status: number; readonly headers: string[] }): RawHeaders | null;
 }
 
-export type StreamingOutcome =
-  | { readonly kind: 'response'; readonly status: number; readonly bodyBytes: number }
-  | { readonly kind: 'declined'; readonly status: number }
-  | { readonly kind: 'client_left' }
-  /** With `headSent` the client's connection was cut, so that it can't take a part for the whole. */
-  | ({ readonly kind: 'failed'; readonly headSent: boolean } & UpstreamFailure);
+export type StreamingOutcome = StreamEnd | { readonly kind: 'declined'; readonly status: number };
 
 /** Sends a call and streams its answer to the client as it comes. Rejects only where the request itself is malformed. */
 export function forwardStreaming(pools: Pools, call: StreamingCall): Promise<StreamingOutcome> {
@@ -35,57 +31,63 @@ export function forwardStreaming(pools: Pools, call: StreamingCall): Promise<Str
   if (response.destroyed) return Promise.resolve({ kind: 'client_left' });
 
   const upload = openUpload(call.request);
-  const deadline = createDeadline((detail) => exchange.fail({ reason: 'timeout', detail }));
-  const flow = createFlow(response);
+  const { headTimeoutMs } = call;
   let status = 0;
+  let reading: Dispatcher.DispatchController | undefined;
 
   const headers = [...call.headers, ...upload.headers];
   const exchange = startExchange(pools, { ...call, headers }, upload.body, {
     head(receivedStatus, receivedHeaders) {
+      clearTimeout(headTimer);
       status = receivedStatus;
       const chosen = chooseHead(call, status, receivedHeaders);
       if (chosen.kind === 'chosen') {
-        deadline.start('the body paused', call.idleTimeoutMs);
-        return sendHead(response, status, [...chosen.headers, ...declaredLength(receivedHeaders)]);
+        return outlet.open(status, [...chosen.headers, ...declaredLength(receivedHeaders)]);
       }
       exchange.drop();
       if (chosen.kind === 'declined') finish({ kind: 'declined', status });
       else fail(chosen.error);
     },
     data(chunk, controller) {
-      deadline.refresh();
-      flow.write(chunk, controller);
+      reading = controller;
+      if (!outlet.write(chunk)) controller.pause();
     },
     end() {
-      finish({ kind: 'response', status, bodyBytes: flow.bytes() });
-      response.end();
+      const bodyBytes = outlet.bytes();
+      outlet.end();
+      finish({ kind: 'response', status, bodyBytes });
     },
     failed(failure) {
       const { headersSent: headSent } = response;
+      if (headSent) outlet.cut();
+      else outlet.stop();
       finish({ kind: 'failed', headSent, ...failure });
-      if (headSent) response.destroy();
     },
     malformed: fail,
   });
-  deadline.start('no headers', call.headTimeoutMs);
-  const client = watchClient(response, {
-    drained() {
-      deadline.refresh();
-      flow.resume();
-    },
+  const headTimer = setTimeout(
+    () => exchange.fail({ reason: 'timeout', detail: `no headers for more than ${headTimeoutMs} ms` }),
+    headTimeoutMs,
+  );
+  const outlet = createOutlet(response, call.idleTimeoutMs, {
+    drained: () => reading?.resume(),
+    idle: (detail) => exchange.fail({ reason: 'timeout', detail }),
     left() {
       exchange.drop();
       finish({ kind: 'client_left' });
     },
   });
 
-  const stop = () => [deadline, client, upload].forEach((part) => part.stop());
   function finish(outcome: StreamingOutcome): void {
-    stop();
+    clearTimeout(headTimer);
+    upload.stop();
+    if (outcome.kind === 'declined') outlet.stop();
     resolve(outcome);
   }
   function fail(error: unknown): void {
-    stop();
+    clearTimeout(headTimer);
+    upload.stop();
+    outlet.stop();
     reject(error);
   }
   return promise;
@@ -105,59 +107,6 @@ function chooseHead(
   }
 }
 
-function createDeadline(passed: (detail: string) => void) {
-  let timer: NodeJS.Timeout | undefined;
-  return {
-    start(what: string, ms: number) {
-      clearTimeout(timer);
-      timer = setTimeout(() => passed(`${what} for more than ${ms} ms`), ms);
-    },
-    refresh() {
-      timer?.refresh();
-    },
-    stop() {
-      clearTimeout(timer);
-    },
-  };
-}
-
-function watchClient(response: ServerResponse, client: { drained(): void; left(): void }) {
-  const { drained, left } = client;
-  response.on('drain', drained);
-  response.on('close', left);
-  return {
-    stop() {
-      response.off('drain', drained);
-      response.off('close', left);
-    },
-  };
-}
-
-/** Writes as fast as the client reads, and keeps count. */
-function createFlow(response: ServerResponse) {
-  let bytes = 0;
-  let reading: Dispatcher.DispatchController | undefined;
-  return {
-    bytes: () => bytes,
-    write(chunk: Buffer, controller: Dispatcher.DispatchController) {
-      bytes += chunk.length;
-      reading = controller;
-      if (!response.write(chunk)) controller.pause();
-    },
-    resume() {
-      reading?.resume();
-    },
-  };
-}
-
-function sendHead(response: ServerResponse, status: number, headers: string[]): void {
-  // Corked, so that a body that is already there leaves in the same packet; one that isn't doesn't hold up the head.
-  response.cork();
-  response.writeHead(status, headers);
-  response.flushHeaders();
-  process.nextTick(() => response.uncork());
-}
-
 /** The client's upload, if it announced one (RFC 9112 section 6.3), with the header that says its length. */
 function openUpload(request: IncomingMessage) {
   const { 'content-length': length, 'transfer-encoding': coding } = request.headers;
@@ -175,9 +124,4 @@ function openUpload(request: IncomingMessage) {
       request.resume();
     },
   };
-}
-
-function declaredLength(headers: RawHeaders): string[] {
-  const length = contentLength(headers);
-  return length === undefined ? [] : ['content-length', length];
 }

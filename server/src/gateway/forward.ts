@@ -1,13 +1,13 @@
 import type { buildConnector } from 'undici';
 
 import { limits } from '../kernel/limits.ts';
-import { type BufferedCall, type BufferedOutcome, forwardBuffered } from './forward-buffered.ts';
+import { type AdaptiveCall, type AdaptiveOutcome, forwardAdaptive } from './forward-adaptive.ts';
 import { forwardStreaming, type StreamingCall, type StreamingOutcome } from './forward-streaming.ts';
 import { createPools, type ForwardLimits } from './upstream-pools.ts';
 
 /** Sends calls upstream. Trouble upstream is an outcome; a promise rejects only when the request itself is malformed. */
 export interface Forwarder {
-  readonly forwardBuffered: (call: BufferedCall) => Promise<BufferedOutcome>;
+  readonly forwardAdaptive: (call: AdaptiveCall) => Promise<AdaptiveOutcome>;
   readonly forwardStreaming: (call: StreamingCall) => Promise<StreamingOutcome>;
   /** Lets calls in flight finish, and takes no more. */
   readonly close: () => Promise<void>;
@@ -30,7 +30,7 @@ export function createForwarder(options: {
   const pools = createPools(options.connect, options.limits ?? ownLimits);
 
   return {
-    forwardBuffered: (call) => forwardBuffered(pools, call),
+    forwardAdaptive: (call) => forwardAdaptive(pools, call),
     forwardStreaming: (call) => forwardStreaming(pools, call),
     close: () => pools.end((pool) => pool.close()),
     destroy: () => pools.end((pool) => pool.destroy()),

@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { FastifyBaseLogger } from 'fastify';
 import { getAddress } from 'viem';
-import type { Database, WriteContext } from '../db/index.ts';
+import type { Database, Origin } from '../db/index.ts';
 import { toAppError } from '../http/index.ts';
 import type { Clock } from '../kernel/clock.ts';
 import { randomSecret, type SecretBox, sha256 } from '../kernel/crypto.ts';
@@ -9,27 +9,28 @@ import { AppError } from '../kernel/errors.ts';
 import type { AgentId } from '../kernel/ids.ts';
 import { limits } from '../kernel/limits.ts';
 import type { Endpoint } from '../market/index.ts';
-import { type Chain, paymentRequired, paymentRequiredV1, type Settler, type Terms } from '../x402/index.ts';
+import {
+  type Chain,
+  exactRail,
+  type PaymentLane,
+  paymentRequired,
+  paymentRequiredV1,
+  type Settler,
+  type Terms,
+} from '../x402/index.ts';
 import { callUpstream } from './call-upstream.ts';
 import { describeServer } from './catalogue.ts';
 import type { Forwarder } from './forward.ts';
 import { clientHeaders, upstreamHeaders } from './headers.ts';
 import { type Caller, identify } from './identify.ts';
 import { matchEndpoint, upstreamTarget } from './match.ts';
-import { type PaidAnswer, servePaidCall } from './paid-call.ts';
-import { readPayment, type SentPayment, settlementHeader } from './payment-header.ts';
+import { servePaidCall } from './paid-call.ts';
+import { readPayment } from './payment-header.ts';
 import type { PublishedServer, PublishedServers } from './published-servers.ts';
 import { readBody } from './read-body.ts';
 import { parseRequestTarget } from './request-path.ts';
-import {
-  type Offer,
-  sendError,
-  sendJson,
-  sendPaymentRequired,
-  sendPending,
-  sendStored,
-  sendWithheld,
-} from './respond.ts';
+import { type Offer, sendError, sendJson, sendPaymentRequired } from './respond.ts';
+import { sendPaidAnswer } from './send-paid-answer.ts';
 
 /** What the gateway stands on. */
 export interface GatewayDeps {
@@ -41,6 +42,7 @@ export interface GatewayDeps {
   servers: PublishedServers;
   forwarder: Forwarder;
   chains: ReadonlyMap<string, { chain: Chain; settler: Settler }>;
+  payments: PaymentLane;
   /** The agent whose token this is, if it is good; one that is bound to a key comes with a proof (RFC 9449). */
   findAgent(presented: {
     token: string;
@@ -135,10 +137,12 @@ async function serve(
   }
   const body = await readBody(request, limits.gatewayRequestBytes);
   const answered = await servePaidCall({
-    context: writeContext(deps, matched, caller, request, requestId),
-    ...getChain(deps, terms),
-    terms,
-    sent: sent.payment,
+    ...deps,
+    lane: deps.payments,
+    rail: exactRail({ ...getChain(deps, terms), terms, sent: sent.payment }),
+    origin: originOf(caller, request, requestId),
+    mode: matched.endpoint.settlement,
+    hosted: false,
     presenter: {
       agentId: caller.agentId,
       agentVerified: caller.verified,
@@ -159,7 +163,7 @@ async function serve(
         body: body.length > 0 ? body : null,
       }),
   });
-  sendPaidAnswer(response, answered, { sent, offer, requestId });
+  await sendPaidAnswer(response, answered, { sent, offer, requestId });
 }
 
 /** An upstream that answers TRACE echoes the request, and with it the secrets that were put into it; CONNECT is a proxy's. */
@@ -256,19 +260,9 @@ function getChain(deps: GatewayDeps, terms: Terms): { chain: Chain; settler: Set
   return found;
 }
 
-function writeContext(
-  deps: GatewayDeps,
-  matched: Matched,
-  caller: Caller,
-  request: IncomingMessage,
-  requestId: string,
-): WriteContext {
+function originOf(caller: Caller, request: IncomingMessage, requestId: string): Origin {
   return {
-    db: deps.db,
-    clock: deps.clock,
-    box: deps.box,
     actor: { kind: caller.verified ? 'agent' : 'anonymous', id: caller.agentId },
-    scope: matched.published.server.environmentId,
     requestId,
     clientAddress: request.socket.remoteAddress ?? null,
   };
@@ -293,70 +287,4 @@ async function forwardFree(
   if (outcome.kind === 'failed' && !outcome.headSent) {
     throw new AppError('upstream_failed', `Upstream request failed (${outcome.reason})`);
   }
-}
-
-interface AnsweredCall {
-  sent: SentPayment;
-  offer: (error?: string) => Offer;
-  requestId: string;
-}
-
-function sendPaidAnswer(response: ServerResponse, answered: PaidAnswer, call: AnsweredCall): void {
-  const { requestId, offer, sent } = call;
-  switch (answered.kind) {
-    case 'delivered': {
-      const { transaction } = answered;
-      return sendStored(response, answered.response, settlementHeader({ success: true, transaction }, sent));
-    }
-    case 'uncharged':
-      return sendStored(response, answered.response);
-    case 'withheld':
-      return sendWithheld(response);
-    case 'refused':
-      return sendError(response, answered.error, requestId);
-    case 'unpaid': {
-      const { reason } = answered;
-      return sendPaymentRequired(response, offer(reason), unpaidError(reason), requestId);
-    }
-    case 'unsettled':
-      return sendUnsettled(response, answered.settlement, call);
-  }
-}
-
-function sendUnsettled(
-  response: ServerResponse,
-  settlement: { kind: 'failed'; reason: string } | { kind: 'pending' },
-  call: AnsweredCall,
-): void {
-  if (settlement.kind === 'pending') {
-    const header = settlementHeader({ success: false, errorReason: 'settlement_pending' }, call.sent);
-    const detail =
-      'The payment is on its way to the chain: send the same payment again, and do not sign another';
-    return sendPending(response, new AppError('settlement_pending', detail), call.requestId, header);
-  }
-  const header = settlementHeader({ success: false, errorReason: settlement.reason }, call.sent);
-  const detail = `Settlement failed (${settlement.reason}): the same payment may be sent again, without another run of the API`;
-  const error = new AppError('settlement_failed', detail);
-  sendPaymentRequired(response, call.offer(settlement.reason), error, call.requestId, header);
-}
-
-function unpaidError(reason: Extract<PaidAnswer, { kind: 'unpaid' }>['reason']): AppError {
-  if (reason === 'insufficient_funds')
-    return new AppError(
-      'insufficient_funds',
-      "The payer's balance does not cover the price beside its other payments that are not settled yet",
-    );
-  if (reason === 'payer_suspended') {
-    return new AppError(
-      'payer_suspended',
-      'A payment of this payer could not be settled after the work was done: it may pay here again within the hour',
-    );
-  }
-  if (reason === 'payment_expiring') {
-    return new AppError(
-      'payment_expiring',
-      'The payment expires before one more attempt could end: sign a new one. Nothing was taken',
-    );
-  }
-  return new AppError('payment_invalid', `The payment does not satisfy the terms: ${reason}`);
 }

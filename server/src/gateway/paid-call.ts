@@ -1,53 +1,45 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { WriteContext } from '../db/index.ts';
-import { addSeconds, unixSeconds } from '../kernel/clock.ts';
+import type { Database, Origin } from '../db/index.ts';
+import { addSeconds, type Clock, unixSeconds } from '../kernel/clock.ts';
+import type { SecretBox } from '../kernel/crypto.ts';
 import { AppError } from '../kernel/errors.ts';
-import { limits } from '../kernel/limits.ts';
 import {
-  type Chain,
-  ChainUnavailableError,
+  attemptSeconds,
   type Claim,
   type ClaimRefusal,
-  claimPayment,
   findClaim,
   findStoredResponse,
-  findTermsFault,
   hasLiveLease,
   isForSameRequest,
-  isSignedByPayer,
-  type KnownBalance,
   mayFetch,
+  type NewClaim,
   type Payment,
   type PaymentFault,
-  type Presenter,
-  type ReceivedPayment,
-  reopenPayment,
-  retryAttempt,
+  type PaymentLane,
+  type Rail,
   type Settlement,
-  type Settler,
   type StoredResponse,
-  storeResponse,
-  type Terms,
 } from '../x402/index.ts';
-import type { UpstreamAnswer } from './call-upstream.ts';
+import type { UpstreamAnswer, UpstreamStream } from './call-upstream.ts';
 
-export interface PaidCall {
-  context: WriteContext;
-  chain: Chain;
-  settler: Settler;
-  terms: Terms;
-  sent: ReceivedPayment;
-  presenter: Presenter;
-  /** What this payment may buy, and nothing else: SHA-256 over method, path, query and body. */
-  fingerprint: Buffer;
-  target: Pick<Payment, 'endpointId' | 'environmentId' | 'serverId'>;
+/** A priced call whose payment could be read, and all that serving it needs. */
+export interface PaidCall extends Pick<NewClaim, 'fingerprint' | 'hosted' | 'mode' | 'presenter' | 'target'> {
+  db: Database;
+  clock: Clock;
+  box: SecretBox;
+  lane: PaymentLane;
+  rail: Rail;
+  /** Whom the audit log names. */
+  origin: Origin;
   /** Runs the upstream once. */
   callUpstream(): Promise<UpstreamAnswer>;
 }
 
 export type PaidAnswer =
-  /** Paid and delivered. */
-  | { kind: 'delivered'; response: StoredResponse; transaction: string }
+  /** Paid and delivered; without a transaction yet, where the endpoint lets its answers out first. */
+  | { kind: 'delivered'; response: StoredResponse; transaction: string | undefined }
+  /** Paid, and on its way: the stream is to be piped. */
+  | { kind: 'streamed'; stream: UpstreamStream; transaction: string | undefined }
   /** The upstream's own 4xx: passed on, uncharged. */
   | { kind: 'uncharged'; response: StoredResponse }
   /** The payment doesn't buy this; the terms are offered again. */
@@ -57,8 +49,6 @@ export type PaidAnswer =
   | { kind: 'withheld' }
   | { kind: 'refused'; error: AppError };
 
-/** One attempt with its settlement: a payment must be good for this long when it starts. */
-const attemptSeconds = limits.upstreamTimeoutSeconds + limits.settlementMarginSeconds;
 const pollMs = 25;
 
 /**
@@ -66,39 +56,48 @@ const pollMs = 25;
  * upstream hears of the call, the answer before it is charged; a crash in between is taken up by a retry or a worker.
  */
 export async function servePaidCall(call: PaidCall): Promise<PaidAnswer> {
-  const claim = await findClaim(call.context.db, call.sent);
-  if (claim) return serveKnown(call, claim);
-
-  const fault = findPaymentFault(call);
-  if (fault) return { kind: 'unpaid', reason: fault };
-  const funds = await findFunds(call);
-  if (typeof funds === 'string') return { kind: 'unpaid', reason: funds };
-  const claimed = await claimPayment(call.context, { ...call, balance: funds });
+  const { rail, lane } = call;
+  const balance = await verify(call);
+  if (typeof balance === 'string') {
+    // What was presented before may have run out, or be used on the chain: by us.
+    const claim = await findClaim(call.db, rail.facts);
+    return claim ? serveKnown(call, claim) : { kind: 'unpaid', reason: balance };
+  }
+  const claimed = await lane.claim({ ...call, facts: rail.facts, balance }, call.origin);
   if (claimed.kind === 'refused') return { kind: 'unpaid', reason: claimed.reason };
   if (claimed.kind === 'known') return serveKnown(call, claimed.claim);
   return runAttempt(call, claimed.payment);
 }
 
+/** What speaks against the payment, or what its payer has. */
+async function verify({ rail, clock }: PaidCall): ReturnType<Rail['findFunds']> {
+  const now = clock.now();
+  return rail.findFault(now) ?? (await rail.findFunds(now));
+}
+
 /** A payment that was presented before: by a retry, a second connection, or somebody who has read it on the chain. */
 async function serveKnown(call: PaidCall, first: Claim): Promise<PaidAnswer> {
-  const { context, presenter } = call;
-  if (!isForSameRequest(first, call.sent, call.fingerprint)) {
+  const { db, clock, presenter, rail } = call;
+  if (!isForSameRequest(first, rail.facts, call.fingerprint)) {
     return refuse(
       'payment_already_used',
       'This payment was made for another request; sign a new one for this',
     );
   }
-  const deadline = addSeconds(context.clock.now(), attemptSeconds);
-  for (let claim: Claim | undefined = first; claim; claim = await findClaim(context.db, call.sent)) {
+  const deadline = addSeconds(clock.now(), attemptSeconds);
+  for (let claim: Claim | undefined = first; claim; claim = await findClaim(db, rail.facts)) {
     const { payment } = claim;
-    const now = context.clock.now();
+    const now = clock.now();
     if (payment.state !== 'open' && !mayFetch(payment, presenter, now)) return { kind: 'withheld' };
 
+    if (!payment.replayable) return notReplayable();
     if (payment.state === 'settled') return deliver(call, payment, payment.transaction ?? '');
     if (payment.state === 'open' || (payment.state === 'forwarding' && !hasLiveLease(payment, now))) {
       const answer = await retry(call, payment);
       if (answer) return answer;
     } else if (payment.state !== 'forwarding') {
+      if (payment.mode === 'optimistic' && payment.state !== 'settlement_failed')
+        return deliver(call, payment, undefined);
       return settleAndDeliver(call, payment);
     }
     if (now >= deadline)
@@ -110,47 +109,94 @@ async function serveKnown(call: PaidCall, first: Claim): Promise<PaidAnswer> {
 
 /** One more attempt of an open payment; nothing where another request has just begun it. */
 async function retry(call: PaidCall, payment: Payment): Promise<PaidAnswer | undefined> {
-  const now = call.context.clock.now();
+  const now = call.clock.now();
   if (payment.validBefore < BigInt(unixSeconds(now) + attemptSeconds))
     return { kind: 'unpaid', reason: 'payment_expiring' };
-  const funds = await findFunds(call);
-  if (typeof funds === 'string') return { kind: 'unpaid', reason: funds };
-  const taken = await retryAttempt(call.context, payment, funds);
+  const balance = await call.rail.findFunds(now);
+  if (typeof balance === 'string') return { kind: 'unpaid', reason: balance };
+  const taken = await call.lane.retry(payment, balance, call.origin);
   if (typeof taken === 'string') return { kind: 'unpaid', reason: taken };
   return taken ? runAttempt(call, taken) : undefined;
 }
 
 async function runAttempt(call: PaidCall, payment: Payment): Promise<PaidAnswer> {
+  const { lane, origin } = call;
   const answer = await call.callUpstream();
   if (answer.kind === 'failed') {
-    await reopenPayment(call.context, payment, answer.reason);
+    await lane.end(payment, { kind: 'failed', failure: answer.reason }, origin);
     return refuse(
       'upstream_failed',
       `Upstream request failed (${answer.reason}): no payment was taken, and the same payment may be tried again`,
     );
   }
   if (answer.kind === 'client_error') {
-    await reopenPayment(call.context, payment, `status ${answer.response.status}`);
-    return { kind: 'uncharged', response: answer.response };
+    const { response } = answer;
+    await lane.end(payment, { kind: 'failed', failure: `status ${response.status}` }, origin);
+    return { kind: 'uncharged', response };
   }
-  if (!(await storeResponse(call.context, payment, answer.response))) {
-    // This process slept through its lease: the payment is another attempt's now.
-    return refuse(
-      'payment_in_flight',
-      'The call was taken over by another attempt; ask again with the same payment',
-    );
+  if (answer.kind === 'stream') return streamAttempt(call, payment, answer);
+  const { response } = answer;
+  if (!(await lane.end(payment, { kind: 'responded', response }, origin))) return takenOver();
+  if (payment.mode === 'optimistic') {
+    settleBehind(call, payment);
+    return { kind: 'delivered', response, transaction: undefined };
   }
-  return settleAndDeliver(call, payment);
+  return settleAndDeliver(call, payment, response);
 }
 
-async function settleAndDeliver(call: PaidCall, payment: Payment): Promise<PaidAnswer> {
-  const settlement = await call.settler.settle(payment);
-  if (settlement.kind === 'settled') return deliver(call, payment, settlement.transaction);
-  return { kind: 'unsettled', settlement };
+/** An answer that is not kept is charged at its headers, and let go of where it can't be paid for. */
+async function streamAttempt(call: PaidCall, payment: Payment, stream: UpstreamStream): Promise<PaidAnswer> {
+  try {
+    if (!(await call.lane.end(payment, { kind: 'streaming' }, call.origin))) {
+      stream.cancel();
+      return takenOver();
+    }
+    if (payment.mode === 'optimistic') {
+      settleBehind(call, payment);
+      return { kind: 'streamed', stream, transaction: undefined };
+    }
+    const settlement = await call.rail.settle(payment);
+    if (settlement.kind === 'settled')
+      return { kind: 'streamed', stream, transaction: settlement.transaction };
+    stream.cancel();
+    return { kind: 'unsettled', settlement };
+  } catch (error) {
+    stream.cancel();
+    throw error;
+  }
 }
 
-async function deliver(call: PaidCall, payment: Payment, transaction: string): Promise<PaidAnswer> {
-  const response = await findStoredResponse(call.context, payment);
+/** The settler keeps what it was given whatever becomes of this request, and a worker takes it up after a crash. */
+function settleBehind(call: PaidCall, payment: Payment): void {
+  void call.rail.settle(payment);
+}
+
+/** This process slept through its lease: the payment is another attempt's now. */
+function takenOver(): PaidAnswer {
+  return refuse(
+    'payment_in_flight',
+    'The call was taken over by another attempt; ask again with the same payment',
+  );
+}
+
+/** Gives the answer out once it is paid for; it is read from its row where this request hasn't got it itself. */
+async function settleAndDeliver(
+  call: PaidCall,
+  payment: Payment,
+  response?: StoredResponse,
+): Promise<PaidAnswer> {
+  const settlement = await call.rail.settle(payment);
+  if (settlement.kind !== 'settled') return { kind: 'unsettled', settlement };
+  const { transaction } = settlement;
+  return response ? { kind: 'delivered', response, transaction } : deliver(call, payment, transaction);
+}
+
+async function deliver(
+  call: PaidCall,
+  payment: Payment,
+  transaction: string | undefined,
+): Promise<PaidAnswer> {
+  const response = await findStoredResponse(call, payment);
   if (response) return { kind: 'delivered', response, transaction };
   return refuse(
     'payment_already_used',
@@ -158,37 +204,11 @@ async function deliver(call: PaidCall, payment: Payment, transaction: string): P
   );
 }
 
-/** What the payment itself says against it. */
-function findPaymentFault(call: PaidCall): PaymentFault | undefined {
-  const now = BigInt(unixSeconds(call.context.clock.now()));
-  const fault = findTermsFault(call.sent, call.terms, now, attemptSeconds);
-  if (fault) return fault;
-  return isSignedByPayer(call.terms.network, call.sent) ? undefined : 'invalid_exact_evm_payload_signature';
-}
-
-/** The payer's balance, as it was after this moment at the earliest; or what the chain says against the payment. */
-async function findFunds(call: PaidCall): Promise<KnownBalance | PaymentFault> {
-  const readAt = call.context.clock.now();
-  const { from, nonce, value } = call.sent.authorization;
-  const { balance, nonceUsed, hasCode } = await askChain(call.chain.payerState(from, nonce));
-  // The token would ask the account's code instead of its signature: contract wallets are refused for now.
-  if (hasCode) return 'invalid_exact_evm_payload_signature';
-  if (nonceUsed) return 'invalid_transaction_state';
-  return balance < value ? 'insufficient_funds' : { atomic: balance, readAt };
-}
-
-/** A chain that can't be asked is our trouble and not the payment's: 503, and the payment is still good. */
-async function askChain<T>(question: Promise<T>): Promise<T> {
-  try {
-    return await question;
-  } catch (error) {
-    if (!(error instanceof ChainUnavailableError)) throw error;
-    throw new AppError(
-      'unavailable',
-      'The payment cannot be checked at the moment; try again with the same payment',
-      { cause: error },
-    );
-  }
+function notReplayable(): PaidAnswer {
+  return refuse(
+    'response_not_replayable',
+    'The answer to this payment flowed through and was not kept: nothing more is charged; sign a new payment for another',
+  );
 }
 
 function refuse(code: AppError['code'], detail: string): PaidAnswer {

@@ -8,6 +8,9 @@ import {
   type StoredResponse,
   v2Headers,
 } from '../x402/index.ts';
+import type { UpstreamStream } from './call-upstream.ts';
+import { isEventStream } from './framing.ts';
+import type { StreamEnd } from './outlet.ts';
 
 /** What one call costs, as each version of x402 asks for it. */
 export interface Offer {
@@ -65,14 +68,31 @@ export function sendStored(
   stored: StoredResponse,
   more: readonly string[] = [],
 ): void {
-  const kept: string[] = [];
-  for (let index = 0; index < stored.headers.length; index += 2) {
-    const name = stored.headers[index] ?? '';
-    if (name.toLowerCase() !== 'cache-control') kept.push(name, stored.headers[index + 1] ?? '');
-  }
-  const length = hasNoBody(stored.status) ? [] : ['content-length', String(stored.body.length)];
-  response.writeHead(stored.status, [...kept, ...length, ...privateAnswer, ...more]);
+  // To a HEAD only the length of what a GET would get may be said, which nobody knows (RFC 9110 section 8.6).
+  const isBare = hasNoBody(stored.status) || response.req.method === 'HEAD';
+  const length = isBare ? [] : ['content-length', String(stored.body.length)];
+  response.writeHead(stored.status, [
+    ...withoutCaching(stored.headers),
+    ...length,
+    ...privateAnswer,
+    ...more,
+  ]);
   response.end(stored.body);
+}
+
+/**
+ * Pipes a held answer to its client, as private as a stored one. Whoever compresses events on their way holds them back,
+ * and nginx collects them unless it is told not to.
+ */
+export function sendStream(
+  response: ServerResponse,
+  stream: UpstreamStream,
+  more: readonly string[] = [],
+): Promise<StreamEnd> {
+  const own = isEventStream(stream.headers)
+    ? ['cache-control', 'private, no-store, no-transform', 'x-accel-buffering', 'no']
+    : privateAnswer;
+  return stream.pipe(response, [...withoutCaching(stream.headers), ...own, ...more]);
 }
 
 /** 409 without a body: the answer exists, and is somebody else's. */
@@ -98,6 +118,15 @@ export function sendJson(
     ...headers,
   ]);
   response.end(bytes);
+}
+
+function withoutCaching(headers: readonly string[]): string[] {
+  const kept: string[] = [];
+  for (let index = 0; index < headers.length; index += 2) {
+    const name = headers[index] ?? '';
+    if (name.toLowerCase() !== 'cache-control') kept.push(name, headers[index + 1] ?? '');
+  }
+  return kept;
 }
 
 function hasNoBody(status: number): boolean {

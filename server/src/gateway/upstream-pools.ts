@@ -83,12 +83,27 @@ export function createPools(connect: buildConnector.connector, limits: ForwardLi
 function openPool(origin: string, connect: buildConnector.connector, limits: ForwardLimits): Pool {
   // Time is kept by the caller for the whole call, so undici's own time-outs are off.
   return new Pool(origin, {
-    connect,
+    connect: withResetsTold(connect),
     connections: limits.callsPerOriginMax,
     pipelining: 1,
     headersTimeout: 0,
     bodyTimeout: 0,
   });
+}
+
+/**
+ * undici takes ECONNRESET for the end of a body that ends with its connection (RFC 9112 section 6.3, rule 8), so that a part would
+ * be sold as the whole; by another name it is an error. This listener stands before undici's.
+ */
+function withResetsTold(connect: buildConnector.connector): buildConnector.connector {
+  return (target, callback) =>
+    connect(target, (...[error, socket]: Parameters<buildConnector.Callback>) => {
+      socket?.on('error', (trouble: NodeJS.ErrnoException) => {
+        if (trouble.code === 'ECONNRESET') trouble.code = 'UPSTREAM_RESET';
+      });
+      if (error) callback(error, null);
+      else callback(null, socket);
+    });
 }
 
 function takePlace(entry: Entry): () => void {

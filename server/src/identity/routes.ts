@@ -10,6 +10,7 @@ import { credentialRoutes } from './credentials/credential-routes.ts';
 import type { GuessGuard } from './credentials/guess-guard.ts';
 import { registerAgent } from './agents/register-agent.ts';
 import { checkAgentToken } from './credentials/check-agent-token.ts';
+import { linkRoutes } from './links/link-routes.ts';
 import type { OAuth } from './oauth/open-oauth.ts';
 import { oauthRoutes } from './oauth/routes.ts';
 import { AgentCredentials, RefreshBody, RegisterBody } from './schemas.ts';
@@ -31,9 +32,13 @@ export interface IdentityDeps {
 /** Agents and their credentials, registration, fresh tokens, and the keys that verify them. */
 export function identityRoutes(deps: IdentityDeps): Route[] {
   return [
-    ...[...agentRoutes(), ...stateRoutes(), ...selfRoutes(), ...credentialRoutes()].map((route) =>
-      knownAtOnce(route, deps),
-    ),
+    ...[
+      ...agentRoutes(),
+      ...stateRoutes(),
+      ...selfRoutes(),
+      ...credentialRoutes(),
+      ...linkRoutes(),
+    ].map((route) => knownAtOnce(route, deps)),
     ...registrationRoutes(deps),
     ...oauthRoutes(deps),
   ];

@@ -11,6 +11,7 @@ const idPrefixes = {
   endpoint: 'ep',
   environment: 'env',
   hold: 'hold',
+  link: 'lnk',
   organisation: 'org',
   outgoing_payment: 'out',
   payment: 'pay',
@@ -30,6 +31,7 @@ export type OrganisationId = Id<'organisation'>;
 export type ApiKeyId = Id<'api_key'>;
 export type ClientId = Id<'client'>;
 export type CredentialId = Id<'credential'>;
+export type LinkId = Id<'link'>;
 export type DelegationId = Id<'delegation'>;
 export type PaymentId = Id<'payment'>;
 export type OutgoingPaymentId = Id<'outgoing_payment'>;

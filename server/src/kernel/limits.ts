@@ -4,8 +4,8 @@ export const limits = {
   apiBodyBytes: 1024 * 1024,
   /** A priced request is buffered before it is forwarded. */
   gatewayRequestBytes: 1024 * 1024,
-  /** A priced response is stored before it is charged, so it has to fit in a row. */
-  gatewayResponseBytes: 1024 * 1024,
+  /** A priced response is stored before it is charged: what fits in a row of 4 MiB can be fetched again, more is streamed. */
+  storedResponseBytes: 4 * 1024 * 1024,
   /** Upstreams commonly stop at 8 KiB, and Node refuses a whole request head above 16 KiB. */
   gatewayRequestTargetBytes: 8 * 1024,
   /** Open connections are file descriptors: 512 upstreams with a few each stay below a usual limit of some thousands. */
@@ -18,10 +18,19 @@ export const limits = {
   paymentHeaderBytes: 16 * 1024,
   /** Long enough for a slow model's answer; the 402's `maxTimeoutSeconds` leaves room for it. */
   upstreamTimeoutSeconds: 30,
+  /** A paid stream that is cut can't be had again, and a model may think for a minute between two words. */
+  streamIdleSeconds: 120,
   /** Time that a settlement may need after the upstream has answered. */
   settlementMarginSeconds: 30,
   /** Payments in one transaction: even where each payee is new, 200 stay below the 16.7 million gas of EIP-7825. */
   batchItems: 200,
+  /** One commit's claims and answers: beyond some hundreds a larger batch adds latency, and hardly any rate. */
+  paymentBatch: 256,
+  /**
+   * What may be owed, in atomic units of USDC, by payments that were answered before they are settled: in all, to one server, and by
+   * one payer. Beyond it a call waits for its settlement.
+   */
+  owedAtomic: { inAll: 1_000_000_000n, byServer: 100_000_000n, byPayer: 1_000_000n },
   /** What a batch may use: the transaction itself, and for each item what a payee who never held the token takes. */
   batchGasBase: 60_000n,
   batchGasPerItem: 75_000n,
@@ -91,6 +100,10 @@ export const limits = {
   signedTokenSecondsMax: 24 * 60 * 60,
   /** Verifiers may keep the JWKS for so long; a new key is published for longer than this before it signs. */
   jwksCacheSeconds: 5 * 60,
+  /** An agent's request to be linked waits this long for a person: as long as that of a mandate. */
+  linkRequestSeconds: 10 * 60,
+  /** Of 20^8 codes; whoever mistypes more often has another agent before them. */
+  wrongUserCodes: 5,
   /** The request of a mandate waits this long for a signature. */
   mandateRequestSeconds: 10 * 60,
   /** A mandate may run at most a year: after that, somebody should look at it again. */

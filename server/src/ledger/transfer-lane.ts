@@ -1,7 +1,7 @@
 import {
   type AuditEvent,
+  createLane,
   type Database,
-  findSqlState,
   type Origin,
   type Sql,
   writeBatch,
@@ -46,72 +46,33 @@ export function createTransferLane<Extra = undefined>(options: {
   alongside?: (sql: Sql, batch: readonly (Decided<Extra> & Origin)[], now: Date) => Promise<AuditEvent[]>;
 }): TransferLane<Extra> {
   const { db, clock, alongside = auditTransfers } = options;
-  const queue: Waiting<Extra>[] = [];
-  let running: Promise<void> | undefined;
-  let stopped = false;
-
-  async function commit(batch: readonly Waiting<Extra>[]): Promise<TransferResult[]> {
-    return writeBatch({ db, clock }, async (sql, now) => {
-      const results = await applyTransfers(
-        sql,
-        batch.map(({ operation }) => operation),
-        now,
-      );
-      const decided = batch.map(({ operation, extra, origin }, index) => {
-        const result = results[index];
-        assert(result, 'each operation has a result');
-        return { ...origin, operation, extra, result };
-      });
-      return { result: results, audits: await alongside(sql, decided, now) };
-    });
-  }
-
-  async function runBatch(batch: readonly Waiting<Extra>[]): Promise<void> {
-    try {
-      const results = await commit(batch);
-      batch.forEach(({ resolve }, index) => resolve(results[index] as TransferResult));
-    } catch (error) {
-      // One operation that PostgreSQL refuses to store must not fail its neighbours.
-      if (batch.length > 1 && isRefused(error)) for (const one of batch) await runBatch([one]);
-      else for (const { reject } of batch) reject(error);
-    }
-  }
-
-  async function drain(): Promise<void> {
-    // Callers of the same turn of the event loop come along.
-    await new Promise((resolve) => setImmediate(resolve));
-    while (queue.length > 0) await runBatch(queue.splice(0, limits.transferBatch));
-    running = undefined;
-  }
-
+  const lane = createLane<Job<Extra>, TransferResult>({
+    batchMax: limits.transferBatch,
+    run: (jobs) =>
+      writeBatch({ db, clock }, async (sql, now) => {
+        const results = await applyTransfers(
+          sql,
+          jobs.map(({ operation }) => operation),
+          now,
+        );
+        const decided = jobs.map((job, index) => {
+          const result = results[index];
+          assert(result, 'each operation has a result');
+          return { ...job, result };
+        });
+        return { result: results, audits: await alongside(sql, decided, now) };
+      }),
+  });
   return {
     async submit(operation, origin, extra) {
-      assert(!stopped, 'nothing is submitted to a lane that was stopped');
       assertOperation(operation);
-      const { promise, resolve, reject } = Promise.withResolvers<TransferResult>();
-      queue.push({ operation, origin, extra, resolve, reject });
-      running ??= drain();
-      return promise;
+      return lane.submit({ ...origin, operation, extra });
     },
-    async stop() {
-      stopped = true;
-      await running;
-    },
+    stop: () => lane.stop(),
   };
 }
 
-interface Waiting<Extra> {
-  operation: Operation;
-  origin: Origin;
-  extra: Extra;
-  resolve: (result: TransferResult) => void;
-  reject: (error: unknown) => void;
-}
-
-/** Data that can't be stored, or that another transaction stored first: SQLSTATE classes 22 and 23. */
-function isRefused(error: unknown): boolean {
-  return /^2[23]/.test(findSqlState(error) ?? '');
-}
+type Job<Extra> = Origin & { operation: Operation; extra: Extra };
 
 const verbs = { transfer: 'posted', reserve: 'reserved', post: 'posted', void: 'voided' } as const;
 

@@ -4,7 +4,10 @@ import { type EnvironmentId, newId } from '../kernel/ids.ts';
 import { getServer, insertEndpoint, notifyServerChanged } from './market.sql.ts';
 import type { Endpoint } from './server.ts';
 
-export type NewEndpoint = Pick<Endpoint, 'description' | 'methods' | 'price' | 'privatePath' | 'publicPath'>;
+export type NewEndpoint = Pick<
+  Endpoint,
+  'description' | 'methods' | 'price' | 'privatePath' | 'publicPath' | 'settlement'
+>;
 
 /** Adds a path to a server, live at once where the server is. Throws `not_found`, or `conflict` where the path has one. */
 export async function createEndpoint(

@@ -49,6 +49,7 @@ function readEndpoint(body: Static<typeof CreateEndpointBody>) {
     privatePath: parsePath(body.private_path ?? publicPath, 'private_path', { query: true }),
     methods: body.methods ?? null,
     price,
+    settlement: body.settlement ?? 'after_success',
     description: body.description ?? '',
   };
 }
@@ -66,6 +67,7 @@ function presentEndpoint(
     methods: endpoint.methods ? [...endpoint.methods] : null,
     price: formatUsdc(endpoint.price),
     amount: endpoint.price.toString(),
+    settlement: endpoint.settlement,
     description: endpoint.description,
     enabled: endpoint.enabled,
     url: `${deps.gatewayUrl}/api/${server.slug}${endpoint.publicPath}`,

@@ -95,9 +95,9 @@ export async function insertEndpoint(
   const { environmentId, endpoint } = row;
   const sealed = row.box.seal(Buffer.from(endpoint.privatePath), privatePathRow(environmentId, endpoint.id));
   const rows = await sql.query(
-    `INSERT INTO endpoints (environment_id, id, server_id, public_path, private_path, methods, price, description,
-       enabled, created_at, updated_at)
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10)
+    `INSERT INTO endpoints (environment_id, id, server_id, public_path, private_path, methods, price, settlement,
+       description, enabled, created_at, updated_at)
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11)
      ON CONFLICT (environment_id, server_id, public_path) DO NOTHING RETURNING id`,
     [
       environmentId,
@@ -107,6 +107,7 @@ export async function insertEndpoint(
       sealed,
       endpoint.methods,
       endpoint.price,
+      endpoint.settlement,
       endpoint.description,
       endpoint.enabled,
       row.now,
@@ -118,7 +119,7 @@ export async function insertEndpoint(
 /** A server's endpoints with their private paths opened. Only the gateway asks for these. */
 export async function findEndpoints(sql: Sql, server: MarketServer, box: SecretBox): Promise<Endpoint[]> {
   const rows = await sql.query<Omit<Endpoint, 'privatePath'> & { privatePath: Buffer }>(
-    `SELECT id, server_id, public_path, private_path, methods, price, description, enabled FROM endpoints
+    `SELECT id, server_id, public_path, private_path, methods, price, settlement, description, enabled FROM endpoints
      WHERE environment_id = $1 AND server_id = $2 ORDER BY public_path`,
     [server.environmentId, server.id],
   );

@@ -4,6 +4,13 @@ const Price = Type.String({
   maxLength: 20,
   description: 'Dollars, such as "$0.01"; at least one cent, or "$0" for a free path',
 });
+const Settlement = Type.Union(
+  [Type.Literal('after_success'), Type.Literal('optimistic'), Type.Literal('upfront')],
+  {
+    description:
+      'When a payment is settled: before its answer is released (after_success), behind it, within limits on what is owed (optimistic), or before the upstream is called (upfront; a failure is refunded)',
+  },
+);
 const Text = (maxLength: number) => Type.String({ minLength: 1, maxLength });
 
 export const CreateServerBody = Type.Object(
@@ -72,6 +79,7 @@ export const CreateEndpointBody = Type.Object(
       ),
     ),
     price: Price,
+    settlement: Type.Optional(Settlement),
     description: Type.Optional(Type.String({ maxLength: 5000 })),
   },
   { additionalProperties: false },
@@ -84,6 +92,7 @@ export const EndpointView = Type.Object({
   public_path: Type.String(),
   methods: Type.Union([Type.Array(Type.String()), Type.Null()]),
   price: Type.String({ description: 'Dollars: "$0.01"' }),
+  settlement: Settlement,
   amount: Type.String({ description: 'The same in atomic USDC' }),
   description: Type.String(),
   enabled: Type.Boolean(),

@@ -1,4 +1,5 @@
 import type { EndpointId, EnvironmentId, ServerId } from '../kernel/ids.ts';
+import type { SettlementMode } from '../x402/index.ts';
 
 /** A monetised API. Nobody finds it before it is published. */
 export interface MarketServer {
@@ -25,6 +26,7 @@ export interface Endpoint {
   methods: readonly string[] | null;
   /** Atomic USDC; 0 is free. */
   price: bigint;
+  settlement: SettlementMode;
   description: string;
   enabled: boolean;
 }

@@ -1,17 +1,6 @@
 export { type BatchCall, encodeBatch, judgeBatchReceipt } from './batch-call.ts';
 export { type Chain, createChain } from './chain.ts';
-export {
-  claimPayment,
-  type ClaimRefusal,
-  findStoredResponse,
-  isForSameRequest,
-  type KnownBalance,
-  mayFetch,
-  type Presenter,
-  reopenPayment,
-  retryAttempt,
-  storeResponse,
-} from './claims.ts';
+export { isForSameRequest, mayFetch, reopenPayment } from './claims.ts';
 export {
   type Authorization,
   type ExactPayment,
@@ -22,13 +11,32 @@ export {
   transferTypedData,
 } from './exact.ts';
 export { type Network, networks } from './networks.ts';
-export { hasLiveLease, type Payment, type StoredResponse } from './payment.ts';
+export {
+  exactFacts,
+  hasLiveLease,
+  type Payment,
+  type PaymentFacts,
+  type PaymentTarget,
+  type SettlementMode,
+  type StoredResponse,
+} from './payment.ts';
+export {
+  type AttemptEnd,
+  type Claimed,
+  createPaymentLane,
+  type NewClaim,
+  type PaymentLane,
+  type Presenter,
+} from './payment-lane.ts';
 export { type Claim, findClaim } from './payments.sql.ts';
 export { ChainUnavailableError } from './rpc-batch.ts';
+export type { ClaimRefusal, KnownBalance } from './plan-claims.ts';
+export { attemptSeconds, exactRail, type Rail } from './rail.ts';
 export { ensureRelayer } from './relayers.ts';
 export { signatureBackend } from './secp256k1.ts';
 export { settledTopic } from './settle-batch.ts';
 export { createSettler, type Settlement, type Settler } from './settler.ts';
+export { findStoredResponse } from './stored-response.ts';
 export type { ReceivedPayment, SettlementOutcome, X402Version } from './wire.ts';
 export {
   decodePaymentV1,

@@ -1,30 +1,50 @@
 import type { Address, Hex } from 'viem';
 import type { EndpointId, EnvironmentId, PaymentId, ServerId } from '../kernel/ids.ts';
 import type { Authorization, ExactPayment } from './exact.ts';
-import type { NetworkId } from './networks.ts';
 
 /**
- * `open`: claimed, nothing running. `forwarding`: an upstream attempt, until `leaseUntil`. `responded`: the answer is
- * stored. `settling`: a transaction is on its way, watched until `leaseUntil`. `settled` and `settlement_failed`: what
- * the chain said; from the latter, settling may be tried again.
+ * `open`: claimed, nothing running. `forwarding`: an upstream attempt, until `leaseUntil`. `responded`: what it pays for is
+ * done, and the money is due. `settling`: a transaction is on its way. `settled` and `settlement_failed`: what the
+ * chain said; from the latter, settling may be tried again.
  */
 export type PaymentState = 'forwarding' | 'open' | 'responded' | 'settled' | 'settlement_failed' | 'settling';
 
-/** An x402 payment that was claimed here, and how far it has come. */
-export interface Payment {
-  environmentId: EnvironmentId;
-  id: PaymentId;
-  serverId: ServerId;
-  endpointId: EndpointId;
-  network: NetworkId;
-  asset: Address;
-  payer: Address;
-  nonce: Hex;
-  payTo: Address;
+/** When an endpoint's payments are settled: before the answer is released, behind it, or before the upstream is called. */
+export type SettlementMode = 'after_success' | 'optimistic' | 'upfront';
+
+/** Names an authorisation, whichever rail it goes by: it is claimed once for all time. */
+export interface PaymentKey {
+  /** CAIP-2, or `credence:credits`. */
+  network: string;
+  /** The token's contract, or the currency of credits. */
+  asset: string;
+  /** The address that pays, or the environment whose credits do. */
+  payer: string;
+  nonce: string;
+}
+
+/** What a payment says, to the last bit that was signed. */
+export interface PaymentFacts extends PaymentKey {
+  payTo: string;
+  /** Atomic units of the asset. */
   amount: bigint;
+  /** Unix seconds. */
   validAfter: bigint;
   validBefore: bigint;
-  signature: Hex;
+  signature: string;
+}
+
+/** Of what a payment is part: absent ones where the facilitator took it for somebody else's API. */
+export interface PaymentTarget {
+  environmentId: EnvironmentId;
+  serverId: ServerId | null;
+  endpointId: EndpointId | null;
+}
+
+/** An x402 payment that was claimed here, and how far it has come. */
+export interface Payment extends PaymentFacts, PaymentTarget {
+  id: PaymentId;
+  mode: SettlementMode;
   agentId: string;
   agentVerified: boolean;
   clientAddress: string;
@@ -33,7 +53,10 @@ export interface Payment {
   /** Counts upstream attempts: the fence against a process that woke up after its lease. */
   attempt: number;
   leaseUntil: Date | null;
-  transaction: Hex | null;
+  /** False where the answer flowed through as it came, and can't be given again. */
+  replayable: boolean;
+  /** The chain's hash, or the ledger's transfer. */
+  transaction: string | null;
   failure: string | null;
   createdAt: Date;
   settledAt: Date | null;
@@ -46,35 +69,41 @@ export interface StoredResponse {
   body: Buffer;
 }
 
+/** A payment of scheme `exact`, as its claim keeps it. */
+export function exactFacts({ network, asset, authorization, signature }: ExactPayment): PaymentFacts {
+  const { from, to, value, validAfter, validBefore, nonce } = authorization;
+  return { network, asset, payer: from, payTo: to, amount: value, validAfter, validBefore, nonce, signature };
+}
+
+/** The authorisation of a payment that was claimed as one of scheme `exact`. */
 export function authorizationOf(payment: Payment): Authorization {
   return {
-    from: payment.payer,
-    to: payment.payTo,
+    from: payment.payer as Address,
+    to: payment.payTo as Address,
     value: payment.amount,
     validAfter: payment.validAfter,
     validBefore: payment.validBefore,
-    nonce: payment.nonce,
+    nonce: payment.nonce as Hex,
   };
 }
 
 export function exactPaymentOf(payment: Payment): ExactPayment {
   return {
     network: payment.network,
-    asset: payment.asset,
+    asset: payment.asset as Address,
     authorization: authorizationOf(payment),
-    signature: payment.signature,
+    signature: payment.signature as Hex,
   };
 }
 
-/** Whether what was sent is the payment that was claimed under this nonce, to the last bit that was signed. */
-export function isSamePayment(sent: ExactPayment, claimed: Payment): boolean {
-  const { authorization } = sent;
+/** Whether what was sent is the payment that was claimed under this nonce. */
+export function isSamePayment(sent: PaymentFacts, claimed: Payment): boolean {
   return (
     sent.signature === claimed.signature &&
-    authorization.to === claimed.payTo &&
-    authorization.value === claimed.amount &&
-    authorization.validAfter === claimed.validAfter &&
-    authorization.validBefore === claimed.validBefore
+    sent.payTo === claimed.payTo &&
+    sent.amount === claimed.amount &&
+    sent.validAfter === claimed.validAfter &&
+    sent.validBefore === claimed.validBefore
   );
 }
 

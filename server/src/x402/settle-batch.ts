@@ -52,11 +52,12 @@ export async function recordBatch(
   const { context, chain } = deps;
   const [passing, withCode, fees] = await Promise.all([
     chain.findPassing(payments.map(exactPaymentOf)),
-    chain.findWithCode([...new Set(payments.map((payment) => payment.payer))]),
+    chain.findWithCode([...new Set(payments.map((payment) => authorizationOf(payment).from))]),
     chain.fees(),
   ]);
   // A payer with code is asked by the token, with all the gas that there is: it could make the whole batch fail.
-  const isGood = (payment: Payment, index: number) => passing[index] === true && !withCode.has(payment.payer);
+  const isGood = (payment: Payment, index: number) =>
+    passing[index] === true && !withCode.has(authorizationOf(payment).from);
   const good = payments.filter(isGood);
   const bad = payments.filter((payment, index) => !isGood(payment, index));
   await concludeUnsent(deps, bad);
@@ -181,8 +182,9 @@ const usedNonce = 'invalid_transaction_state';
 
 /** What the chain says of a payment whatever became of our transaction. */
 async function concludeByNonce(chain: Chain, payment: Payment): Promise<Conclusion> {
-  const used = await chain.isNonceUsed(payment.payer, payment.nonce);
-  const transaction = used ? await chain.findSettlement(authorizationOf(payment)) : undefined;
+  const authorization = authorizationOf(payment);
+  const used = await chain.isNonceUsed(authorization.from, authorization.nonce);
+  const transaction = used ? await chain.findSettlement(authorization) : undefined;
   if (transaction) return { payment, state: 'settled', transaction };
   return { payment, state: 'settlement_failed', failure: used ? usedNonce : 'insufficient_funds' };
 }

@@ -7,15 +7,18 @@ import { newId } from '../../src/kernel/ids.ts';
 import {
   type Chain,
   createChain,
+  createPaymentLane,
+  exactFacts,
   type KnownBalance,
   networks,
   type Payment,
+  type PaymentTarget,
   type Presenter,
   type ReceivedPayment,
   transferTypedData,
 } from '../../src/x402/index.ts';
 
-/** The points of a paid call at which a process is killed, in their order; `storeResponse` comes before it is charged. */
+/** The points of a paid call at which a process is killed, in their order; the answer is stored before it is charged. */
 export const points = ['claimed', 'responded', 'recorded', 'sent'] as const;
 export type Point = (typeof points)[number];
 
@@ -25,20 +28,20 @@ export const storedAnswer = {
   headers: ['content-type', 'text/plain'],
   body: Buffer.from('paid for'),
 };
-export const presenter: Presenter = {
+const presenter: Presenter = {
   agentId: 'agent',
   agentVerified: false,
   clientAddress: '127.0.0.1',
   termsSecret: null,
 };
-export const fingerprint = Buffer.alloc(32, 1);
+const fingerprint = Buffer.alloc(32, 1);
 export const relayerKey = `0x${'5e'.repeat(32)}` as const;
 export const relayer = privateKeyToAccount(relayerKey).address;
 
 /** What a process of the test brings to a point: whose payment it is, and for what. */
 export interface Order {
   sent: ReceivedPayment;
-  target: Pick<Payment, 'endpointId' | 'environmentId' | 'serverId'>;
+  target: PaymentTarget;
 }
 
 export function openChain(rpcUrl: string): Chain {
@@ -58,8 +61,33 @@ export function contextOf(db: Database, secondsAhead = 0): WriteContext {
   };
 }
 
+/** Claims an order's payment, as the gateway does for a call. */
+export async function claim(context: WriteContext, { sent, target }: Order): Promise<Payment> {
+  const claimed = await createPaymentLane(context).claim(
+    {
+      facts: exactFacts(sent),
+      presenter,
+      fingerprint,
+      target,
+      mode: 'after_success',
+      hosted: false,
+      balance: plenty(),
+    },
+    context,
+  );
+  if (claimed.kind !== 'claimed') throw new Error('the payment was claimed before');
+  return claimed.payment;
+}
+
+/** Ends the attempt of a claimed payment with an answer. */
+export async function storeAnswer(context: WriteContext, payment: Payment): Promise<void> {
+  const end = { kind: 'responded', response: storedAnswer } as const;
+  if (!(await createPaymentLane(context).end(payment, end, context)))
+    throw new Error('the attempt was given up meanwhile');
+}
+
 /** A balance that any claim fits into: what is known may be wrong by the time that it is settled. */
-export function plenty(): KnownBalance {
+function plenty(): KnownBalance {
   return { atomic: 10n ** 12n, readAt: new Date() };
 }
 

@@ -14,6 +14,7 @@ import {
   type Chain,
   createSettler,
   ensureRelayer,
+  exactFacts,
   findClaim,
   findStoredResponse,
   networks,
@@ -79,7 +80,7 @@ const resume = (secondsAhead = 60) =>
   createSettler({ context: contextOf(database.db, secondsAhead), chain, report }).resume();
 
 async function paymentOf(scene: Scene): Promise<Payment> {
-  const claim = await findClaim(database.db, scene.sent);
+  const claim = await findClaim(database.db, exactFacts(scene.sent));
   if (!claim) throw new Error('the claim is gone');
   return claim.payment;
 }

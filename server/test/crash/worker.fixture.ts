@@ -4,19 +4,17 @@
  */
 import { openDatabase } from '../../src/db/index.ts';
 import { parseTyped } from '../../src/kernel/json.ts';
-import { claimPayment, createSettler, storeResponse } from '../../src/x402/index.ts';
+import { createSettler } from '../../src/x402/index.ts';
 import { recordBatch } from '../../src/x402/settle-batch.ts';
 import {
+  claim,
   contextOf,
-  fingerprint,
   openChain,
   type Order,
   type Point,
-  plenty,
   points,
-  presenter,
   report,
-  storedAnswer,
+  storeAnswer,
 } from './payment-parts.ts';
 
 const [, , url = '', rpcUrl = '', step = '', order = '{}'] = process.argv;
@@ -34,13 +32,11 @@ if (step === 'resume') {
 }
 
 /** The steps of a paid call as the gateway and the settler take them, up to the point. */
-async function bringTo(point: Point, { sent, target }: Order): Promise<void> {
+async function bringTo(point: Point, order: Order): Promise<void> {
   const context = contextOf(db);
-  const claimed = await claimPayment(context, { sent, presenter, fingerprint, target, balance: plenty() });
-  if (claimed.kind !== 'claimed') throw new Error('the payment was claimed before');
-  const { payment } = claimed;
+  const payment = await claim(context, order);
   if (isBefore(point, 'responded')) return;
-  await storeResponse(context, payment, storedAnswer);
+  await storeAnswer(context, payment);
   if (isBefore(point, 'recorded')) return;
   const recorded = await recordBatch({ context, chain, report: () => undefined }, [payment]);
   if (!recorded) throw new Error('nothing was recorded');

@@ -33,13 +33,18 @@ export function callApi(
 }
 
 /** Puts an upstream on sale as a seller does: `/paid` costs a cent, `/free` nothing, for any method. */
-export async function sell(instance: Instance, upstreamUrl: string, slug: string): Promise<Sold> {
+export async function sell(
+  instance: Instance,
+  upstreamUrl: string,
+  slug: string,
+  settlement?: 'after_success' | 'optimistic' | 'upfront',
+): Promise<Sold> {
   const credential = instance.info.api_key;
   const payTo = privateKeyToAccount(generatePrivateKey()).address;
   const server = { name: slug, slug, base_url: upstreamUrl, pay_to: payTo };
   const { id } = await created(callApi(instance, '/v1/servers', { body: server, credential }));
   for (const endpoint of [
-    { public_path: '/paid', private_path: '/v1/paid', price: '$0.01' },
+    { public_path: '/paid', private_path: '/v1/paid', price: '$0.01', settlement },
     { public_path: '/free', private_path: '/v1/free', price: '$0' },
   ]) {
     await created(callApi(instance, `/v1/servers/${id}/endpoints`, { body: endpoint, credential }));

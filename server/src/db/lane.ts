@@ -1,0 +1,70 @@
+import { assert } from '../kernel/assert.ts';
+import { findSqlState } from './tables.ts';
+
+/** Concurrent callers' jobs, gathered into one run at a time. */
+export interface Lane<Job, Result> {
+  /**
+   * Resolves with the job's own result once its batch is committed. Rejects where that failed or isn't known: the job may have
+   * been done, so that giving it again must be safe.
+   */
+  submit(job: Job): Promise<Result>;
+  /** Refuses what comes from now on, and resolves when all that came before has its answer. */
+  stop(): Promise<void>;
+}
+
+interface Waiting<Job, Result> {
+  job: Job;
+  resolve: (result: Result) => void;
+  reject: (error: unknown) => void;
+}
+
+/**
+ * A lane over `run`, which does a batch of jobs in one transaction and gives a result for each, in the order of their arrival.
+ * While one batch runs, callers gather for the next, so that a batch is as large as the load makes it.
+ */
+export function createLane<Job, Result>(options: {
+  batchMax: number;
+  run(jobs: readonly Job[]): Promise<readonly Result[]>;
+}): Lane<Job, Result> {
+  const queue: Waiting<Job, Result>[] = [];
+  let running: Promise<void> | undefined;
+  let stopped = false;
+
+  async function runBatch(batch: readonly Waiting<Job, Result>[]): Promise<void> {
+    try {
+      const results = await options.run(batch.map(({ job }) => job));
+      assert(results.length === batch.length, 'each job has a result');
+      batch.forEach(({ resolve }, index) => resolve(results[index] as Result));
+    } catch (error) {
+      // One job that PostgreSQL refuses to store must not fail its neighbours.
+      if (batch.length > 1 && isRefused(error)) for (const one of batch) await runBatch([one]);
+      else for (const { reject } of batch) reject(error);
+    }
+  }
+
+  async function drain(): Promise<void> {
+    // Callers of the same turn of the event loop come along.
+    await new Promise((resolve) => setImmediate(resolve));
+    while (queue.length > 0) await runBatch(queue.splice(0, options.batchMax));
+    running = undefined;
+  }
+
+  return {
+    submit(job) {
+      assert(!stopped, 'nothing is submitted to a lane that was stopped');
+      const { promise, resolve, reject } = Promise.withResolvers<Result>();
+      queue.push({ job, resolve, reject });
+      running ??= drain();
+      return promise;
+    },
+    async stop() {
+      stopped = true;
+      await running;
+    },
+  };
+}
+
+/** Data that can't be stored, or that another transaction stored first: SQLSTATE classes 22 and 23. */
+function isRefused(error: unknown): boolean {
+  return /^2[23]/.test(findSqlState(error) ?? '');
+}

@@ -1,0 +1,126 @@
+import assert from 'node:assert/strict';
+import type { ServerResponse } from 'node:http';
+
+import type { Dispatcher } from 'undici';
+
+import type { Exchange, Sink, UpstreamFailure } from './exchange.ts';
+import { declaredLength } from './framing.ts';
+import type { RawHeaders } from './headers.ts';
+import { createOutlet, type Outlet, type StreamEnd } from './outlet.ts';
+
+/**
+ * An answer that flows through, held back until it is piped or cancelled; one of the two must be called, once.
+ * Until then its upstream is stopped by backpressure, without a time-out.
+ */
+export interface HeldStream {
+  readonly kind: 'stream';
+  readonly status: number;
+  readonly headers: string[];
+  /**
+   * Answers the client: its status, these headers with the length that the upstream declared, what is held, and then each part
+   * as it comes. Never rejects. An upstream that failed before it sent any body is left to the caller to answer for
+   * (`failed` without `headSent`).
+   */
+  pipe(response: ServerResponse, headers: RawHeaders): Promise<StreamEnd>;
+  /** Lets the upstream go; nothing is written to anybody. */
+  cancel(): void;
+}
+
+/** What stays of an exchange once its head is known. */
+type BodySink = Pick<Sink, 'data' | 'end' | 'failed'>;
+
+/** Takes an exchange over; `held` are the parts of the body that it has sent already. */
+export function holdStream(
+  exchange: Exchange,
+  head: { readonly status: number; readonly headers: string[] },
+  held: Buffer[],
+  idleTimeoutMs: number,
+): { stream: HeldStream; sink: BodySink } {
+  const { promise, resolve } = Promise.withResolvers<StreamEnd>();
+  let isTaken = false;
+  let outlet: Outlet | undefined;
+  let isBlocked = true;
+  let waiting = held;
+  let next = 0;
+  let reading: Dispatcher.DispatchController | undefined;
+  let upstream: 'sending' | 'ended' | UpstreamFailure = 'sending';
+
+  function flow(to: Outlet): void {
+    isBlocked = false;
+    while (next < waiting.length && !isBlocked) {
+      isBlocked = !to.write(waiting[next++] ?? Buffer.alloc(0));
+    }
+    if (isBlocked) return reading?.pause();
+    waiting = [];
+    next = 0;
+    if (upstream === 'sending') return reading?.resume();
+    if (upstream === 'ended') {
+      to.end();
+      return resolve({ kind: 'response', status: head.status, bodyBytes: to.bytes() });
+    }
+    giveUp(to, upstream);
+  }
+  function giveUp(to: Outlet, failure: UpstreamFailure): void {
+    to.cut();
+    resolve({ kind: 'failed', headSent: true, ...failure });
+  }
+  function flowOn(): void {
+    if (outlet && !isBlocked) flow(outlet);
+    else reading?.pause();
+  }
+  function open(response: ServerResponse, headers: RawHeaders): void {
+    const to = createOutlet(response, idleTimeoutMs, {
+      drained: () => flow(to),
+      idle(detail) {
+        exchange.drop();
+        giveUp(to, { reason: 'timeout', detail });
+      },
+      left() {
+        exchange.drop();
+        resolve({ kind: 'client_left' });
+      },
+    });
+    outlet = to;
+    to.open(head.status, [...headers, ...declaredLength(head.headers)]);
+    flow(to);
+  }
+
+  const stream: HeldStream = {
+    kind: 'stream',
+    ...head,
+    pipe(response, headers) {
+      assert(!isTaken, 'a stream is taken once');
+      isTaken = true;
+      if (response.destroyed) {
+        exchange.drop();
+        return Promise.resolve({ kind: 'client_left' });
+      }
+      if (typeof upstream === 'object' && waiting.length === 0) {
+        return Promise.resolve({ kind: 'failed', headSent: false, ...upstream });
+      }
+      open(response, headers);
+      return promise;
+    },
+    cancel() {
+      isTaken = true;
+      waiting = [];
+      exchange.drop();
+    },
+  };
+  const sink: BodySink = {
+    data(chunk, controller) {
+      reading = controller;
+      waiting.push(chunk);
+      flowOn();
+    },
+    end() {
+      upstream = 'ended';
+      flowOn();
+    },
+    failed(failure) {
+      upstream = failure;
+      flowOn();
+    },
+  };
+  return { stream, sink };
+}

@@ -1,0 +1,314 @@
+import {
+  type AuditEvent,
+  createLane,
+  type Database,
+  type Origin,
+  type Sql,
+  writeBatch,
+} from '../db/index.ts';
+import { assert } from '../kernel/assert.ts';
+import { addSeconds, type Clock } from '../kernel/clock.ts';
+import { type SecretBox, sha256 } from '../kernel/crypto.ts';
+import { newId } from '../kernel/ids.ts';
+import { limits } from '../kernel/limits.ts';
+import {
+  beginAttempts,
+  endAttempts,
+  findClaimed,
+  insertClaims,
+  lockPayers,
+  sumClaimed,
+  sumOwed,
+} from './claims.sql.ts';
+import type { Payment, PaymentFacts, PaymentTarget, SettlementMode, StoredResponse } from './payment.ts';
+import { storedResponseRow } from './payment.ts';
+import { type Claim, findClaim } from './payments.sql.ts';
+import { type ClaimRefusal, type KnownBalance, payerName, planClaims } from './plan-claims.ts';
+import { encodeResponse } from './stored-response.ts';
+
+/** Who presents a payment, as far as that matters for giving its answer out. */
+export interface Presenter {
+  agentId: string;
+  /** The id is the subject of a token of ours, and not just a word in a header. */
+  agentVerified: boolean;
+  clientAddress: string;
+  termsSecret: string | null;
+}
+
+/** A payment that was verified, and what it is to be claimed for. */
+export interface NewClaim {
+  facts: PaymentFacts;
+  presenter: Presenter;
+  /** What this payment may buy, and nothing else: SHA-256 over method, path, query and body. */
+  fingerprint: Buffer;
+  target: PaymentTarget;
+  mode: SettlementMode;
+  /** Whether the payee is a wallet here: only then can a payment be refunded. */
+  hosted: boolean;
+  /** Nothing where the rail itself reserves the money. */
+  balance: KnownBalance | undefined;
+}
+
+export type Claimed =
+  | { kind: 'claimed'; payment: Payment }
+  /** The authorisation was presented before, whichever process got there first. */
+  | { kind: 'known'; claim: Claim }
+  | { kind: 'refused'; reason: ClaimRefusal };
+
+/** How an upstream attempt ended. */
+export type AttemptEnd =
+  /** Nothing is charged, and the same request may be tried again with the same payment. */
+  | { kind: 'failed'; failure: string }
+  /** The answer is stored before it is charged. */
+  | { kind: 'responded'; response: StoredResponse }
+  /** The answer flows through as it comes: charged at its headers, and never given again. */
+  | { kind: 'streaming' };
+
+/**
+ * The writes of paid calls, gathered over concurrent calls into one transaction at a time. Each resolves when it is durable, and
+ * is decided as if it had come alone, in the order of arrival.
+ */
+export interface PaymentLane {
+  /**
+   * Claims a payment for one request, with its first upstream attempt, before anything else happens. Refused where the payer's
+   * balance doesn't cover it beside the payer's other unsettled payments: a payer with one cent gets one upstream run, however many
+   * nonces it signs.
+   */
+  claim(claim: NewClaim, origin: Origin): Promise<Claimed>;
+  /** Takes over a payment whose upstream failed, or whose process is gone. Nothing where somebody else was faster. */
+  retry(
+    payment: Payment,
+    balance: KnownBalance | undefined,
+    origin: Origin,
+  ): Promise<Payment | ClaimRefusal | undefined>;
+  /** Ends an attempt. False where it was given up meanwhile: then the payment isn't this call's to charge. */
+  end(payment: Payment, end: AttemptEnd, origin: Origin): Promise<boolean>;
+  stop(): Promise<void>;
+}
+
+interface ClaimJob extends Origin, NewClaim {
+  kind: 'claim';
+  payment: Payment;
+}
+interface RetryJob extends Origin {
+  kind: 'retry';
+  payment: Payment;
+  balance: KnownBalance | undefined;
+}
+interface EndJob extends Origin {
+  kind: 'end';
+  payment: Payment;
+  end: AttemptEnd;
+}
+type Job = ClaimJob | EndJob | RetryJob;
+
+/** What became of a job: a claimed or taken payment, whether an attempt ended, or why not. */
+type Result = Payment | ClaimRefusal | boolean | undefined;
+
+/** An attempt that is cut at its time-out has ended by then; the rest is for storing its answer. */
+const attemptLeaseSeconds = limits.upstreamTimeoutSeconds + 5;
+
+export function createPaymentLane(deps: { db: Database; clock: Clock; box: SecretBox }): PaymentLane {
+  const { db, clock } = deps;
+  const lane = createLane<Job, Result>({
+    batchMax: limits.paymentBatch,
+    run: (jobs) => writeBatch({ db, clock }, (sql, now) => runJobs(deps.box, sql, jobs, now)),
+  });
+
+  return {
+    async claim(claim, origin) {
+      const payment = newPayment(claim, clock.now());
+      const result = await lane.submit({ kind: 'claim', ...origin, ...claim, payment });
+      if (typeof result === 'string') return { kind: 'refused', reason: result };
+      if (typeof result === 'object') return { kind: 'claimed', payment: result };
+      const known = await findClaim(db, claim.facts);
+      assert(known, 'a claim has a payment');
+      return { kind: 'known', claim: known };
+    },
+    async retry(payment, balance, origin) {
+      const result = await lane.submit({ kind: 'retry', ...origin, payment, balance });
+      return typeof result === 'boolean' ? undefined : result;
+    },
+    end: async (payment, end, origin) =>
+      (await lane.submit({ kind: 'end', ...origin, payment, end })) === true,
+    stop: () => lane.stop(),
+  };
+}
+
+async function runJobs(box: SecretBox, sql: Sql, jobs: readonly Job[], now: Date) {
+  const results = new Map<Job, Result>();
+  await runBegins(
+    sql,
+    jobs.filter((job) => job.kind !== 'end'),
+    results,
+    now,
+  );
+  const audits = await runEnds(
+    box,
+    sql,
+    jobs.filter((job) => job.kind === 'end'),
+    results,
+    now,
+  );
+  return { result: jobs.map((job) => results.get(job)), audits };
+}
+
+/** A claim or retry that may go on, with its payment in the mode that was decided. */
+interface Planned<Kind extends ClaimJob | RetryJob = ClaimJob | RetryJob> {
+  job: Kind;
+  payment: Payment;
+}
+
+/** Claims and retries: decided under the payers' locks. A step on the way has no audit event; its outcome has. */
+async function runBegins(
+  sql: Sql,
+  jobs: readonly (ClaimJob | RetryJob)[],
+  results: Map<Job, Result>,
+  now: Date,
+): Promise<void> {
+  if (jobs.length === 0) return;
+  const planned = await plan(sql, jobs, results, now);
+  const claims = planned.flatMap(({ job, payment }) =>
+    job.kind === 'claim' ? { job, payment, fingerprint: job.fingerprint } : [],
+  );
+  if (claims.length > 0) {
+    const inserted = await insertClaims(sql, claims, now);
+    for (const { job, payment } of claims) results.set(job, inserted.has(payment.id) ? payment : undefined);
+  }
+  const retries = planned.filter(({ job }) => job.kind === 'retry');
+  if (retries.length === 0) return;
+  const leaseUntil = addSeconds(now, attemptLeaseSeconds);
+  const begun = await beginAttempts(
+    sql,
+    retries.map(({ payment }) => payment),
+    leaseUntil,
+    now,
+  );
+  const byId = new Map(begun.map((payment) => [payment.id, payment]));
+  for (const { job, payment } of retries) {
+    results.set(job, byId.get(payment.id));
+    // Of two that ask at the same moment, one has it.
+    byId.delete(payment.id);
+  }
+}
+
+/** Gives the jobs that may go on, and writes the others' results down. */
+async function plan(
+  sql: Sql,
+  jobs: readonly (ClaimJob | RetryJob)[],
+  results: Map<Job, Result>,
+  now: Date,
+): Promise<Planned[]> {
+  const payments = jobs.map(({ payment }) => payment);
+  const optimistic = payments.filter(({ mode }) => mode === 'optimistic');
+  // Sent together: each statement sees what was committed before the locks were had.
+  const [payers, known, claimed, owed] = await Promise.all([
+    lockPayers(sql, payments),
+    findClaimed(sql, payments),
+    sumClaimed(
+      sql,
+      jobs.map(({ payment, balance }) => ({ payment, balanceReadAt: balance?.readAt ?? now })),
+    ),
+    optimistic.length === 0
+      ? undefined
+      : sumOwed(
+          sql,
+          optimistic.flatMap(({ serverId }) => serverId ?? []),
+          optimistic,
+        ),
+  ]);
+  const suspensions = new Map(payers.map((payer) => [payerName(payer), payer.suspendedUntil]));
+  const asks = jobs.flatMap((job, place) =>
+    job.kind === 'claim' && known.has(place)
+      ? []
+      : {
+          job,
+          payment: job.payment,
+          balance: job.balance,
+          claimed: claimed[place] ?? 0n,
+          suspendedUntil: suspensions.get(payerName(job.payment)) ?? null,
+          hosted: job.kind === 'claim' && job.hosted,
+        },
+  );
+  const verdicts = planClaims(asks, owed, limits.owedAtomic, now);
+  return asks.flatMap(({ job, payment }, index) => {
+    const verdict = verdicts[index];
+    assert(verdict, 'each ask has a verdict');
+    if ('mode' in verdict) return { job, payment: inMode(payment, verdict.mode) };
+    results.set(job, verdict.refusal);
+    return [];
+  });
+}
+
+/** What is settled first has no attempt yet. */
+function inMode(payment: Payment, mode: SettlementMode): Payment {
+  if (mode !== 'upfront') return { ...payment, mode };
+  return { ...payment, mode, state: 'responded', attempt: 0, leaseUntil: null };
+}
+
+async function runEnds(
+  box: SecretBox,
+  sql: Sql,
+  jobs: readonly EndJob[],
+  results: Map<Job, Result>,
+  now: Date,
+): Promise<AuditEvent[]> {
+  if (jobs.length === 0) return [];
+  const ended = await endAttempts(
+    sql,
+    jobs.map(({ payment, end }) => ({
+      payment,
+      state: end.kind === 'failed' ? 'open' : 'responded',
+      failure: end.kind === 'failed' ? end.failure : null,
+      transaction: null,
+      replayable: end.kind !== 'streaming',
+      stored: end.kind === 'responded' ? seal(box, payment, end.response) : null,
+    })),
+    now,
+    addSeconds(now, limits.storedResponseSeconds),
+  );
+  for (const job of jobs) results.set(job, ended.has(job.payment.id));
+  return jobs.flatMap(({ payment, end, actor, requestId, clientAddress }) =>
+    end.kind === 'failed' && ended.has(payment.id)
+      ? {
+          actor,
+          requestId,
+          clientAddress,
+          scope: payment.environmentId,
+          action: 'payment.upstream_failed',
+          resource: payment.id,
+          data: { failure: end.failure },
+        }
+      : [],
+  );
+}
+
+function seal(box: SecretBox, payment: Payment, response: StoredResponse) {
+  return {
+    status: response.status,
+    sealed: box.seal(encodeResponse(response), storedResponseRow(payment)),
+    bodyHash: sha256(response.body),
+  };
+}
+
+function newPayment({ facts, presenter, target, mode }: NewClaim, now: Date): Payment {
+  const { agentId, agentVerified, clientAddress, termsSecret } = presenter;
+  return {
+    ...facts,
+    ...target,
+    id: newId('payment'),
+    mode,
+    agentId,
+    agentVerified,
+    clientAddress,
+    termsSecretHash: termsSecret === null ? null : sha256(termsSecret),
+    state: 'forwarding',
+    attempt: 1,
+    leaseUntil: addSeconds(now, attemptLeaseSeconds),
+    replayable: true,
+    transaction: null,
+    failure: null,
+    createdAt: now,
+    settledAt: null,
+  };
+}

@@ -1,0 +1,68 @@
+import { unixSeconds } from '../kernel/clock.ts';
+import { AppError } from '../kernel/errors.ts';
+import { limits } from '../kernel/limits.ts';
+import type { Chain } from './chain.ts';
+import {
+  type ExactPayment,
+  findTermsFault,
+  isSignedByPayer,
+  type PaymentFault,
+  type Terms,
+} from './exact.ts';
+import { exactFacts, type Payment, type PaymentFacts } from './payment.ts';
+import type { KnownBalance } from './plan-claims.ts';
+import { ChainUnavailableError } from './rpc-batch.ts';
+import type { Settlement, Settler } from './settler.ts';
+
+/** One attempt with its settlement: a payment must be good for this long when it starts. */
+export const attemptSeconds = limits.upstreamTimeoutSeconds + limits.settlementMarginSeconds;
+
+/** What one sent payment goes by: how it is checked, and how its money moves. */
+export interface Rail {
+  facts: PaymentFacts;
+  /** What the payment says against itself, or against the terms; its signature included. */
+  findFault(now: Date): PaymentFault | undefined;
+  /**
+   * The payer's balance, as it was after this moment at the earliest; or what speaks against the payment now. Nothing where claiming it
+   * reserves the money. Throws `unavailable` where nobody can tell: the payment is still good then.
+   */
+  findFunds(now: Date): Promise<KnownBalance | PaymentFault | undefined>;
+  /** Never rejects: what isn't known is pending. */
+  settle(payment: Payment): Promise<Settlement>;
+}
+
+/** Scheme `exact` on an EVM chain: a signed EIP-3009 transfer, settled by a transaction of ours. */
+export function exactRail(args: { sent: ExactPayment; terms: Terms; chain: Chain; settler: Settler }): Rail {
+  const { sent, terms, chain, settler } = args;
+  return {
+    facts: exactFacts(sent),
+    findFault(now) {
+      const fault = findTermsFault(sent, terms, BigInt(unixSeconds(now)), attemptSeconds);
+      if (fault) return fault;
+      return isSignedByPayer(terms.network, sent) ? undefined : 'invalid_exact_evm_payload_signature';
+    },
+    async findFunds(now) {
+      const { from, nonce, value } = sent.authorization;
+      const { balance, nonceUsed, hasCode } = await askChain(chain.payerState(from, nonce));
+      // The token would ask the account's code instead of its signature: contract wallets are refused for now.
+      if (hasCode) return 'invalid_exact_evm_payload_signature';
+      if (nonceUsed) return 'invalid_transaction_state';
+      return balance < value ? 'insufficient_funds' : { atomic: balance, readAt: now };
+    },
+    settle: (payment) => settler.settle(payment),
+  };
+}
+
+/** A chain that can't be asked is our trouble and not the payment's: 503, and the payment is still good. */
+async function askChain<T>(question: Promise<T>): Promise<T> {
+  try {
+    return await question;
+  } catch (error) {
+    if (!(error instanceof ChainUnavailableError)) throw error;
+    throw new AppError(
+      'unavailable',
+      'The payment cannot be checked at the moment; try again with the same payment',
+      { cause: error },
+    );
+  }
+}

@@ -1,0 +1,161 @@
+import { once } from 'node:events';
+import { type IncomingMessage, request, type RequestListener, type ServerResponse } from 'node:http';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { PaymentPayload } from '@x402/core/types';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type Instance, startInstance } from '../helpers/instance.ts';
+import {
+  askTerms,
+  decode,
+  encode,
+  newPayer,
+  openChain,
+  type Payer,
+  sendPaid,
+  settleOnChain,
+} from '../helpers/payer.ts';
+import { price, sell } from '../helpers/seller.ts';
+import { startUpstream, type Upstream } from '../helpers/upstream.ts';
+
+const kept = 4 * 1024 * 1024;
+
+describe('an answer that is not kept', { timeout: 60_000 }, () => {
+  let instance: Instance;
+  const upstreams: Upstream[] = [];
+
+  beforeAll(async () => {
+    instance = await startInstance();
+  }, 60_000);
+  afterAll(async () => {
+    await Promise.all(upstreams.map((upstream) => upstream.close()));
+    await instance?.stop();
+  }, 60_000);
+
+  async function setUp(name: string, listener: RequestListener) {
+    const upstream = await startUpstream(listener);
+    upstreams.push(upstream);
+    const sold = await sell(instance, upstream.url, name);
+    const payer: Payer = await newPayer(instance, 10n * price);
+    const url = `${sold.url}/paid`;
+    const payment = await payer.pay(await askTerms(url));
+    const earned = () => openChain(instance).balanceOf(sold.payTo);
+    return { upstream, url, payer, payment, earned };
+  }
+
+  /** Sends a payment and gives the response at its head, its body still coming. */
+  async function open(url: string, payment: PaymentPayload): Promise<IncomingMessage> {
+    const headers = { 'x-agent-id': 'a-buyer', 'payment-signature': encode(payment) };
+    const call = request(url, { headers });
+    call.end();
+    const [response] = (await once(call, 'response')) as [IncomingMessage];
+    return response;
+  }
+
+  it('a stream of events is paid for at its headers, and each event comes as it is sent', async () => {
+    let events: ServerResponse | undefined;
+    const { url, payment, earned } = await setUp('events', (_, response) => {
+      response.writeHead(200, { 'content-type': 'text/event-stream' });
+      response.write('data: 1\n\n');
+      events = response;
+    });
+    const response = await open(url, payment);
+    expect(decode(response.headers['payment-response'])).toMatchObject({ success: true });
+    expect(await earned(), 'charged while the stream goes on').toBe(price);
+    response.setEncoding('utf8');
+    expect(await once(response, 'data')).toEqual(['data: 1\n\n']);
+    const next = once(response, 'data');
+    events?.write('data: 2\n\n');
+    expect(await next, 'the second event, though the answer has no end yet').toEqual(['data: 2\n\n']);
+    events?.end();
+    await once(response, 'end');
+  });
+
+  it.each<[string, (response: ServerResponse, body: Buffer) => void]>([
+    [
+      'that says so',
+      (response, body) => response.writeHead(200, { 'content-length': body.length }).end(body),
+    ],
+    ['that turns out so', (response, body) => response.writeHead(200).end(body)],
+  ])('an answer %s is larger than what is kept comes whole, charged once', async (name, send) => {
+    const body = Buffer.alloc(kept + 70_000, 'large');
+    const slug = name.replaceAll(' ', '-');
+    const { upstream, url, payment, earned } = await setUp(slug, (_, response) => send(response, body));
+    const response = await open(url, payment);
+    const chunks: Buffer[] = [];
+    for await (const chunk of response) chunks.push(chunk as Buffer);
+    expect(Buffer.concat(chunks).equals(body)).toBe(true);
+    expect(await earned()).toBe(price);
+    expect(upstream.requests).toHaveLength(1);
+  });
+
+  it('cannot be had again: 409 that says so, without another run or charge', async () => {
+    const { upstream, url, payment, earned } = await setUp('once', (_, response) =>
+      response.writeHead(200, { 'content-type': 'text/event-stream' }).end('data: once\n\n'),
+    );
+    expect(await sendPaid(url, payment)).toMatchObject({ status: 200, text: 'data: once\n\n' });
+    const again = await sendPaid(url, payment);
+    expect([again.status, again.json().code]).toEqual([409, 'response_not_replayable']);
+    expect(upstream.requests).toHaveLength(1);
+    expect(await earned()).toBe(price);
+  });
+
+  it('of the largest size that is kept can be had again', async () => {
+    const body = Buffer.alloc(kept, 'x');
+    const { upstream, url, payment } = await setUp('largest', (_, response) => response.end(body));
+    expect((await sendPaid(url, payment)).text.length).toBe(kept);
+    expect((await sendPaid(url, payment)).text.length).toBe(kept);
+    expect(upstream.requests).toHaveLength(1);
+  });
+
+  it('whose payment cannot be settled is let go of: 402, and not a byte of it', async () => {
+    const { upstream, url, payer, payment } = await setUp('unpaid', () => undefined);
+    const gone = new Promise<void>((resolve) => {
+      upstream.behave((_, response) => {
+        response.on('close', resolve);
+        // The money is gone before the headers come.
+        void spendAll(payer).then(() => {
+          response.writeHead(200, { 'content-type': 'text/event-stream' }).write('data: secret\n\n');
+        });
+      });
+    });
+    const refused = await sendPaid(url, payment);
+    expect([refused.status, refused.json().code]).toEqual([402, 'settlement_failed']);
+    expect(refused.text).not.toContain('secret');
+    await gone;
+  });
+
+  it('whose client leaves lets the upstream go, and stays charged', async () => {
+    let left: Promise<unknown> | undefined;
+    const { url, payment, earned } = await setUp('leaving', (_, response) => {
+      response.writeHead(200, { 'content-type': 'text/event-stream' }).write('data: 1\n\n');
+      left = once(response, 'close');
+    });
+    const response = await open(url, payment);
+    response.destroy();
+    await left;
+    expect(await earned()).toBe(price);
+  });
+
+  it('that breaks off is cut for its client too, so that it is not taken for the whole', async () => {
+    const { url, payment } = await setUp('broken', (_, response) => {
+      response.writeHead(200, { 'content-type': 'text/event-stream' }).write('data: 1\n\n');
+      setTimeout(() => response.destroy(), 100);
+    });
+    const response = await open(url, payment);
+    await expect(
+      (async () => {
+        for await (const _ of response) await sleep(1);
+      })(),
+    ).rejects.toThrow('aborted');
+  });
+
+  async function spendAll(payer: Payer): Promise<void> {
+    const other = await setUp(`elsewhere-${payer.address.slice(2, 8).toLowerCase()}`, (_, response) =>
+      response.end(),
+    );
+    const chain = openChain(instance);
+    const balance = await chain.balanceOf(payer.address);
+    const terms = await askTerms(other.url);
+    await settleOnChain(instance, await payer.payWith(terms, { value: balance.toString() }));
+  }
+});
