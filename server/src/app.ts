@@ -34,8 +34,10 @@ import {
   type OAuth,
   openOAuth,
   type SigningKeys,
+  signingKeysChannel,
   sweepIdleAgents,
   sweepOAuth,
+  tendSigningKeys,
   type Tokens,
 } from './identity/index.ts';
 import { assert } from './kernel/assert.ts';
@@ -136,7 +138,7 @@ export async function createApp(parts: Parts): Promise<App> {
       /^awx_(?:live|test)_/.test(value) || isClientSecretShaped(value) || services.tokens.isOurs(value),
   });
 
-  const loops: Record<'capture' | 'other', Loop[]> = { capture: [], other: [] };
+  const loops = { capture: [] as Loop[], other: [] as Loop[], keys: startKeysLoop(services) };
   const flushing = startLoop({
     intervalMs: intervals.flushMs,
     run: () => services.usage.flush(),
@@ -148,6 +150,7 @@ export async function createApp(parts: Parts): Promise<App> {
       outbox: () => loops.capture.forEach((loop) => loop.wake()),
       [serverChangedChannel]: (slug) => servers.forget(slug),
       ...services.oauth.channels,
+      [signingKeysChannel]: () => loops.keys.wake(),
     },
     (error) => logger.warn({ err: error }, 'notifications are interrupted'),
   );
@@ -168,7 +171,7 @@ export async function createApp(parts: Parts): Promise<App> {
     },
     idle: () => gateway.idle(),
     async close() {
-      await Promise.all([flushing, ...loops.capture, ...loops.other].map((loop) => loop.stop()));
+      await Promise.all([flushing, ...loops.capture, ...loops.other, loops.keys].map((loop) => loop.stop()));
       await services.usage.flush().catch((error: unknown) => {
         logger.warn({ err: error }, 'the last usage counts are lost');
       });
@@ -343,7 +346,18 @@ const intervals = {
   resumeMs: 2_000,
   expireMs: 2_000,
   sweepMs: 600_000,
+  reloadKeysMs: 4_000,
+  tendKeysMs: 60_000,
 } as const;
+
+/** In every process, whatever its role: a key that was dropped verifies nothing after 5 seconds, even if nobody could be told. */
+function startKeysLoop({ keys, logger }: Services): Loop {
+  return startLoop({
+    intervalMs: intervals.reloadKeysMs,
+    run: () => keys.reload(),
+    onError: (error) => logger.warn({ err: error }, 'the signing keys could not be read again'),
+  });
+}
 
 function startWorkerLoops(services: Services, loops: { capture: Loop[]; other: Loop[] }): void {
   const context = systemContext(services);
@@ -356,6 +370,7 @@ function startWorkerLoops(services: Services, loops: { capture: Loop[]; other: L
     startLoop({ intervalMs: intervals.sweepMs, run: () => sweepIdempotencyKeys(context), onError }),
     startLoop({ intervalMs: intervals.sweepMs, run: () => sweepIdleAgents(context), onError }),
     startLoop({ intervalMs: intervals.forgetMs, run: () => sweepOAuth(context), onError }),
+    startLoop({ intervalMs: intervals.tendKeysMs, run: () => tendSigningKeys(context), onError }),
   );
   for (const { chain, settler } of services.chains.values()) {
     loops.other.push(

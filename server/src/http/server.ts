@@ -39,12 +39,15 @@ export interface ControlServerOptions {
 
 /** The control plane's HTTP server, not yet listening: `routing` takes its requests once `ready()` has ended. */
 export async function createControlServer(options: ControlServerOptions): Promise<FastifyInstance> {
+  const rootPaths = new Set(
+    options.routes.map(({ path }) => path).filter((path) => !path.startsWith('/v1/')),
+  );
   const app = Fastify({
     loggerInstance: options.logger,
     logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: limits.apiBodyBytes,
     genReqId: () => `req_${crypto.randomUUID()}`,
-    rewriteUrl: (request) => rewritePrefix(request.url ?? '/'),
+    rewriteUrl: (request) => rewritePrefix(request.url ?? '/', rootPaths),
     // What fails before a route is found, such as "%ff" in a path, knows no hook and no error handler.
     frameworkErrors: (error, request, reply) => {
       void sendError(reply.header('x-request-id', request.id), request, toAppError(error));
@@ -66,10 +69,12 @@ export async function createControlServer(options: ControlServerOptions): Promis
   return app;
 }
 
-/** `/api/v1/…` and `/api/…` are `/v1/…`: clients write all three. */
-export function rewritePrefix(url: string): string {
-  const match = /^\/api(?:\/v1)?(?=\/|\?|$)(.*)$/.exec(url);
-  return match ? `/v1${match[1] ?? ''}` : url;
+/** `/api/v1/…` and `/api/…` are `/v1/…`: clients write all three. What has its place at the root is found there under each of them. */
+export function rewritePrefix(url: string, rootPaths: ReadonlySet<string>): string {
+  const match = /^(?:\/api(?:\/v1)?|\/v1)(?=\/|\?|$)(.*)$/.exec(url);
+  if (!match) return url;
+  const [, rest = ''] = match;
+  return rootPaths.has(rest.split('?', 1)[0] ?? '') ? rest : `/v1${rest}`;
 }
 
 function addRoute(app: FastifyInstance, route: Route, options: ControlServerOptions): void {

@@ -17,6 +17,7 @@ import { AgentCredentials, RefreshBody, RegisterBody } from './schemas.ts';
 import { signingKeyRoutes } from './signing-keys/routes.ts';
 import type { SigningKeys } from './signing-keys/signing-keys.ts';
 import type { Tokens } from './tokens/tokens.ts';
+import { credentialRoutes as verifiableCredentialRoutes } from './verifiable-credentials/routes.ts';
 
 /** What tokens are made with, and what watches over those who ask for them. */
 export interface IdentityDeps {
@@ -32,13 +33,9 @@ export interface IdentityDeps {
 /** Agents and their credentials, registration, fresh tokens, and the keys that verify them. */
 export function identityRoutes(deps: IdentityDeps): Route[] {
   return [
-    ...[
-      ...agentRoutes(),
-      ...stateRoutes(),
-      ...selfRoutes(),
-      ...credentialRoutes(),
-      ...linkRoutes(),
-    ].map((route) => knownAtOnce(route, deps)),
+    ...[...agentRoutes(), ...stateRoutes(), ...selfRoutes(), ...credentialRoutes(), ...linkRoutes()].map(
+      (route) => knownAtOnce(route, deps),
+    ),
     ...registrationRoutes(deps),
     ...oauthRoutes(deps),
   ];
@@ -60,6 +57,7 @@ function knownAtOnce(route: Route, deps: Pick<IdentityDeps, 'oauth'>): Route {
 function registrationRoutes(deps: IdentityDeps): Route[] {
   return [
     ...signingKeyRoutes(deps),
+    ...verifiableCredentialRoutes(deps),
 
     defineRoute({
       id: 'agent.register',

@@ -98,12 +98,18 @@ export const limits = {
   revocationAgeSeconds: 4,
   /** Nothing that a signing key signs lives longer: a day's credential (seed 000). So long a retired key goes on verifying. */
   signedTokenSecondsMax: 24 * 60 * 60,
-  /** Verifiers may keep the JWKS for so long; a new key is published for longer than this before it signs. */
+  /** A verifier's challenge is copied into the credential twice; seed 000 sets the size. */
+  challengeBytes: 4096,
+  /** Verifiers may keep the JWKS for so long. */
   jwksCacheSeconds: 5 * 60,
   /** An agent's request to be linked waits this long for a person: as long as that of a mandate. */
   linkRequestSeconds: 10 * 60,
   /** Of 20^8 codes; whoever mistypes more often has another agent before them. */
   wrongUserCodes: 5,
+  /** A key is published for longer than a verifier keeps the JWKS before it signs; the minute is for fetching, and for caches between. */
+  nextKeyPublishedSeconds: 6 * 60,
+  /** A process may sign with a retired key until it has heard of the rotation, within seconds; clocks may differ by as much. */
+  rotationLagSeconds: 5 * 60,
   /** The request of a mandate waits this long for a signature. */
   mandateRequestSeconds: 10 * 60,
   /** A mandate may run at most a year: after that, somebody should look at it again. */

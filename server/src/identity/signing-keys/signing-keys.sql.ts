@@ -29,6 +29,14 @@ export async function findPublishedKeys(sql: Sql): Promise<SigningKeyRow[]> {
   );
 }
 
+/** The algorithms that have a key which signs. */
+export async function findActiveAlgorithms(sql: Sql): Promise<Algorithm[]> {
+  const rows = await sql.query<{ algorithm: Algorithm }>(
+    "SELECT algorithm FROM signing_keys WHERE state = 'active' ORDER BY algorithm",
+  );
+  return rows.map(({ algorithm }) => algorithm);
+}
+
 /** The key that signs and the one to come, held until the transaction ends. */
 export async function lockCurrentKeys(sql: Sql, algorithm: Algorithm): Promise<SigningKeyRow[]> {
   return sql.query<SigningKeyRow>(

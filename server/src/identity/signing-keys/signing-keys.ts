@@ -20,7 +20,7 @@ export interface SigningKeys {
   findKey(kid: string): VerifyingKey | undefined;
   /**
    * The key of an id that this process doesn't know: looks once into the database, together with whoever asks at the same time, and
-   * not again before `reloadCooldownMs` is over, so that made-up ids cost nothing.
+   * not again before `searchCooldownMs` is over, so that made-up ids cost nothing.
    */
   findNewKey(kid: string): Promise<VerifyingKey | undefined>;
   /** Reads the keys again: after a notification, and at intervals behind it. */
@@ -32,7 +32,7 @@ export interface SigningKeys {
 }
 
 /** A look into one small table: often enough for a rotation whose notification was lost, and nothing under a flood. */
-const reloadCooldownMs = 1_000;
+const searchCooldownMs = 1_000;
 
 /** Loads the instance's keys, and makes the first of each algorithm that the settings ask for. */
 export async function loadSigningKeys(
@@ -61,20 +61,26 @@ function createSigningKeys(context: WriteContext): SigningKeys {
   let ring: KeyRing = { signers: new Map(), verifiers: new Map(), jwks: { keys: [] } };
   let running: Promise<void> | undefined;
   let again = false;
-  let reloadedAtMs = Number.NEGATIVE_INFINITY;
+  let search: Promise<void> | undefined;
+  let searchedAtMs = Number.NEGATIVE_INFINITY;
 
   async function read(): Promise<void> {
-    do {
-      again = false;
-      reloadedAtMs = performance.now();
-      ring = openRing(await findPublishedKeys(context.db), context.box);
-    } while (again);
+    try {
+      do {
+        again = false;
+        ring = openRing(await findPublishedKeys(context.db), context.box);
+      } while (again);
+    } finally {
+      // Here, not in a later turn: a reload that is asked for in between would be forgotten.
+      running = undefined;
+    }
   }
 
-  const join = (): Promise<void> =>
-    (running ??= read().finally(() => {
-      running = undefined;
-    }));
+  function reload(): Promise<void> {
+    // What is being read may be from before the change that this call was told of.
+    if (running) again = true;
+    return (running ??= read());
+  }
 
   return {
     getSigner(algorithm) {
@@ -84,20 +90,21 @@ function createSigningKeys(context: WriteContext): SigningKeys {
     },
     findKey: (kid) => ring.verifiers.get(kid),
     async findNewKey(kid) {
-      if (running || performance.now() - reloadedAtMs >= reloadCooldownMs) await join();
+      const nowMs = performance.now();
+      if (nowMs - searchedAtMs >= searchCooldownMs) {
+        searchedAtMs = nowMs;
+        search = reload();
+      }
+      await search;
       return ring.verifiers.get(kid);
     },
-    reload() {
-      // What is being read may be from before the change that this call was told of.
-      if (running) again = true;
-      return join();
-    },
+    reload,
     jwks: () => ring.jwks,
     getPem() {
       const key = ring.verifiers.get(ring.signers.get('RS256')?.kid ?? '');
       if (!key)
         throw new AppError('not_found', 'No RSA key signs here; GET /.well-known/jwks.json lists the keys');
-      return key.publicKey.export({ format: 'pem', type: 'spki' }).toString();
+      return key.publicKey.export({ format: 'pem', type: 'spki' });
     },
   };
 }

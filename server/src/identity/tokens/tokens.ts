@@ -45,6 +45,20 @@ export interface SignedToken {
   expiresAt: Date;
 }
 
+/** Why a token is refused. What its claims say is looked at after its signature, so that this tells a forger nothing. */
+export type TokenFault =
+  | 'malformed'
+  | 'wrong_type'
+  | 'unknown_key'
+  | 'bad_signature'
+  | 'wrong_issuer'
+  | 'wrong_audience'
+  | 'expired'
+  | 'not_yet_valid';
+
+/** The claims of a good token, or what is wrong with it. */
+export type Checked = { claims: JwtClaims; fault?: undefined } | { claims?: undefined; fault: TokenFault };
+
 /** Signs and verifies this instance's own tokens. */
 export interface Tokens {
   readonly issuer: string;
@@ -56,6 +70,8 @@ export interface Tokens {
   ): Promise<SignedToken>;
   /** The claims of a token that is ours, of this type, for this audience, and good now; otherwise nothing. */
   verify(token: string, expected: Expected): Promise<JwtClaims | undefined>;
+  /** The same, with the reason of a refusal, for whoever may know it. */
+  check(token: string, expected: Expected): Promise<Checked>;
   /** A JWT access token of RFC 9068. */
   issueAccessToken(grant: AccessTokenGrant): Promise<SignedToken>;
   /** An access token for this server itself, good for 15 minutes. */
@@ -69,6 +85,8 @@ export interface Tokens {
 /** Which algorithm signs what. */
 export type TokenAlgorithms = Readonly<Record<TokenType, Algorithm>>;
 
+/** VC-JOSE-COSE section 3.1.1 names what the payload is as well. */
+const contentTypes = { 'at+jwt': {}, 'vc+jwt': { cty: 'vc' } } as const;
 /** Clocks of one instance's machines may differ by this much (RFC 8725 leaves it to us). */
 const skewSeconds = 30;
 
@@ -83,20 +101,24 @@ export function createTokens(keys: SigningKeys, issuer: string, algorithms: Toke
     const key = keys.getSigner(algorithms[typ]);
     const iat = unixSeconds(now);
     const whole = { ...claims, iss: issuer, iat, exp: iat + ttlSeconds, jti };
-    const token = await signJws({ kid: key.kid, typ }, whole, key);
+    const token = await signJws({ kid: key.kid, typ, ...contentTypes[typ] }, whole, key);
     const issuedAt = new Date(iat * 1000);
     return { token, jti, kid: key.kid, issuedAt, expiresAt: addSeconds(issuedAt, ttlSeconds) };
   }
 
-  async function verify(token: string, expected: Expected): Promise<JwtClaims | undefined> {
+  async function check(token: string, expected: Expected): Promise<Checked> {
     const jws = parseJws(token);
-    if (!jws || jws.header['typ'] !== expected.typ) return undefined;
-    const { kid } = jws.header;
-    if (typeof kid !== 'string') return undefined;
+    if (!jws) return { fault: 'malformed' };
+    const { kid, typ } = jws.header;
+    if (typ !== expected.typ) return { fault: 'wrong_type' };
+    if (typeof kid !== 'string') return { fault: 'unknown_key' };
     const key = keys.findKey(kid) ?? (saysIssuer(jws, issuer) ? await keys.findNewKey(kid) : undefined);
-    if (!key || !verifyJws(jws, key)) return undefined;
+    if (!key) return { fault: 'unknown_key' };
+    if (!verifyJws(jws, key)) return { fault: 'bad_signature' };
     const claims = readClaims(jws);
-    return claims && isGood(claims, issuer, expected) ? claims : undefined;
+    if (!claims) return { fault: 'malformed' };
+    const fault = findFault(claims, issuer, expected);
+    return fault ? { fault } : { claims };
   }
 
   async function issueAccessToken(grant: AccessTokenGrant): Promise<SignedToken> {
@@ -116,7 +138,8 @@ export function createTokens(keys: SigningKeys, issuer: string, algorithms: Toke
   return {
     issuer,
     sign,
-    verify,
+    check,
+    verify: async (token, expected) => (await check(token, expected)).claims,
     issueAccessToken,
     async issueAgentToken(agentId, now) {
       const ttlSeconds = limits.agentTokenSeconds;
@@ -124,7 +147,7 @@ export function createTokens(keys: SigningKeys, issuer: string, algorithms: Toke
       return (await issueAccessToken(grant)).token;
     },
     async verifyAgentToken(token, now) {
-      const claims = await verify(token, { typ: 'at+jwt', audience: issuer, now });
+      const { claims } = await check(token, { typ: 'at+jwt', audience: issuer, now });
       const sub = claims?.['sub'];
       return typeof sub === 'string' && isAgentId(sub) ? sub : undefined;
     },
@@ -140,13 +163,15 @@ function saysIssuer(jws: Jws, issuer: string): boolean {
 }
 
 /** RFC 7519 section 4.1. An expiry is kept to the second: only a time that is still to come may be another clock's. */
-function isGood(claims: JwtClaims, issuer: string, { audience, now }: Expected): boolean {
+function findFault(claims: JwtClaims, issuer: string, { audience, now }: Expected): TokenFault | undefined {
   const { iss, aud, exp, nbf, iat } = claims;
-  if (iss !== issuer || !isFor(aud, audience)) return false;
-  if (typeof exp !== 'number' || typeof iat !== 'number') return false;
-  if (nbf !== undefined && typeof nbf !== 'number') return false;
+  if (iss !== issuer) return 'wrong_issuer';
+  if (!isFor(aud, audience)) return 'wrong_audience';
+  if (typeof exp !== 'number' || typeof iat !== 'number') return 'malformed';
+  if (nbf !== undefined && typeof nbf !== 'number') return 'malformed';
   const seconds = unixSeconds(now);
-  return exp > seconds && iat <= seconds + skewSeconds && (nbf ?? 0) <= seconds + skewSeconds;
+  if (exp <= seconds) return 'expired';
+  return Math.max(iat, nbf ?? iat) > seconds + skewSeconds ? 'not_yet_valid' : undefined;
 }
 
 /** RFC 7519 section 4.1.3: who verifies must be among those whom the token is for. */
