@@ -39,23 +39,25 @@ async function startTokens(stage: Stage, algorithm: Algorithm): Promise<Contende
   });
   stage.defer(provider.stop);
   const headers = { 'content-type': 'application/x-www-form-urlencoded' };
-  const body = (id: string, secret: string) =>
-    `grant_type=client_credentials&client_id=${id}&client_secret=${secret}&scope=read+write`;
   return [
     {
       name: 'Credence',
       // wrk takes the first address of a name; the server listens on both.
       url: `${credence.instance.info.api_url.replace('localhost', '127.0.0.1')}/oauth/token`,
       headers,
-      body: body(client.clientId, client.secret),
+      body: bodyOf(client.clientId, client.secret),
       roots: { server: credence.instance.process.pid ?? 0 },
     },
     {
       name: 'oidc-provider',
       url: `${provider.address}/token`,
       headers,
-      body: body('bench', 'bench-secret'),
+      body: bodyOf('bench', 'bench-secret'),
       roots: { server: provider.pid },
     },
   ];
+}
+
+function bodyOf(id: string, secret: string): string {
+  return `grant_type=client_credentials&client_id=${id}&client_secret=${secret}&scope=read+write`;
 }

@@ -1,7 +1,7 @@
 import { generateKeyPairSync } from 'node:crypto';
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
-import Provider from 'oidc-provider';
+import { Provider } from 'oidc-provider';
 
 /* The peer as its documentation sets it up: in memory, access tokens as JWT of RFC 9068 for one resource. */
 const algorithm = process.env['ALGORITHM'] === 'RS256' ? 'RS256' : 'ES256';

@@ -45,7 +45,7 @@ export function openDatabase(
   });
 
   return {
-    query: (text, values, options) => run(pool, text, values, options),
+    query: (text, values, how) => run(pool, text, values, how),
     async transaction(body) {
       const client = await pool.connect();
       let failure: Error | undefined;
@@ -58,7 +58,7 @@ export function openDatabase(
         const begun = client.query('BEGIN');
         // The connection is lost then, and the first statement says so.
         begun.catch(() => undefined);
-        const result = await body({ query: (text, values, options) => run(client, text, values, options) });
+        const result = await body({ query: (text, values, how) => run(client, text, values, how) });
         await begun;
         await client.query('COMMIT');
         return result;

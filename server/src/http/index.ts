@@ -1,4 +1,4 @@
-export { type Authenticators, type PresentedToken } from './authentication.ts';
+export { type Authenticators } from './authentication.ts';
 export { healthRoutes } from './health.ts';
 export { type Listener, openListener } from './listener.ts';
 export { describeApi, openApiRoute } from './openapi.ts';

@@ -1,4 +1,4 @@
-import rateLimit from '@fastify/rate-limit';
+import rateLimit, { type RateLimitOptions } from '@fastify/rate-limit';
 import Fastify, {
   type FastifyBaseLogger,
   type FastifyInstance,
@@ -90,17 +90,7 @@ function addRoute(app: FastifyInstance, route: Route, options: ControlServerOpti
         : {}),
       response: { [route.status]: response },
     },
-    config: {
-      rateLimit: {
-        max: rateLimits[route.limit],
-        timeWindow: '1 minute',
-        hook: 'preValidation',
-        keyGenerator: (request) =>
-          `${route.id} ${request.principal ? actorOf(request.principal).id : addressBlock(request.ip)}`,
-        errorResponseBuilder: (_request, context) =>
-          new AppError('rate_limited', `Too many requests for ${route.id}; try again in ${context.after}`),
-      },
-    },
+    config: route.limit === 'token' ? {} : { rateLimit: rateLimitOf(route) },
     onRequest: async (request) => {
       request.principal = await authenticate(options.authenticators, route, request);
     },
@@ -137,6 +127,19 @@ async function addETag(request: FastifyRequest, reply: FastifyReply, payload: un
   if (!known?.some((tag) => tag === etag || tag === '*')) return payload;
   reply.code(304).removeHeader('content-type');
   return null;
+}
+
+/** Counted by principal, or by address where there is none. */
+function rateLimitOf(route: Route): RateLimitOptions {
+  return {
+    max: rateLimits[route.limit],
+    timeWindow: '1 minute',
+    hook: 'preValidation',
+    keyGenerator: (request) =>
+      `${route.id} ${request.principal ? actorOf(request.principal).id : addressBlock(request.ip)}`,
+    errorResponseBuilder: (_request, context) =>
+      new AppError('rate_limited', `Too many requests for ${route.id}; try again in ${context.after}`),
+  };
 }
 
 function writeContext(route: Route, request: FastifyRequest, options: ControlServerOptions): WriteContext {

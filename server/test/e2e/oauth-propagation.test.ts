@@ -102,9 +102,9 @@ describe('what ends an agent or a token on one process (invariant 7)', { timeout
     const token = await tokenOf(client);
     expect(await see(token)).toEqual(good);
     // Whoever listens is cut off, again and again, until the end is known: no notification gets through.
-    let cutting = true;
+    const cutting = new AbortController();
     const cutter = (async () => {
-      while (cutting) {
+      while (!cutting.signal.aborted) {
         await db.query(
           `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
            WHERE datname = current_database() AND query LIKE 'LISTEN %'`,
@@ -116,7 +116,7 @@ describe('what ends an agent or a token on one process (invariant 7)', { timeout
       expect(await end(client, token)).toMatchObject({ status: 200 });
       await expectDead(token);
     } finally {
-      cutting = false;
+      cutting.abort();
       await cutter;
     }
   });

@@ -164,7 +164,7 @@ describe('stock OAuth clients', { timeout: 30_000 }, () => {
       async () =>
         new PrivateKeyJwtProvider({
           clientId: client.clientId,
-          privateKey: (await exportJWK(key.privateKey)) as Record<string, unknown>,
+          privateKey: await exportJWK(key.privateKey),
           algorithm: 'ES256',
           expectedIssuer: instance.info.api_url,
         }),

@@ -1,4 +1,4 @@
-import { createPublicKey, hash, type JsonWebKeyInput, type KeyObject } from 'node:crypto';
+import { createPublicKey, hash, type KeyObject } from 'node:crypto';
 import { limits } from '../../kernel/limits.ts';
 import { type Algorithm, algorithms } from '../signing-keys/signing-key.ts';
 import { type Jws, type JwtClaims, parseJws, readClaims, verifyJws } from '../tokens/jws.ts';
@@ -40,7 +40,7 @@ export function readAgentKey(alg: unknown, jwk: unknown): AgentKey | string {
   // RFC 7638 section 3.2: the required members in lexicographic order, which is how they stand.
   const thumbprint = hash('sha256', JSON.stringify(required), 'base64url');
   try {
-    const publicKey = createPublicKey({ key: required as JsonWebKeyInput['key'], format: 'jwk' });
+    const publicKey = createPublicKey({ key: required, format: 'jwk' });
     const bits = publicKey.asymmetricKeyDetails?.modulusLength ?? 0;
     if (algorithm === 'RS256' && (bits < 2048 || bits > 4096)) return 'an RSA key has 2048 to 4096 bits';
     return { algorithm, publicKey, thumbprint };

@@ -35,7 +35,7 @@ const familyParameters = Object.values(familyTypes).map((type, index) => `$${ind
 
 /**
  * Inserts families for `writeStatement`: those whose credential is still good, for an agent that is live and still of the version that
- * was decided on. Takes what `familyValues` gives, and the versions.
+ * was decided on, to the millisecond that a `Date` has. Takes what `familyValues` gives, and the versions.
  */
 export const grantTables = `
   given AS (
@@ -44,7 +44,7 @@ export const grantTables = `
   ), good AS (
     SELECT g.* FROM given g JOIN agent_credentials c ON c.id = g.credential_id JOIN agents a ON a.id = g.agent_id
     WHERE c.agent_id = a.id AND c.revoked_at IS NULL AND (c.expires_at IS NULL OR c.expires_at > $10::timestamptz)
-      AND a.status = 'active' AND (a.expires_at IS NULL OR a.expires_at > $10::timestamptz) AND a.updated_at = g.agent_updated_at
+      AND a.status = 'active' AND (a.expires_at IS NULL OR a.expires_at > $10::timestamptz) AND date_trunc('milliseconds', a.updated_at) = g.agent_updated_at
   ), inserted AS (
     INSERT INTO refresh_families (${familyColumns}) SELECT ${familyColumns} FROM good RETURNING id
   ), changed AS (SELECT position FROM good JOIN inserted USING (id))`;
