@@ -182,6 +182,7 @@ async function createControl(
   const { db, config } = services;
   const control = await createControlServer({
     ...services,
+    trustedProxies: config.trustedProxies,
     routes: createRoutes({ ...services, isReady: state.isReady }),
     authenticators: createAuthenticators(services, state.developmentPrincipal),
     findGatewayUrl: async (slug) => {

@@ -1,3 +1,4 @@
+import { isIP } from 'node:net';
 import { resolve } from 'node:path';
 import { type EgressAllow, parseEgressAllow } from './kernel/egress.ts';
 import { StartupError } from './kernel/startup-error.ts';
@@ -30,6 +31,8 @@ export interface Config {
   readonly gatewayUrl: string;
   readonly developmentPrincipal: boolean;
   readonly egressAllow: EgressAllow;
+  /** Whose `X-Forwarded-For` is believed on the control plane: addresses and CIDR blocks of TLS-terminating proxies. */
+  readonly trustedProxies: readonly string[];
   readonly logLevel: 'debug' | 'error' | 'info' | 'warn';
   /** Absent: the embedded chain in development, and no payments in that half otherwise. */
   readonly chains: {
@@ -50,6 +53,7 @@ const known = new Set([
   'CREDENCE_GATEWAY_URL',
   'CREDENCE_DEV_PRINCIPAL',
   'CREDENCE_EGRESS_ALLOW',
+  'CREDENCE_TRUSTED_PROXIES',
   'CREDENCE_LOG_LEVEL',
   'CREDENCE_SANDBOX_RPC_URL',
   'CREDENCE_SANDBOX_RELAYER_KEY',
@@ -90,6 +94,7 @@ export function readConfig(env: Environment): Config {
     gatewayUrl: urlOf(env, 'CREDENCE_GATEWAY_URL', mode) ?? `http://localhost:${gatewayPort}`,
     developmentPrincipal,
     egressAllow: parseEgressAllow(env['CREDENCE_EGRESS_ALLOW']),
+    trustedProxies: trustedProxiesOf(env),
     logLevel: oneOf(
       env,
       'CREDENCE_LOG_LEVEL',
@@ -145,6 +150,22 @@ function rolesOf(env: Environment): ReadonlySet<Role> {
       return role;
     }),
   );
+}
+
+function trustedProxiesOf(env: Environment): string[] {
+  const text = env['CREDENCE_TRUSTED_PROXIES'];
+  if (text === undefined || text === '') return [];
+  const blocks = text.split(',').map((block) => block.trim());
+  for (const block of blocks) {
+    const [address = '', bits] = block.split('/');
+    const bitsMax = isIP(address) === 4 ? 32 : 128;
+    const isBlock = bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= bitsMax);
+    if (isIP(address) === 0 || !isBlock)
+      throw new StartupError(
+        `CREDENCE_TRUSTED_PROXIES: ${block} must be an address or a CIDR block, such as 10.0.0.0/8`,
+      );
+  }
+  return blocks;
 }
 
 /** The value isn't repeated where it is refused: it holds a password. */

@@ -47,7 +47,7 @@ export async function runCurl(
 /** Sends a request over http or https, whose certificate has to be `ca`. */
 export async function sendRequest(
   { url, method, headers, body }: CurlRequest,
-  options: { ca?: string },
+  options: { ca?: string; localAddress?: string },
 ): Promise<Answer> {
   const isTls = url.startsWith('https:');
   const outgoing = (isTls ? requestHttps : requestHttp)(url, {
@@ -57,7 +57,9 @@ export async function sendRequest(
       ...(body === undefined ? {} : { 'content-length': String(Buffer.byteLength(body)) }),
     },
     agent: false,
+    family: 4,
     ...(options.ca === undefined ? {} : { ca: options.ca }),
+    ...(options.localAddress === undefined ? {} : { localAddress: options.localAddress }),
   });
   outgoing.end(body);
   const [response] = (await once(outgoing, 'response')) as [IncomingMessage];

@@ -57,6 +57,8 @@ interface Sending {
   body?: unknown;
   credential?: string;
   headers?: Record<string, string>;
+  /** The loopback address to call from. */
+  from?: string;
 }
 
 /** Production mode, over a database of its own and behind TLS; the API key is one of its first organisation. */
@@ -76,6 +78,7 @@ export async function openProductionWorld(): Promise<ProductionWorld> {
     CREDENCE_MASTER_KEY: '07'.repeat(32),
     CREDENCE_PUBLIC_URL: apiUrl,
     CREDENCE_GATEWAY_URL: 'https://gateway.example',
+    CREDENCE_TRUSTED_PROXIES: '127.0.0.1',
     DATABASE_URL: databaseUrl,
     PORT: String(port),
     GATEWAY_PORT: String(await findFreePort()),
@@ -86,7 +89,7 @@ export async function openProductionWorld(): Promise<ProductionWorld> {
     db,
     environment,
     apiKey,
-    call: (path, { method, body, credential, headers } = {}) =>
+    call: (path, { method, body, credential, headers, from } = {}) =>
       sendRequest(
         {
           url: `${apiUrl}${path}`,
@@ -98,7 +101,7 @@ export async function openProductionWorld(): Promise<ProductionWorld> {
           },
           body: body === undefined ? undefined : JSON.stringify(body),
         },
-        { ca: cert },
+        { ca: cert, ...(from === undefined ? {} : { localAddress: from }) },
       ),
     curl: (command) => runCurl(command, { ca: cert }),
     curlAsOwner: (command) => runCurl(command, { ca: cert, headers: { 'x-api-key': apiKey } }),
