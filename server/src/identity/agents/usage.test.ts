@@ -69,6 +69,7 @@ describe('an idle agent', () => {
     const [idle, linked, busy] = [await register(), await register(), await register()];
     const owned = (await newAgent()).agent.id;
     await link(linked, home);
+    await db.query('DELETE FROM agent_links WHERE agent_id = $1', [owned]);
     const usage = createAgentUsage({ db, clock: { now: () => addSeconds(start, 60) } });
     usage.count(busy, 'request');
     await usage.flush();
