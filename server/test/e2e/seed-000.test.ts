@@ -39,7 +39,7 @@ describe.each([
   });
 
   it('step 2: gets a fresh jwt for agent_id and token, which stays good', async () => {
-    for (const _time of ['once', 'again']) {
+    for (let time = 0; time < 2; time += 1) {
       const answer = await asPrinted(`curl -X POST https://agentid.fluxapay.xyz/refresh \\
 -H "Content-Type: application/json" \\
 -d '{

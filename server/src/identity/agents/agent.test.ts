@@ -71,7 +71,7 @@ describe('an agent', () => {
 
 describe('a stopped agent is started again', () => {
   const stoppedBy = (base: typeof agent, ...by: EnvironmentId[]) =>
-    by.reduce((state, environment) => ({ ...state, ...stopped(state, environment) }), base);
+    by.reduce((state, environment) => Object.assign(state, stopped(state, environment)), { ...base });
 
   it('by its owner, whoever stopped it', () => {
     expect(started(stoppedBy(agent, other, home), home)).toEqual({

@@ -27,8 +27,14 @@ export async function openAgents() {
     at,
     newAgent: (environment = home, now = start) =>
       createAgent(at(now, environment), environment.id, {
-        ...{ description: '', metadata: {}, name: 'A', scopes: [], selfRotation: true, tags: [] },
-        ...{ type: null, expiresInSeconds: null },
+        description: '',
+        metadata: {},
+        name: 'A',
+        scopes: [],
+        selfRotation: true,
+        tags: [],
+        type: null,
+        expiresInSeconds: null,
       }),
     link: (agentId: AgentId, environment: Environment) =>
       linkAgent(db, { environmentId: environment.id, agentId, linkedBy: 'test', now: start }),

@@ -48,7 +48,7 @@ describe('every change of an agent', () => {
   let listener: ReturnType<typeof listen>;
   beforeAll(async () => {
     listener = listen(db, { [agentChangedChannel]: (payload) => heard.push(payload) }, () => undefined);
-    await vi.waitFor(() => expect(heard).toContain(''));
+    await vi.waitUntil(() => heard.includes(''));
   });
   afterAll(() => listener.close());
 

@@ -11,6 +11,10 @@ import { findUsage, findUsageDays } from './usage.sql.ts';
 
 const { db, home, at, newAgent, link } = await openAgents();
 
+/** An agent that registered itself at the start. */
+const register = () =>
+  registerAgent(at(start), { name: 'Self', clientInfo: 'test', email: null }).then(({ agent }) => agent.id);
+
 describe('usage', () => {
   it('is counted without a write, and written in one batch, by several processes at once', async () => {
     const ids = (await Promise.all([newAgent(), newAgent()])).map(({ agent }) => agent.id);
@@ -62,9 +66,6 @@ describe('usage', () => {
 
 describe('an idle agent', () => {
   const monthLater = addSeconds(start, limits.idleAgentSeconds + 1);
-  const register = () =>
-    registerAgent(at(start), { name: 'Self', clientInfo: 'test', email: null }).then(({ agent }) => agent.id);
-
   it('is deleted after thirty days, if it registered itself and nobody linked it; with an event', async () => {
     const [idle, linked, busy] = [await register(), await register(), await register()];
     const owned = (await newAgent()).agent.id;
