@@ -2,6 +2,7 @@ import type { Case } from '../bench.ts';
 import { free } from './free.ts';
 import { paid2sBlocks } from './paid-2s-blocks.ts';
 import { paidExact } from './paid-exact.ts';
+import { paidOptimistic } from './paid-optimistic.ts';
 
 /** In the order of the results. */
-export const cases: readonly Case[] = [free, paidExact, paid2sBlocks];
+export const cases: readonly Case[] = [free, paidExact, paid2sBlocks, paidOptimistic];

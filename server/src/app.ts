@@ -44,7 +44,7 @@ import type { EnvironmentId } from './kernel/ids.ts';
 import { type Loop, startLoop } from './kernel/loop.ts';
 import { StartupError } from './kernel/startup-error.ts';
 import { findPayeeOfResource, findServerBySlug, marketRoutes, serverChangedChannel } from './market/index.ts';
-import { captureSettled, closeExpired, walletRoutes } from './wallet/index.ts';
+import { captureSettled, closeExpired, refundUndelivered, walletRoutes } from './wallet/index.ts';
 import {
   type Chain,
   createChain,
@@ -120,7 +120,7 @@ export async function createApp(parts: Parts): Promise<App> {
     connect: services.egress.guardedConnect('upstream'),
     limits: { originsMax: 512, callsPerOriginMax: 256, originIdleMs: 60_000 },
   });
-  const payments = createPaymentLane(services);
+  const payments = createPaymentLane({ ...services, owedMax: config.owedMax });
   const gateway = createGateway({
     ...services,
     payments,
@@ -314,6 +314,7 @@ const intervals = {
   flushMs: 5_000,
   resumeMs: 2_000,
   expireMs: 2_000,
+  refundMs: 30_000,
   sweepMs: 600_000,
 } as const;
 
@@ -327,6 +328,7 @@ function startWorkerLoops(services: Services, loops: { capture: Loop[]; other: L
   loops.other.push(
     startLoop({ intervalMs: intervals.sweepMs, run: () => sweepIdempotencyKeys(context), onError }),
     startLoop({ intervalMs: intervals.sweepMs, run: () => sweepIdleAgents(context), onError }),
+    startLoop({ intervalMs: intervals.refundMs, run: () => refundUndelivered(context), onError }),
   );
   for (const { chain, settler } of services.chains.values()) {
     loops.other.push(

@@ -1,7 +1,10 @@
 import { isIP } from 'node:net';
 import { resolve } from 'node:path';
 import { type EgressAllow, parseEgressAllow } from './kernel/egress.ts';
+import { limits } from './kernel/limits.ts';
+import { parseUsdcPrice } from './kernel/money.ts';
 import { StartupError } from './kernel/startup-error.ts';
+import type { OwedLimits } from './x402/index.ts';
 
 /** What a process does; each role may run many times over one database. */
 export type Role = 'control' | 'gateway' | 'worker';
@@ -34,6 +37,8 @@ export interface Config {
   /** Whose `X-Forwarded-For` is believed on the control plane: addresses and CIDR blocks of TLS-terminating proxies. */
   readonly trustedProxies: readonly string[];
   readonly logLevel: 'debug' | 'error' | 'info' | 'warn';
+  /** How much may be owed by payments that were answered before they are settled. */
+  readonly owedMax: OwedLimits;
   /** Absent: the embedded chain in development, and no payments in that half otherwise. */
   readonly chains: {
     readonly sandbox: ChainConfig | undefined;
@@ -55,6 +60,9 @@ const known = new Set([
   'CREDENCE_EGRESS_ALLOW',
   'CREDENCE_TRUSTED_PROXIES',
   'CREDENCE_LOG_LEVEL',
+  'CREDENCE_OWED_MAX',
+  'CREDENCE_OWED_MAX_PER_SERVER',
+  'CREDENCE_OWED_MAX_PER_PAYER',
   'CREDENCE_SANDBOX_RPC_URL',
   'CREDENCE_SANDBOX_RELAYER_KEY',
   'CREDENCE_PRODUCTION_RPC_URL',
@@ -101,6 +109,11 @@ export function readConfig(env: Environment): Config {
       ['debug', 'error', 'info', 'warn'],
       mode === 'production' ? 'info' : 'warn',
     ),
+    owedMax: {
+      inAll: usdcOf(env, 'CREDENCE_OWED_MAX', limits.owedAtomic.inAll),
+      byServer: usdcOf(env, 'CREDENCE_OWED_MAX_PER_SERVER', limits.owedAtomic.byServer),
+      byPayer: usdcOf(env, 'CREDENCE_OWED_MAX_PER_PAYER', limits.owedAtomic.byPayer),
+    },
     chains: { sandbox: chainOf(env, 'SANDBOX'), production: chainOf(env, 'PRODUCTION') },
   };
   if (mode === 'production') demandProductionSettings(config);
@@ -208,6 +221,16 @@ function urlOf(env: Environment, name: string, mode: Config['mode']): string | u
     );
   }
   return url.origin;
+}
+
+function usdcOf(env: Environment, name: string, standard: bigint): bigint {
+  const text = env[name];
+  if (text === undefined || text === '') return standard;
+  try {
+    return parseUsdcPrice(text, name);
+  } catch {
+    throw new StartupError(`${name}=${text} must be an amount of dollars, such as $100`);
+  }
 }
 
 function chainOf(env: Environment, half: 'PRODUCTION' | 'SANDBOX'): ChainConfig | undefined {
