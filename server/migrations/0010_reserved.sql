@@ -1,1 +1,0 @@
--- Reserved: another change has this number.
