@@ -32,6 +32,8 @@ export interface Case {
   /** What a reader must know to judge the figures. */
   readonly notes: readonly string[];
   readonly connections: number;
+  /** Calls a second, in all; as many as are answered where it is absent. */
+  readonly ratePerSecond?: number;
   readonly threads: number;
   /** Not counted: connections open, batches fill. */
   readonly rampSeconds: number;

@@ -3,6 +3,14 @@ import { free } from './free.ts';
 import { tokensEs256, tokensRs256 } from './client-credentials.ts';
 import { paid2sBlocks } from './paid-2s-blocks.ts';
 import { paidExact } from './paid-exact.ts';
+import { paidOptimistic } from './paid-optimistic.ts';
 
 /** In the order of the results. */
-export const cases: readonly Case[] = [free, paidExact, paid2sBlocks, tokensEs256, tokensRs256];
+export const cases: readonly Case[] = [
+  free,
+  paidExact,
+  paid2sBlocks,
+  paidOptimistic,
+  tokensEs256,
+  tokensRs256,
+];

@@ -48,7 +48,7 @@ import type { EnvironmentId } from './kernel/ids.ts';
 import { type Loop, startLoop } from './kernel/loop.ts';
 import { StartupError } from './kernel/startup-error.ts';
 import { findPayeeOfResource, findServerBySlug, marketRoutes, serverChangedChannel } from './market/index.ts';
-import { captureSettled, closeExpired, walletRoutes } from './wallet/index.ts';
+import { captureSettled, closeExpired, refundUndelivered, walletRoutes } from './wallet/index.ts';
 import {
   type Chain,
   createChain,
@@ -125,7 +125,7 @@ export async function createApp(parts: Parts): Promise<App> {
     connect: services.egress.guardedConnect('upstream'),
     limits: { originsMax: 512, callsPerOriginMax: 256, originIdleMs: 60_000 },
   });
-  const payments = createPaymentLane(services);
+  const payments = createPaymentLane({ ...services, owedMax: config.owedMax });
   const gateway = createGateway({
     ...services,
     payments,
@@ -190,6 +190,7 @@ async function createControl(
   const { db, config } = services;
   const control = await createControlServer({
     ...services,
+    trustedProxies: config.trustedProxies,
     routes: createRoutes({ ...services, isReady: state.isReady }),
     authenticators: createAuthenticators(services, state.developmentPrincipal),
     findGatewayUrl: async (slug) => {
@@ -345,6 +346,7 @@ const intervals = {
   forgetMs: 30_000,
   resumeMs: 2_000,
   expireMs: 2_000,
+  refundMs: 30_000,
   sweepMs: 600_000,
   reloadKeysMs: 4_000,
   tendKeysMs: 60_000,
@@ -371,6 +373,7 @@ function startWorkerLoops(services: Services, loops: { capture: Loop[]; other: L
     startLoop({ intervalMs: intervals.sweepMs, run: () => sweepIdleAgents(context), onError }),
     startLoop({ intervalMs: intervals.forgetMs, run: () => sweepOAuth(context), onError }),
     startLoop({ intervalMs: intervals.tendKeysMs, run: () => tendSigningKeys(context), onError }),
+    startLoop({ intervalMs: intervals.refundMs, run: () => refundUndelivered(context), onError }),
   );
   for (const { chain, settler } of services.chains.values()) {
     loops.other.push(

@@ -1,6 +1,10 @@
+import { isIP } from 'node:net';
 import { resolve } from 'node:path';
 import { type EgressAllow, parseEgressAllow } from './kernel/egress.ts';
+import { limits } from './kernel/limits.ts';
+import { parseUsdcPrice } from './kernel/money.ts';
 import { StartupError } from './kernel/startup-error.ts';
+import type { OwedLimits } from './x402/index.ts';
 
 /** What a process does; each role may run many times over one database. */
 export type Role = 'control' | 'gateway' | 'worker';
@@ -37,7 +41,11 @@ export interface Config {
   /** Whether proofs of possession must carry a nonce of ours (RFC 9449 section 8). */
   readonly dpopNonces: boolean;
   readonly egressAllow: EgressAllow;
+  /** Whose `X-Forwarded-For` is believed on the control plane: addresses and CIDR blocks of TLS-terminating proxies. */
+  readonly trustedProxies: readonly string[];
   readonly logLevel: 'debug' | 'error' | 'info' | 'warn';
+  /** How much may be owed by payments that were answered before they are settled. */
+  readonly owedMax: OwedLimits;
   /** Absent: the embedded chain in development, and no payments in that half otherwise. */
   readonly chains: {
     readonly sandbox: ChainConfig | undefined;
@@ -60,7 +68,11 @@ const known = new Set([
   'CREDENCE_TOKEN_ALGORITHM',
   'CREDENCE_CREDENTIAL_ALGORITHM',
   'CREDENCE_EGRESS_ALLOW',
+  'CREDENCE_TRUSTED_PROXIES',
   'CREDENCE_LOG_LEVEL',
+  'CREDENCE_OWED_MAX',
+  'CREDENCE_OWED_MAX_PER_SERVER',
+  'CREDENCE_OWED_MAX_PER_PAYER',
   'CREDENCE_SANDBOX_RPC_URL',
   'CREDENCE_SANDBOX_RELAYER_KEY',
   'CREDENCE_PRODUCTION_RPC_URL',
@@ -105,12 +117,18 @@ export function readConfig(env: Environment): Config {
     },
     dpopNonces: oneOf(env, 'CREDENCE_DPOP_NONCE', ['on', 'off'], 'off') === 'on',
     egressAllow: parseEgressAllow(env['CREDENCE_EGRESS_ALLOW']),
+    trustedProxies: trustedProxiesOf(env),
     logLevel: oneOf(
       env,
       'CREDENCE_LOG_LEVEL',
       ['debug', 'error', 'info', 'warn'],
       mode === 'production' ? 'info' : 'warn',
     ),
+    owedMax: {
+      inAll: usdcOf(env, 'CREDENCE_OWED_MAX', limits.owedAtomic.inAll),
+      byServer: usdcOf(env, 'CREDENCE_OWED_MAX_PER_SERVER', limits.owedAtomic.byServer),
+      byPayer: usdcOf(env, 'CREDENCE_OWED_MAX_PER_PAYER', limits.owedAtomic.byPayer),
+    },
     chains: { sandbox: chainOf(env, 'SANDBOX'), production: chainOf(env, 'PRODUCTION') },
   };
   if (mode === 'production') demandProductionSettings(config);
@@ -166,6 +184,22 @@ function rolesOf(env: Environment): ReadonlySet<Role> {
   );
 }
 
+function trustedProxiesOf(env: Environment): string[] {
+  const text = env['CREDENCE_TRUSTED_PROXIES'];
+  if (text === undefined || text === '') return [];
+  const blocks = text.split(',').map((block) => block.trim());
+  for (const block of blocks) {
+    const [address = '', bits] = block.split('/');
+    const bitsMax = isIP(address) === 4 ? 32 : 128;
+    const isBlock = bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= bitsMax);
+    if (isIP(address) === 0 || !isBlock)
+      throw new StartupError(
+        `CREDENCE_TRUSTED_PROXIES: ${block} must be an address or a CIDR block, such as 10.0.0.0/8`,
+      );
+  }
+  return blocks;
+}
+
 /** The value isn't repeated where it is refused: it holds a password. */
 function databaseUrlOf(env: Environment): string | undefined {
   const text = env['DATABASE_URL'];
@@ -206,6 +240,16 @@ function urlOf(env: Environment, name: string, mode: Config['mode']): string | u
     );
   }
   return url.origin;
+}
+
+function usdcOf(env: Environment, name: string, standard: bigint): bigint {
+  const text = env[name];
+  if (text === undefined || text === '') return standard;
+  try {
+    return parseUsdcPrice(text, name);
+  } catch {
+    throw new StartupError(`${name}=${text} must be an amount of dollars, such as $100`);
+  }
 }
 
 function chainOf(env: Environment, half: 'PRODUCTION' | 'SANDBOX'): ChainConfig | undefined {

@@ -33,6 +33,8 @@ export interface ControlServerOptions {
   clock: Clock;
   box: SecretBox;
   logger: FastifyBaseLogger;
+  /** Whose `X-Forwarded-For` is believed. */
+  trustedProxies: readonly string[];
   /** The gateway's URL of a slug that somebody called on this plane by mistake. */
   findGatewayUrl(slug: string): Promise<string | undefined>;
 }
@@ -46,6 +48,7 @@ export async function createControlServer(options: ControlServerOptions): Promis
     loggerInstance: options.logger,
     logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: limits.apiBodyBytes,
+    ...(options.trustedProxies.length > 0 ? { trustProxy: [...options.trustedProxies] } : {}),
     genReqId: () => `req_${crypto.randomUUID()}`,
     rewriteUrl: (request) => rewritePrefix(request.url ?? '/', rootPaths),
     // What fails before a route is found, such as "%ff" in a path, knows no hook and no error handler.

@@ -1,5 +1,5 @@
 import { closeHold } from '../authority/index.ts';
-import { type Sql, write, type WriteContext } from '../db/index.ts';
+import { type Sql, write, writeBatch, type WriteContext } from '../db/index.ts';
 import { type Chain, settledTopic } from '../x402/index.ts';
 import { authorizationOf, type OutgoingPayment } from './outgoing-payment.ts';
 import { closeOutgoingPayment, findSignedBefore, findSignedByNonce } from './outgoing-payments.sql.ts';
@@ -19,7 +19,7 @@ interface SettledEvent {
  * Returns how many rows it took; a payer that isn't a wallet here needs nothing.
  */
 export async function captureSettled(context: WriteContext): Promise<number> {
-  for (let taken = 0; ; taken += 1) {
+  for (let taken = await dropStrangers(context); ; taken += 1) {
     const more = await write(context, async (sql, now) => {
       const [row] = await sql.query<{ payload: SettledEvent }>(
         `DELETE FROM outbox WHERE id = (
@@ -35,6 +35,28 @@ export async function captureSettled(context: WriteContext): Promise<number> {
       };
     });
     if (!more) return taken;
+  }
+}
+
+const strangersMax = 500;
+
+/** Most payers are no wallets of this instance: their rows go many at a time. */
+async function dropStrangers(context: WriteContext): Promise<number> {
+  for (let dropped = 0; ;) {
+    const count = await writeBatch(context, async (sql) => {
+      const rows = await sql.query(
+        `DELETE FROM outbox WHERE id IN (
+           SELECT id FROM outbox o WHERE topic = $1 AND NOT EXISTS (
+             SELECT 1 FROM wallets w
+             WHERE w.network = o.payload->>'network' AND w.address = o.payload->>'payer')
+           ORDER BY id LIMIT ${strangersMax} FOR UPDATE SKIP LOCKED)
+         RETURNING id`,
+        [settledTopic],
+      );
+      return { result: rows.length, audits: [] };
+    });
+    dropped += count;
+    if (count < strangersMax) return dropped;
   }
 }
 

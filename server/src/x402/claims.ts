@@ -35,6 +35,7 @@ export async function reopenPayment(context: WriteContext, payment: Payment, fai
       state: 'open',
       failure,
       transaction: null,
+      delivery: null,
       replayable: true,
       stored: null,
     } as const;

@@ -2,6 +2,15 @@ export { type BatchCall, encodeBatch, judgeBatchReceipt } from './batch-call.ts'
 export { type Chain, createChain } from './chain.ts';
 export { isForSameRequest, mayFetch, reopenPayment } from './claims.ts';
 export {
+  type DeliveryEnd,
+  findOwed,
+  finishDelivery,
+  refundAuthorization,
+  refundOf,
+  releaseDelivery,
+  takeDelivery,
+} from './deliveries.ts';
+export {
   type Authorization,
   type ExactPayment,
   findTermsFault,
@@ -10,7 +19,7 @@ export {
   type Terms,
   transferTypedData,
 } from './exact.ts';
-export { type Network, networks } from './networks.ts';
+export { findNetwork, type Network, networks } from './networks.ts';
 export {
   exactFacts,
   hasLiveLease,
@@ -29,8 +38,8 @@ export {
   type Presenter,
 } from './payment-lane.ts';
 export { type Claim, findClaim } from './payments.sql.ts';
-export { ChainUnavailableError } from './rpc-batch.ts';
-export type { ClaimRefusal, KnownBalance } from './plan-claims.ts';
+export { ChainUnavailableError } from './json-rpc.ts';
+export type { ClaimRefusal, KnownBalance, OwedLimits } from './plan-claims.ts';
 export { attemptSeconds, exactRail, type Rail } from './rail.ts';
 export { ensureRelayer } from './relayers.ts';
 export { signatureBackend } from './secp256k1.ts';

@@ -21,10 +21,15 @@ import {
   sumOwed,
 } from './claims.sql.ts';
 import type { Payment, PaymentFacts, PaymentTarget, SettlementMode, StoredResponse } from './payment.ts';
-import { storedResponseRow } from './payment.ts';
 import { type Claim, findClaim } from './payments.sql.ts';
-import { type ClaimRefusal, type KnownBalance, payerName, planClaims } from './plan-claims.ts';
-import { encodeResponse } from './stored-response.ts';
+import {
+  type ClaimRefusal,
+  type KnownBalance,
+  type OwedLimits,
+  payerName,
+  planClaims,
+} from './plan-claims.ts';
+import { attemptLeaseSeconds, sealResponse } from './stored-response.ts';
 
 /** Who presents a payment, as far as that matters for giving its answer out. */
 export interface Presenter {
@@ -105,14 +110,12 @@ type Job = ClaimJob | EndJob | RetryJob;
 /** What became of a job: a claimed or taken payment, whether an attempt ended, or why not. */
 type Result = Payment | ClaimRefusal | boolean | undefined;
 
-/** An attempt that is cut at its time-out has ended by then; the rest is for storing its answer. */
-const attemptLeaseSeconds = limits.upstreamTimeoutSeconds + 5;
-
-export function createPaymentLane(deps: { db: Database; clock: Clock; box: SecretBox }): PaymentLane {
+/** @param deps.owedMax how much may be owed by payments that are answered before they are settled. */
+export function createPaymentLane(deps: LaneDeps): PaymentLane {
   const { db, clock } = deps;
   const lane = createLane<Job, Result>({
     batchMax: limits.paymentBatch,
-    run: (jobs) => writeBatch({ db, clock }, (sql, now) => runJobs(deps.box, sql, jobs, now)),
+    run: (jobs) => writeBatch({ db, clock }, (sql, now) => runJobs(deps, sql, jobs, now)),
   });
 
   return {
@@ -135,14 +138,30 @@ export function createPaymentLane(deps: { db: Database; clock: Clock; box: Secre
   };
 }
 
-async function runJobs(box: SecretBox, sql: Sql, jobs: readonly Job[], now: Date) {
+interface LaneDeps {
+  db: Database;
+  clock: Clock;
+  box: SecretBox;
+  owedMax: OwedLimits;
+}
+
+async function runJobs({ box, owedMax }: LaneDeps, sql: Sql, jobs: readonly Job[], now: Date) {
   const results = new Map<Job, Result>();
+  const begins = jobs.filter((job) => job.kind !== 'end');
+  // Copies of one authorisation ask for its money once: the first stands for all, and the others find what became of it.
+  const firsts = new Map(begins.toReversed().map((job) => [authorisationName(job), job]));
   await runBegins(
     sql,
-    jobs.filter((job) => job.kind !== 'end'),
+    begins.filter((job) => firsts.get(authorisationName(job)) === job),
     results,
+    owedMax,
     now,
   );
+  for (const job of begins) {
+    const first = firsts.get(authorisationName(job));
+    const result = first && results.get(first);
+    if (typeof result === 'string') results.set(job, result);
+  }
   const audits = await runEnds(
     box,
     sql,
@@ -151,6 +170,10 @@ async function runJobs(box: SecretBox, sql: Sql, jobs: readonly Job[], now: Date
     now,
   );
   return { result: jobs.map((job) => results.get(job)), audits };
+}
+
+function authorisationName({ payment }: ClaimJob | RetryJob): string {
+  return `${payerName(payment)} ${payment.nonce}`;
 }
 
 /** A claim or retry that may go on, with its payment in the mode that was decided. */
@@ -164,10 +187,11 @@ async function runBegins(
   sql: Sql,
   jobs: readonly (ClaimJob | RetryJob)[],
   results: Map<Job, Result>,
+  owedMax: OwedLimits,
   now: Date,
 ): Promise<void> {
   if (jobs.length === 0) return;
-  const planned = await plan(sql, jobs, results, now);
+  const planned = await plan(sql, jobs, results, owedMax, now);
   const claims = planned.flatMap(({ job, payment }) =>
     job.kind === 'claim' ? { job, payment, fingerprint: job.fingerprint } : [],
   );
@@ -185,11 +209,7 @@ async function runBegins(
     now,
   );
   const byId = new Map(begun.map((payment) => [payment.id, payment]));
-  for (const { job, payment } of retries) {
-    results.set(job, byId.get(payment.id));
-    // Of two that ask at the same moment, one has it.
-    byId.delete(payment.id);
-  }
+  for (const { job, payment } of retries) results.set(job, byId.get(payment.id));
 }
 
 /** Gives the jobs that may go on, and writes the others' results down. */
@@ -197,6 +217,7 @@ async function plan(
   sql: Sql,
   jobs: readonly (ClaimJob | RetryJob)[],
   results: Map<Job, Result>,
+  owedMax: OwedLimits,
   now: Date,
 ): Promise<Planned[]> {
   const payments = jobs.map(({ payment }) => payment);
@@ -230,7 +251,7 @@ async function plan(
           hosted: job.kind === 'claim' && job.hosted,
         },
   );
-  const verdicts = planClaims(asks, owed, limits.owedAtomic, now);
+  const verdicts = planClaims(asks, owed, owedMax, now);
   return asks.flatMap(({ job, payment }, index) => {
     const verdict = verdicts[index];
     assert(verdict, 'each ask has a verdict');
@@ -243,7 +264,7 @@ async function plan(
 /** What is settled first has no attempt yet. */
 function inMode(payment: Payment, mode: SettlementMode): Payment {
   if (mode !== 'upfront') return { ...payment, mode };
-  return { ...payment, mode, state: 'responded', attempt: 0, leaseUntil: null };
+  return { ...payment, mode, state: 'responded', attempt: 0, leaseUntil: null, delivery: 'owed' };
 }
 
 async function runEnds(
@@ -261,15 +282,18 @@ async function runEnds(
       state: end.kind === 'failed' ? 'open' : 'responded',
       failure: end.kind === 'failed' ? end.failure : null,
       transaction: null,
+      delivery: end.kind === 'streaming' && payment.mode !== 'optimistic' ? 'owed' : null,
       replayable: end.kind !== 'streaming',
-      stored: end.kind === 'responded' ? seal(box, payment, end.response) : null,
+      stored: end.kind === 'responded' ? sealResponse(box, payment, end.response) : null,
     })),
     now,
     addSeconds(now, limits.storedResponseSeconds),
   );
-  for (const job of jobs) results.set(job, ended.has(job.payment.id));
-  return jobs.flatMap(({ payment, end, actor, requestId, clientAddress }) =>
-    end.kind === 'failed' && ended.has(payment.id)
+  const firsts = new Map(jobs.toReversed().map((job) => [job.payment.id, job]));
+  const told = jobs.filter((job) => ended.has(job.payment.id) && firsts.get(job.payment.id) === job);
+  for (const job of told) results.set(job, true);
+  return told.flatMap(({ payment, end, actor, requestId, clientAddress }) =>
+    end.kind === 'failed'
       ? {
           actor,
           requestId,
@@ -281,14 +305,6 @@ async function runEnds(
         }
       : [],
   );
-}
-
-function seal(box: SecretBox, payment: Payment, response: StoredResponse) {
-  return {
-    status: response.status,
-    sealed: box.seal(encodeResponse(response), storedResponseRow(payment)),
-    bodyHash: sha256(response.body),
-  };
 }
 
 function newPayment({ facts, presenter, target, mode }: NewClaim, now: Date): Payment {
@@ -305,9 +321,11 @@ function newPayment({ facts, presenter, target, mode }: NewClaim, now: Date): Pa
     state: 'forwarding',
     attempt: 1,
     leaseUntil: addSeconds(now, attemptLeaseSeconds),
+    delivery: null,
     replayable: true,
     transaction: null,
     failure: null,
+    refundOf: null,
     createdAt: now,
     settledAt: null,
   };

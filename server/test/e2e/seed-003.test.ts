@@ -78,6 +78,7 @@ describe.each([
 
   it.skipIf(stands.oauth)('step 2, until the token endpoint stands: gets a token at /refresh', async () => {
     made.accessToken = await freshToken();
+    expect(made.accessToken).toMatch(/^eyJ/);
   });
 
   const freshToken = async (): Promise<string> => {

@@ -12,7 +12,7 @@ interface CurlRequest {
 }
 
 /** Reads a curl command as a shell and curl do, as far as the seeds go: quotes, line ends, -X, -H and -d. */
-export function parseCurl(command: string): CurlRequest {
+function parseCurl(command: string): CurlRequest {
   const [name, ...words] = splitWords(command);
   if (name !== 'curl') throw new Error(`not a curl command: ${command}`);
   const headers: Record<string, string> = {};
@@ -39,19 +39,27 @@ export async function runCurl(
   command: string,
   options: { ca?: string; headers?: Record<string, string> } = {},
 ): Promise<Answer> {
-  const { url, method, headers, body } = parseCurl(command);
+  const request = parseCurl(command);
+  const headers = { 'user-agent': 'curl/8.5.0', accept: '*/*', ...request.headers, ...options.headers };
+  return sendRequest({ ...request, headers }, options);
+}
+
+/** Sends a request over http or https, whose certificate has to be `ca`. */
+export async function sendRequest(
+  { url, method, headers, body }: CurlRequest,
+  options: { ca?: string; localAddress?: string },
+): Promise<Answer> {
   const isTls = url.startsWith('https:');
   const outgoing = (isTls ? requestHttps : requestHttp)(url, {
     method,
     headers: {
-      'user-agent': 'curl/8.5.0',
-      accept: '*/*',
       ...headers,
       ...(body === undefined ? {} : { 'content-length': String(Buffer.byteLength(body)) }),
-      ...options.headers,
     },
     agent: false,
+    family: 4,
     ...(options.ca === undefined ? {} : { ca: options.ca }),
+    ...(options.localAddress === undefined ? {} : { localAddress: options.localAddress }),
   });
   outgoing.end(body);
   const [response] = (await once(outgoing, 'response')) as [IncomingMessage];

@@ -11,7 +11,7 @@ import { approveLink } from '../../src/identity/links/answer-link-request.ts';
 import { openTestDatabase, testContext } from './database.ts';
 import { findFreePort, mainFile, startInstance } from './instance.ts';
 import type { Answer } from './request.ts';
-import { runCurl } from './curl.ts';
+import { runCurl, sendRequest } from './curl.ts';
 
 /** A running instance, as whoever follows a seed has it before them. */
 export interface World {
@@ -43,8 +43,26 @@ export async function openDevelopmentWorld(): Promise<World> {
   };
 }
 
+/** A production instance, with its database at hand. */
+export interface ProductionWorld extends World {
+  db: Database;
+  environment: Environment;
+  apiKey: string;
+  /** Calls the API with JSON, with this credential or none. */
+  call(path: string, sending?: Sending): Promise<Answer>;
+}
+
+interface Sending {
+  method?: string;
+  body?: unknown;
+  credential?: string;
+  headers?: Record<string, string>;
+  /** The loopback address to call from. */
+  from?: string;
+}
+
 /** Production mode, over a database of its own and behind TLS; the API key is one of its first organisation. */
-export async function openProductionWorld(): Promise<World> {
+export async function openProductionWorld(): Promise<ProductionWorld> {
   const folder = new URL('tls/', import.meta.url);
   const cert = await readFile(new URL('localhost.cert.pem', folder), 'utf8');
   const key = await readFile(new URL('localhost.key.pem', folder), 'utf8');
@@ -60,6 +78,7 @@ export async function openProductionWorld(): Promise<World> {
     CREDENCE_MASTER_KEY: '07'.repeat(32),
     CREDENCE_PUBLIC_URL: apiUrl,
     CREDENCE_GATEWAY_URL: 'https://gateway.example',
+    CREDENCE_TRUSTED_PROXIES: '127.0.0.1',
     DATABASE_URL: databaseUrl,
     PORT: String(port),
     GATEWAY_PORT: String(await findFreePort()),
@@ -67,6 +86,23 @@ export async function openProductionWorld(): Promise<World> {
   const { environment, apiKey } = await makeOwner(db);
   return {
     apiUrl,
+    db,
+    environment,
+    apiKey,
+    call: (path, { method, body, credential, headers, from } = {}) =>
+      sendRequest(
+        {
+          url: `${apiUrl}${path}`,
+          method: method ?? (body === undefined ? 'GET' : 'POST'),
+          headers: {
+            ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+            ...(credential === undefined ? {} : { authorization: `Bearer ${credential}` }),
+            ...headers,
+          },
+          body: body === undefined ? undefined : JSON.stringify(body),
+        },
+        { ca: cert, ...(from === undefined ? {} : { localAddress: from }) },
+      ),
     curl: (command) => runCurl(command, { ca: cert }),
     curlAsOwner: (command) => runCurl(command, { ca: cert, headers: { 'x-api-key': apiKey } }),
     // Nobody can sign in yet, and no API key may link an agent.
@@ -82,10 +118,14 @@ export async function openProductionWorld(): Promise<World> {
   };
 }
 
-async function makeOwner(db: Database): Promise<{ environment: Environment; apiKey: string }> {
+/** An organisation with its sandbox, and an API key of that. */
+export async function makeOwner(
+  db: Database,
+  scopes: readonly string[] = apiScopes,
+): Promise<{ environment: Environment; apiKey: string }> {
   const environment = await createOrganisation(testContext(db), 'Seeds');
   const context = testContext(db, { scope: environment.id });
-  const { key } = await createApiKey(context, { environment, name: 'Seeds', scopes: apiScopes });
+  const { key } = await createApiKey(context, { environment, name: 'Seeds', scopes });
   return { environment, apiKey: key };
 }
 

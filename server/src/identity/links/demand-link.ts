@@ -28,9 +28,11 @@ export async function demandLink(
 }
 
 async function getLinkRequest(
-  { idempotency: _, ...context }: WriteContext,
+  whole: WriteContext,
   agentId: AgentId,
 ): Promise<{ request: LinkRequest; userCode: string }> {
+  // A refusal is not the answer that an Idempotency-Key stands for.
+  const { idempotency: _idempotency, ...context } = whole;
   const userCode = newUserCode();
   const id = newId('link');
   return write(context, async (sql, now) => {
