@@ -45,6 +45,20 @@ export interface Case {
   start(stage: Stage): Promise<readonly Contender[]>;
 }
 
+/** A comparison of libraries, each in a process of its own and called directly: there is nothing to load from outside. */
+export interface InProcessCase {
+  readonly name: string;
+  readonly title: string;
+  readonly notes: readonly string[];
+  readonly windowSeconds: number;
+  /** Measures every contender in turn, and gives the tables. */
+  measure(settings: {
+    repetitions: number;
+    windowSeconds: number;
+    log: (line: string) => void;
+  }): Promise<string>;
+}
+
 /** What a case starts is ended here, whatever happens. */
 export interface Stage {
   readonly folder: string;

@@ -1,4 +1,5 @@
-import type { Case } from '../bench.ts';
+import type { Case, InProcessCase } from '../bench.ts';
+import { verifyTokens } from '../in-process/verify-tokens.ts';
 import { free } from './free.ts';
 import { tokensEs256, tokensRs256 } from './client-credentials.ts';
 import { paid2sBlocks } from './paid-2s-blocks.ts';
@@ -6,11 +7,12 @@ import { paidExact } from './paid-exact.ts';
 import { paidOptimistic } from './paid-optimistic.ts';
 
 /** In the order of the results. */
-export const cases: readonly Case[] = [
+export const cases: readonly (Case | InProcessCase)[] = [
   free,
   paidExact,
   paid2sBlocks,
   paidOptimistic,
   tokensEs256,
   tokensRs256,
+  verifyTokens,
 ];

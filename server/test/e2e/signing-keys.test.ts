@@ -171,11 +171,11 @@ describe('npm run rotate-keys', () => {
     await ageNextKeys(10);
     const before = await freshToken();
     const jwks = createRemoteJWKSet(new URL(jwksUrl()));
-    let rotating = true;
+    const over = new AbortController();
     const refused: string[] = [];
     const signers = new Set<string>();
     async function verify(): Promise<void> {
-      while (rotating) {
+      while (!over.signal.aborted) {
         const token = await freshToken();
         signers.add(kidOf(token));
         for (const each of [before, token]) {
@@ -192,7 +192,7 @@ describe('npm run rotate-keys', () => {
       stdout: expect.stringContaining(`RS256: ${next} signs`),
     });
     await until(async () => signers.has(next));
-    rotating = false;
+    over.abort();
     await verifying;
     expect(refused).toEqual([]);
     expect([...signers]).toEqual([old, next]);
@@ -231,8 +231,9 @@ describe('an instance that signs tokens with ES256', () => {
       };
       const jwks = createRemoteJWKSet(new URL(`${other.info.api_url}/.well-known/jwks.json`));
       const issuer = other.info.api_url;
-      await jwtVerify(jwt, jwks, { issuer, typ: 'at+jwt', algorithms: ['ES256'] });
-      await jwtVerify(vc, jwks, { issuer, typ: 'vc+jwt', algorithms: ['RS256'] });
+      const token = await jwtVerify(jwt, jwks, { issuer, typ: 'at+jwt', algorithms: ['ES256'] });
+      const credential = await jwtVerify(vc, jwks, { issuer, typ: 'vc+jwt', algorithms: ['RS256'] });
+      expect(credential.payload.sub).toBe(token.payload.sub);
     } finally {
       await other.stop();
     }

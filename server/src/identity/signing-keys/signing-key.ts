@@ -62,7 +62,7 @@ export function openPublicJwk(jwk: PublicJwk): VerifyingKey {
 }
 
 /** RFC 7638: SHA-256 over the required members in lexicographic order; of Ed25519, RFC 8037 section 2. */
-export function thumbprint(jwk: PublicMembers): string {
+function thumbprint(jwk: PublicMembers): string {
   const required =
     jwk.kty === 'RSA'
       ? { e: jwk.e, kty: jwk.kty, n: jwk.n }

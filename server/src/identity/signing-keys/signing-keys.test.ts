@@ -75,12 +75,9 @@ describe('the first key', () => {
     expect(
       keys
         .jwks()
-        .keys.map(({ alg, use }) => [alg, use])
+        .keys.map(({ alg, use }) => `${alg} ${use}`)
         .toSorted(),
-    ).toEqual([
-      ['EdDSA', 'sig'],
-      ['RS256', 'sig'],
-    ]);
+    ).toEqual(['EdDSA sig', 'RS256 sig']);
     expect(() => keys.getSigner('ES256')).toThrow(/ES256/);
     expect(keys.getPem()).toMatch(/^-----BEGIN PUBLIC KEY-----\n/);
   });
@@ -142,11 +139,11 @@ describe('a rotation', () => {
     expect(new Set([...before, ...signers()]).size).toBe(4);
   });
 
-  it('twice at once happens once', async () => {
+  it('many times at once happens once', async () => {
     await openProcess();
     await tendSigningKeys(at(0));
-    const results = await Promise.allSettled([rotateSigningKeys(at(400)), rotateSigningKeys(at(400))]);
-    expect(results.map(({ status }) => status).toSorted()).toEqual(['fulfilled', 'rejected']);
+    const results = await Promise.allSettled(Array.from({ length: 30 }, () => rotateSigningKeys(at(400))));
+    expect(results.filter(({ status }) => status === 'fulfilled')).toHaveLength(1);
     expect(await eventsOf('signing_key.rotated')).toHaveLength(1);
   });
 
@@ -158,13 +155,13 @@ describe('a rotation', () => {
         throw error;
       }),
     );
-    let rotating = true;
+    const over = new AbortController();
     const bad: string[] = [];
     const old: string[] = [];
     let count = 0;
     const signers = new Set<string>();
     async function verifyAll(): Promise<void> {
-      while (rotating) {
+      while (!over.signal.aborted) {
         for (const signer of processes) {
           const token = await signer.sign();
           signers.add(signer.keys.getSigner('ES256').kid);
@@ -188,7 +185,7 @@ describe('a rotation', () => {
       while (processes.some(({ keys }) => keys.getSigner('ES256').kid !== rotation?.kid)) await sleep(1);
       await tendSigningKeys(at(400 * round));
     }
-    rotating = false;
+    over.abort();
     await verifying;
     await Promise.all(listeners.map((listener) => listener.close()));
     expect(bad).toEqual([]);
@@ -265,20 +262,21 @@ describe('a process that meets an unknown key', () => {
   it('learns of it by notification', async () => {
     const { keys } = await openProcess();
     const told = Promise.withResolvers<void>();
-    let connected = false;
+    const connected = Promise.withResolvers<void>();
+    let calls = 0;
     const listener = listen(
       db,
       {
         // The first call says that the connection stands.
         [signingKeysChannel]: () => {
-          if (connected) told.resolve();
-          connected = true;
+          calls += 1;
+          (calls === 1 ? connected : told).resolve();
         },
       },
       told.reject,
     );
     try {
-      while (!connected) await sleep(5);
+      await connected.promise;
       await replaceSigningKeys(at(1));
       await told.promise;
       await keys.reload();

@@ -90,7 +90,11 @@ const contentTypes = { 'at+jwt': {}, 'vc+jwt': { cty: 'vc' } } as const;
 /** Clocks of one instance's machines may differ by this much (RFC 8725 leaves it to us). */
 const skewSeconds = 30;
 
-export function createTokens(keys: SigningKeys, issuer: string, algorithms: TokenAlgorithms): Tokens {
+export function createTokens(
+  keys: Pick<SigningKeys, 'getSigner' | 'findKey' | 'findNewKey'>,
+  issuer: string,
+  algorithms: TokenAlgorithms,
+): Tokens {
   async function sign(
     typ: TokenType,
     claims: JwtClaims,

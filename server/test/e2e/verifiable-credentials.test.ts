@@ -1,15 +1,11 @@
-import { spawn } from 'node:child_process';
 import { hash } from 'node:crypto';
-import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createRemoteJWKSet, decodeJwt, decodeProtectedHeader, jwtVerify } from 'jose';
-import { CredentialError, verifyAgentCredential } from '../../../sdk/src/index.ts';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openDatabase } from '../../src/db/index.ts';
 import { findRunningDatabase } from '../../src/embedded/index.ts';
 import { type Agent, registerAgent } from '../helpers/agent.ts';
 import { type Instance, startInstance } from '../helpers/instance.ts';
-import { send } from '../helpers/request.ts';
 import { callApi } from '../helpers/seller.ts';
 
 interface Issued {
@@ -35,6 +31,12 @@ const ask = (body: object, credential: string | undefined = agent.jwt) =>
 const issue = async (body: object = { challenge, audience }) => (await ask(body)).json() as Issued;
 const verify = async (body: object) => (await callApi(instance, '/verify-vc', { body })).json() as object;
 
+const timeOf = (seconds: number) => new Date(seconds * 1000).toISOString().replace('.000Z', 'Z');
+const lifeOf = async (body: object) => {
+  const { issued_at, expires_at } = await issue(body);
+  return (Date.parse(expires_at) - Date.parse(issued_at)) / 1000;
+};
+
 describe('POST /agent/vc/issue', () => {
   it("gives a credential of the W3C's form for this verifier and this challenge, and no e-mail", async () => {
     const answer = await ask({ challenge, audience, ttl_seconds: 600 });
@@ -51,14 +53,13 @@ describe('POST /agent/vc/issue', () => {
     const { iat = 0, exp = 0 } = payload;
     expect(exp - iat).toBe(600);
     expect([iat, exp]).toEqual([issued_at, expires_at].map((time) => Date.parse(time) / 1000));
-    const time = (seconds: number) => new Date(seconds * 1000).toISOString().replace('.000Z', 'Z');
     expect(payload).toEqual({
       '@context': ['https://www.w3.org/ns/credentials/v2'],
       type: ['VerifiableCredential'],
       issuer,
       credentialSubject: { id: `urn:uuid:${agent.agent_id}` },
-      validFrom: time(iat),
-      validUntil: time(exp),
+      validFrom: timeOf(iat),
+      validUntil: timeOf(exp),
       iss: issuer,
       sub: agent.agent_id,
       aud: audience,
@@ -71,10 +72,6 @@ describe('POST /agent/vc/issue', () => {
   });
 
   it('lasts five minutes unless it is told, up to a day', async () => {
-    const lifeOf = async (body: object) => {
-      const { issued_at, expires_at } = await issue(body);
-      return (Date.parse(expires_at) - Date.parse(issued_at)) / 1000;
-    };
     expect(await lifeOf({ challenge, audience })).toBe(300);
     expect(await lifeOf({ challenge, audience, ttl_seconds: 1 })).toBe(1);
     expect(await lifeOf({ challenge, audience, ttl_seconds: 86_400 })).toBe(86_400);
@@ -177,59 +174,5 @@ describe('POST /verify-vc', () => {
       answer = await verify(body);
     }
     expect(answer).toEqual({ valid: false, error: 'expired' });
-  });
-});
-
-describe('verifyAgentCredential', () => {
-  const check = (vc: string, demands: object = {}) =>
-    verifyAgentCredential(vc, { issuer: instance.info.api_url, audience, challenge, ...demands });
-
-  it('verifies with the keys that it fetches', async () => {
-    const { vc } = await issue();
-    expect(await check(vc)).toEqual(decodeJwt(vc));
-  });
-
-  it('refuses an access token, whatever audience is asked for', async () => {
-    const refused = check(agent.jwt, { audience: instance.info.api_url });
-    await expect(refused).rejects.toThrow(CredentialError);
-    await expect(refused).rejects.toMatchObject({ code: 'wrong_type' });
-  });
-});
-
-describe('the example', () => {
-  it('gives a challenge, lets the agent in with the credential once, and opens a session of its own', async () => {
-    const program = new URL('../../../sdk/examples/agent-login.mjs', import.meta.url).pathname;
-    const { PATH = '' } = process.env;
-    const env = { PATH, PORT: '0', ISSUER: instance.info.api_url, AUDIENCE: audience };
-    const site = spawn(process.execPath, [program], { env, stdio: ['ignore', 'pipe', 'inherit'] });
-    try {
-      const [line] = (await once(site.stdout, 'data')) as [Buffer];
-      const url = `http://127.0.0.1:${line.toString().trim()}`;
-      const post = (path: string, body: object) =>
-        send(`${url}${path}`, {
-          method: 'POST',
-          headers: { 'content-type': 'application/json' },
-          body: JSON.stringify(body),
-        });
-
-      const asked = (await post('/login/challenge', {})).json() as { challenge: string; audience: string };
-      const { vc } = await issue(asked);
-      const login = { challenge: asked.challenge, vc };
-      const { session } = (await post('/login', login)).json() as { session: string };
-      const headers = { authorization: `Bearer ${session}` };
-      expect((await send(`${url}/me`, { headers })).json()).toEqual({ agent: agent.agent_id });
-
-      expect((await post('/login', login)).json()).toEqual({ error: 'unknown_challenge' });
-      const second = (await post('/login/challenge', {})).json() as { challenge: string };
-      const replayed = await post('/login', { challenge: second.challenge, vc });
-      expect([replayed.status, replayed.json()]).toEqual([401, { error: 'wrong_challenge' }]);
-      const third = (await post('/login/challenge', {})).json() as { challenge: string };
-      const stranger = await post('/login', { challenge: third.challenge, vc: agent.jwt });
-      expect(stranger.json()).toEqual({ error: 'wrong_type' });
-      expect((await send(`${url}/me`)).status).toBe(401);
-    } finally {
-      site.kill();
-      await once(site, 'exit');
-    }
   });
 });
