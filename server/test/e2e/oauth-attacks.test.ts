@@ -124,8 +124,8 @@ describe('the token endpoint', () => {
 
   it('answers who used Basic with a challenge to use Basic, and ignores what it does not know', async () => {
     const fields = { grant_type: 'client_credentials', colour: 'blue' };
-    const good = await postForm(instance, '/oauth/token', fields, basic(client.clientId, client.secret));
-    expect(good.status).toBe(200);
+    const granted = await postForm(instance, '/oauth/token', fields, basic(client.clientId, client.secret));
+    expect(granted.status).toBe(200);
     const bad = await postForm(instance, '/oauth/token', fields, basic(client.clientId, 'wrong'));
     expectError(bad, 401, 'invalid_client');
     expect(bad.headers['www-authenticate']).toMatch(/^Basic /);
@@ -158,6 +158,42 @@ describe('the token endpoint', () => {
     expect((await callApi(instance, path, { method: 'DELETE', credential })).status).toBe(204);
     expectError(await askToken(instance, client, { resource }), 400, 'invalid_target');
   });
+});
+
+describe('every OAuth endpoint', () => {
+  it.each(['/oauth/token', '/oauth/refresh', '/oauth/introspect', '/oauth/revoke'])(
+    '%s answers garbage with an error of OAuth, and never with a failure of ours',
+    async (path) => {
+      const json = 'application/json';
+      const form = 'application/x-www-form-urlencoded';
+      const bodies: [string, string][] = [
+        ...['null', '[]', '5', '{', '\u0000', '['.repeat(50_000), '{"__proto__":{"a":1}}'].map(
+          (body): [string, string] => [json, body],
+        ),
+        [json, JSON.stringify({ grant_type: 'refresh_token', refresh_token: 5, client_id: [], token: {} })],
+        [
+          json,
+          JSON.stringify({ grant_type: 'client_credentials', client_id: 'a\u0000', client_secret: '\ud800' }),
+        ],
+        [form, '%'],
+        [form, '='.repeat(100_000)],
+        [form, '__proto__=1&constructor=2&grant_type=client_credentials'],
+        [form, 'grant_type=client_credentials&client_assertion=a.b.c'],
+        ['text/plain', 'grant_type=client_credentials'],
+      ];
+      for (const [type, body] of bodies) {
+        const answer = await send(`${instance.info.api_url}${path}`, {
+          method: 'POST',
+          headers: { 'content-type': type },
+          body,
+          from: '127.9.9.9',
+        });
+        expect(answer.status, body.slice(0, 50)).toBeGreaterThanOrEqual(400);
+        expect(answer.status, body.slice(0, 50)).toBeLessThan(500);
+        expect(answer.json().error, body.slice(0, 50)).toBeTypeOf('string');
+      }
+    },
+  );
 });
 
 describe('a client assertion', () => {
