@@ -4,7 +4,7 @@
  */
 export const stands: { readonly oauth: boolean; readonly verifiableCredentials: boolean } = {
   /** `POST /oauth/token` and `POST /oauth/refresh`. */
-  oauth: false,
+  oauth: true,
   /** `POST /agent/vc/issue` and `POST /verify-vc`. */
   verifiableCredentials: false,
 };
