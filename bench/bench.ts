@@ -45,16 +45,18 @@ export interface Case {
   start(stage: Stage): Promise<readonly Contender[]>;
 }
 
-/** A comparison of libraries, each in a process of its own and called directly: there is nothing to load from outside. */
-export interface InProcessCase {
+/** A measurement that is no load from outside: libraries that are called directly, or one client that looks closely. */
+export interface Look {
   readonly name: string;
   readonly title: string;
   readonly notes: readonly string[];
-  readonly windowSeconds: number;
+  /** Of one contender's run; absent where something else ends it. */
+  readonly windowSeconds?: number;
   /** Measures every contender in turn, and gives the tables. */
   measure(settings: {
+    stage: Stage;
     repetitions: number;
-    windowSeconds: number;
+    windowSeconds: number | undefined;
     log: (line: string) => void;
   }): Promise<string>;
 }

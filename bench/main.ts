@@ -2,11 +2,11 @@ import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { type Case, CheckFailed, type InProcessCase, type Stage } from './bench.ts';
+import { type Case, CheckFailed, type Look, type Stage } from './bench.ts';
 import { cases } from './cases/index.ts';
 import { describeMachine, describeVersions, findMissing } from './measure/machine.ts';
 import { summariseProfiles } from './measure/profile.ts';
-import { renderCase, renderFailure, renderInProcess } from './measure/report.ts';
+import { renderCase, renderFailure, renderLook } from './measure/report.ts';
 import { runCase } from './measure/run-case.ts';
 
 const resultsFile = new URL('RESULTS.md', import.meta.url);
@@ -19,7 +19,7 @@ const usage = `npm run bench -- [--quick] [--repetitions n] [--profile] [case â€
   RESULTS.md is written by a whole bench: all cases, full length, no profile.`;
 
 interface Settings {
-  chosen: readonly (Case | InProcessCase)[];
+  chosen: readonly (Case | Look)[];
   repetitions: number;
   quick: boolean;
   profile: boolean;
@@ -47,8 +47,8 @@ function readSettings(): Settings {
 }
 
 /** A window that is still a whole number of 2 s blocks. */
-function shorten(one: Case | InProcessCase): Case | InProcessCase {
-  if ('measure' in one) return { ...one, windowSeconds: 1 };
+function shorten(one: Case | Look): Case | Look {
+  if ('measure' in one) return one.windowSeconds === undefined ? one : { ...one, windowSeconds: 1 };
   return { ...one, windowSeconds: 4, warmUpSeconds: Math.min(one.warmUpSeconds, 4) };
 }
 
@@ -57,7 +57,8 @@ function log(line: string): void {
 }
 
 /** Runs one case on a stage of its own, and gives its part of the results. */
-async function play(one: Case, settings: Settings): Promise<string> {
+async function play(one: Case | Look, settings: Settings): Promise<string> {
+  const { repetitions } = settings;
   const folder = await mkdtemp(join(tmpdir(), 'credence-bench-'));
   await chmod(folder, 0o755); // nginx's worker is another user.
   const profiles = join(folder, 'profiles');
@@ -74,7 +75,13 @@ async function play(one: Case, settings: Settings): Promise<string> {
   const interrupted = () => void endAll().finally(() => process.exit(130));
   process.once('SIGINT', interrupted);
   try {
-    const result = await runCase(one, { repetitions: settings.repetitions, stage, log });
+    if ('measure' in one)
+      return renderLook(
+        one,
+        repetitions,
+        await one.measure({ windowSeconds: one.windowSeconds, repetitions, stage, log }),
+      );
+    const result = await runCase(one, { repetitions, stage, log });
     await endAll();
     if (settings.profile) log(await summariseProfiles(profiles));
     return renderCase(result);
@@ -89,19 +96,12 @@ async function play(one: Case, settings: Settings): Promise<string> {
   }
 }
 
-async function playInProcess(one: InProcessCase, { repetitions }: Settings): Promise<string> {
-  const { windowSeconds } = one;
-  const tables = await one.measure({ repetitions, windowSeconds, log });
-  return renderInProcess(one, { repetitions, windowSeconds, tables });
-}
-
 async function main(): Promise<void> {
   const missing = findMissing();
   if (missing !== undefined) throw new Error(missing);
   const settings = readSettings();
   const parts: string[] = [];
-  for (const one of settings.chosen)
-    parts.push(await ('measure' in one ? playInProcess(one, settings) : play(one, settings)));
+  for (const one of settings.chosen) parts.push(await play(one, settings));
   const text = `${[renderHead(settings), ...parts].join('\n\n')}\n`;
   log(`\n${text}`);
   if (settings.chosen.length === cases.length && !settings.quick && !settings.profile)

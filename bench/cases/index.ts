@@ -1,5 +1,6 @@
-import type { Case, InProcessCase } from '../bench.ts';
+import type { Case, Look } from '../bench.ts';
 import { verifyTokens } from '../in-process/verify-tokens.ts';
+import { firstByte } from './first-byte.ts';
 import { free } from './free.ts';
 import { tokensEs256, tokensRs256 } from './client-credentials.ts';
 import { paid2sBlocks } from './paid-2s-blocks.ts';
@@ -7,12 +8,13 @@ import { paidExact } from './paid-exact.ts';
 import { paidOptimistic } from './paid-optimistic.ts';
 
 /** In the order of the results. */
-export const cases: readonly (Case | InProcessCase)[] = [
+export const cases: readonly (Case | Look)[] = [
   free,
   paidExact,
   paid2sBlocks,
   paidOptimistic,
   tokensEs256,
   tokensRs256,
+  firstByte,
   verifyTokens,
 ];

@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import type { InProcessCase } from '../bench.ts';
+import type { Look } from '../bench.ts';
 import { figure, spread, table } from '../measure/report.ts';
 import { median, ratios } from '../measure/statistics.ts';
 
@@ -16,7 +16,7 @@ const algorithms = ['RS256', 'ES256'] as const;
 const program = fileURLToPath(new URL('../programs/verify-tokens.ts', import.meta.url));
 const execute = promisify(execFile);
 
-export const verifyTokens: InProcessCase = {
+export const verifyTokens: Look = {
   name: 'verify-tokens',
   title: 'Access tokens verified in process',
   notes: [
@@ -24,7 +24,7 @@ export const verifyTokens: InProcessCase = {
     'One process each, 500 tokens of ours in turn, 16 in flight. jose verifies on the thread pool; the others on the event loop, one at a time.',
   ],
   windowSeconds: 3,
-  async measure({ repetitions, windowSeconds, log }) {
+  async measure({ repetitions, windowSeconds = 3, log }) {
     const tables: string[] = [];
     for (const algorithm of algorithms) {
       const runs = new Map(libraries.map((library) => [library, [] as Verifying[]]));

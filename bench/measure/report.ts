@@ -1,4 +1,4 @@
-import type { CaseResult, InProcessCase, Run } from '../bench.ts';
+import type { CaseResult, Look, Run } from '../bench.ts';
 import { median, ratios } from './statistics.ts';
 
 /** A case that gave no figures, and why. */
@@ -23,16 +23,18 @@ export function renderCase(result: CaseResult): string {
   ].join('\n\n');
 }
 
-/** The part of RESULTS.md about libraries that were called in process; their tables are made already. */
-export function renderInProcess(
-  { name, title, notes }: InProcessCase,
-  run: { repetitions: number; windowSeconds: number; tables: string },
+/** The part of RESULTS.md about a measurement that is no load; its tables are made already. */
+export function renderLook(
+  { name, title, notes, windowSeconds }: Look,
+  repetitions: number,
+  tables: string,
 ): string {
+  const times = `${repetitions} interleaved ${repetitions === 1 ? 'repetition' : 'repetitions'}`;
   return [
     `## ${title} (\`${name}\`)`,
-    `${run.windowSeconds} s a run, ${run.repetitions} interleaved ${run.repetitions === 1 ? 'repetition' : 'repetitions'}.`,
+    ...(windowSeconds === undefined ? [] : [`${windowSeconds} s a run, ${times}.`]),
     notes.map((note) => `- ${note}`).join('\n'),
-    run.tables,
+    tables,
   ].join('\n\n');
 }
 

@@ -26,6 +26,8 @@ export const limits = {
   batchItems: 200,
   /** One commit's claims and answers: beyond some hundreds a larger batch adds latency, and hardly any rate. */
   paymentBatch: 256,
+  /** A commit costs a millisecond or two of two processes; a call of a busy gateway waits for several things that take longer. */
+  paymentBatchMs: 5,
   /**
    * What may be owed, in atomic units of USDC, by payments that were answered before they are settled: in all, to one server, and by
    * one payer. Beyond it a call waits for its settlement.

@@ -115,6 +115,7 @@ export function createPaymentLane(deps: LaneDeps): PaymentLane {
   const { db, clock } = deps;
   const lane = createLane<Job, Result>({
     batchMax: limits.paymentBatch,
+    intervalMs: limits.paymentBatchMs,
     run: (jobs) => writeBatch({ db, clock }, (sql, now) => runJobs(deps, sql, jobs, now)),
   });
 

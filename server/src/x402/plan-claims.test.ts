@@ -71,9 +71,9 @@ describe('a payer whose settlement has failed', () => {
   });
 });
 
-describe('an optimistic payment', () => {
-  const optimistic = (payment: Parameters<typeof ask>[1] = {}) => ask({}, { mode: 'optimistic', ...payment });
+const optimistic = (payment: Parameters<typeof ask>[1] = {}) => ask({}, { mode: 'optimistic', ...payment });
 
+describe('an optimistic payment', () => {
   it.each<[string, Partial<typeof plenty>, Owed]>([
     ['in all', { inAll: 29n }, { ...nothingOwed, inAll: 10n }],
     ['to its server', { byServer: 29n }, { ...nothingOwed, byServer: new Map([['srv_a', 10n]]) }],

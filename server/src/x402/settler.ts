@@ -39,7 +39,7 @@ const resumedMax = 200;
 /** What was taken up gets this long in one round, so that the next round comes soon whatever hangs. */
 const resumeSeconds = 5;
 /** While so many of this process's batches are on their way, payments gather for the next. */
-const batchesBeforeGathering = 2;
+const batchesBeforeGathering = 1;
 /** Beyond so many they wait, however long: nodes hold no more of one account's transactions for sure. */
 const batchesInFlightMax = 16;
 /** Gathering lasts no longer than this, or a tenth of what a transaction takes: a block that is missed costs more than gas. */
