@@ -2,6 +2,7 @@ import type { Case, Look } from '../bench.ts';
 import { verifyTokens } from '../in-process/verify-tokens.ts';
 import { firstByte } from './first-byte.ts';
 import { free } from './free.ts';
+import { tokensEs256, tokensRs256 } from './client-credentials.ts';
 import { paid2sBlocks } from './paid-2s-blocks.ts';
 import { paidExact } from './paid-exact.ts';
 import { paidOptimistic } from './paid-optimistic.ts';
@@ -12,6 +13,8 @@ export const cases: readonly (Case | Look)[] = [
   paidExact,
   paid2sBlocks,
   paidOptimistic,
+  tokensEs256,
+  tokensRs256,
   firstByte,
   verifyTokens,
 ];

@@ -1,9 +1,18 @@
 import { Client, type ClientConfig, Pool, type PoolClient, types } from 'pg';
 import { camelCase } from './tables.ts';
 
+export interface QueryOptions {
+  /** A name for the text: each connection then parses and plans it once. Worth it for a statement that runs all the time. */
+  prepared?: string;
+}
+
 /** Runs statements: the pool itself, or one transaction of it. Rows come back with camelCase keys. */
 export interface Sql {
-  query<Row extends object>(text: string, values?: readonly unknown[]): Promise<Row[]>;
+  query<Row extends object>(
+    text: string,
+    values?: readonly unknown[],
+    options?: QueryOptions,
+  ): Promise<Row[]>;
 }
 
 export interface Database extends Sql {
@@ -36,7 +45,7 @@ export function openDatabase(
   });
 
   return {
-    query: (text, values) => run(pool, text, values),
+    query: (text, values, how) => run(pool, text, values, how),
     async transaction(body) {
       const client = await pool.connect();
       let failure: Error | undefined;
@@ -49,7 +58,7 @@ export function openDatabase(
         const begun = client.query('BEGIN');
         // The connection is lost then, and the first statement says so.
         begun.catch(() => undefined);
-        const result = await body({ query: (text, values) => run(client, text, values) });
+        const result = await body({ query: (text, values, how) => run(client, text, values, how) });
         await begun;
         await client.query('COMMIT');
         return result;
@@ -79,8 +88,13 @@ async function run<Row extends object>(
   client: Pool | PoolClient,
   text: string,
   values: readonly unknown[] = [],
+  { prepared }: QueryOptions = {},
 ): Promise<Row[]> {
-  const result = await client.query<Record<string, unknown>>(text, [...values]);
+  const result = await client.query<Record<string, unknown>>({
+    text,
+    values: [...values],
+    ...(prepared === undefined ? {} : { name: prepared }),
+  });
   return result.rows.map((row) => camelCase(row) as Row);
 }
 
