@@ -1,6 +1,6 @@
 export { type BatchCall, encodeBatch, judgeBatchReceipt } from './batch-call.ts';
 export { type Chain, createChain } from './chain.ts';
-export { isForSameRequest, mayFetch, reopenPayment } from './claims.ts';
+export { isForSameRequest, mayFetch } from './claims.ts';
 export {
   type DeliveryEnd,
   findOwed,
@@ -13,8 +13,6 @@ export {
 export {
   type Authorization,
   type ExactPayment,
-  findTermsFault,
-  isSignedByPayer,
   type PaymentFault,
   type Terms,
   transferTypedData,
