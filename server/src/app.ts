@@ -266,8 +266,7 @@ async function openChains(parts: Parts, context: WriteContext): Promise<Chains> 
     if (!settings) continue;
     const chain = createChain({
       network: networks[kind],
-      rpcUrl: settings.rpcUrl,
-      finality: settings.finality,
+      ...settings,
     });
     await openRelayer(context, chain, kind, settings);
     chains.set(chain.network.id, { chain, settler: createSettler({ context, chain, report }) });

@@ -14,6 +14,8 @@ export interface ChainConfig {
   rpcUrl: string;
   /** Pays the gas of settlements: a private key, 0x and 64 hexadecimal digits. */
   relayerKey: `0x${string}`;
+  /** How many blocks deep a settlement is watched for a reorganisation; absent, until the chain's RPC calls its block finalized. */
+  reorgDepth?: number;
 }
 
 /** RFC 7518 section 3.1 and RFC 8037 name them so. */
@@ -75,8 +77,10 @@ const known = new Set([
   'CREDENCE_OWED_MAX_PER_PAYER',
   'CREDENCE_SANDBOX_RPC_URL',
   'CREDENCE_SANDBOX_RELAYER_KEY',
+  'CREDENCE_SANDBOX_REORG_DEPTH',
   'CREDENCE_PRODUCTION_RPC_URL',
   'CREDENCE_PRODUCTION_RELAYER_KEY',
+  'CREDENCE_PRODUCTION_REORG_DEPTH',
 ]);
 
 const loopbackHosts = ['127.0.0.1', '::1'];
@@ -252,16 +256,37 @@ function usdcOf(env: Environment, name: string, standard: bigint): bigint {
   }
 }
 
+/** Some hours on any chain of ours; deeper ones are called finalized long before. */
+const depthMax = 10_000;
+
 function chainOf(env: Environment, half: 'PRODUCTION' | 'SANDBOX'): ChainConfig | undefined {
-  const names = { rpc: `CREDENCE_${half}_RPC_URL`, key: `CREDENCE_${half}_RELAYER_KEY` };
+  const names = {
+    rpc: `CREDENCE_${half}_RPC_URL`,
+    key: `CREDENCE_${half}_RELAYER_KEY`,
+    depth: `CREDENCE_${half}_REORG_DEPTH`,
+  };
   const rpcUrl = env[names.rpc] || undefined;
   const relayerKey = env[names.key] || undefined;
-  if (rpcUrl === undefined && relayerKey === undefined) return undefined;
+  const depth = env[names.depth] || undefined;
+  if (rpcUrl === undefined && relayerKey === undefined && depth === undefined) return undefined;
   if (rpcUrl === undefined || !/^https?:$/.test(URL.parse(rpcUrl)?.protocol ?? '')) {
     throw new StartupError(`${names.rpc} must be the http(s) URL of the chain's RPC`);
   }
   if (relayerKey === undefined || !/^0x[0-9a-fA-F]{64}$/.test(relayerKey)) {
     throw new StartupError(`${names.key} must be a private key: 0x and 64 hexadecimal digits`);
   }
-  return { rpcUrl, relayerKey: relayerKey as `0x${string}` };
+  if (
+    depth !== undefined &&
+    depth !== 'finalized' &&
+    !(/^\d{1,5}$/.test(depth) && Number(depth) <= depthMax)
+  ) {
+    throw new StartupError(
+      `${names.depth} must be a number of blocks up to ${depthMax}, or "finalized", which it is by itself`,
+    );
+  }
+  return {
+    rpcUrl,
+    relayerKey: relayerKey as `0x${string}`,
+    ...(depth === undefined || depth === 'finalized' ? {} : { reorgDepth: Number(depth) }),
+  };
 }

@@ -21,8 +21,8 @@ import {
 } from './json-rpc.ts';
 import type { Network } from './networks.ts';
 import { createPayerStateReader, type PayerState } from './payer-state.ts';
-import { createReceiptWatch, latestBlock } from './receipt-watch.ts';
-import { readHeader, type Receipt } from './receipts.ts';
+import { askBlockHashes, createReceiptWatch, latestBlock } from './receipt-watch.ts';
+import { type Block, type Header, readHeader, type Receipt } from './receipts.ts';
 
 export interface Fees {
   maxFeePerGas: bigint;
@@ -61,6 +61,13 @@ export interface Chain {
   findUses(authorizations: readonly Authorization[]): Promise<NonceUse[]>;
   /** The transaction that used the nonce with exactly this transfer, if there is one. */
   findSettlement(payment: Authorization): Promise<Hex | undefined>;
+  /** Whether its last blocks can be gone without others in their place, as a local chain's after a crash. */
+  forgetsBlocks: boolean;
+  head(): Promise<Block>;
+  /** The chain's own hash of each of these blocks, as far as it has them; its head; and the last block that is watched no more. */
+  findPlaces(
+    numbers: readonly bigint[],
+  ): Promise<{ hashes: ReadonlyMap<bigint, Hex>; head: bigint; settled: bigint }>;
   /** A time that no block which can still appear is before: an authorisation expired by then is dead. */
   settledTime(): Promise<bigint>;
 }
@@ -89,13 +96,24 @@ const nonceTopics = [
   '0x1cdd46ff242716cdaa72d159d339a485b3438398348d68f09d7c8c0a59353d81',
 ];
 
-/** Opens a chain. `finality`: whether its blocks stay at once, as a local chain's do, or when the RPC calls them finalized. */
+/** A local chain that is killed forgets at most what it mined since its last dump: some seconds. */
+const localDepth = 256;
+
+/** How far below the head a block is watched: so many blocks, or until the RPC calls it finalized. */
+export type ReorgDepth = number | 'finalized';
+
+/**
+ * Opens a chain. `finality`: whether its blocks stay at once, as a local chain's do, or when the RPC calls them finalized. `reorgDepth`: how
+ * long it is watched for what was mined and goes again.
+ */
 export function createChain(options: {
   network: Network;
   rpcUrl: string;
   finality: 'finalized' | 'instant';
+  reorgDepth?: ReorgDepth;
 }): Chain {
   const { network } = options;
+  const reorgDepth = options.reorgDepth ?? (options.finality === 'instant' ? localDepth : 'finalized');
   const token = network.asset.address;
   const ask = createRpc({ rpcUrl: options.rpcUrl, timeoutMs: rpcTimeoutMs, responseBytesMax });
   const watch = createReceiptWatch(ask);
@@ -104,6 +122,10 @@ export function createChain(options: {
   async function askOne(method: string, ...params: readonly unknown[]): Promise<unknown> {
     const [answer] = await ask([{ method, params }]);
     return resultOf(answer);
+  }
+
+  async function askHeader(tag: 'finalized' | 'latest' | 'pending'): Promise<Header> {
+    return readHeader(await askOne('eth_getBlockByNumber', tag, false));
   }
 
   /** What is missing of the fees is asked for along with these calls. */
@@ -235,10 +257,24 @@ export function createChain(options: {
       return use?.kind === 'settled' ? use.transaction : undefined;
     },
 
+    forgetsBlocks: options.finality === 'instant',
+    head: () => askHeader('latest'),
+
+    async findPlaces(numbers) {
+      const head = (await askHeader('latest')).number;
+      const settled =
+        reorgDepth === 'finalized' ? (await askHeader('finalized')).number : head - BigInt(reorgDepth);
+      const hashes = new Map<bigint, Hex>();
+      for (let start = 0; start < numbers.length; start += callsMax) {
+        const part = await askBlockHashes(ask, numbers.slice(start, start + callsMax));
+        for (const [number, hash] of part) hashes.set(number, hash);
+      }
+      return { hashes, head, settled };
+    },
+
     async settledTime() {
       // A local chain makes a block only when it has a transaction; its pending block has the present time.
-      const tag = options.finality === 'instant' ? 'pending' : 'finalized';
-      return readHeader(await askOne('eth_getBlockByNumber', tag, false)).timestamp;
+      return (await askHeader(options.finality === 'instant' ? 'pending' : 'finalized')).timestamp;
     },
   };
 }

@@ -5,6 +5,7 @@ import { reopenPayment } from './claims.ts';
 import type { Payment } from './payment.ts';
 import { findAbandoned, sweepStoredResponses } from './payments.sql.ts';
 import { listRelayers, resendMissing } from './relayers.ts';
+import { createReorganisationWatch } from './reorganisations.ts';
 import { type BatchDeps, recordBatch, watchBatch } from './settle-batch.ts';
 import { type Conclusion, findSettlements, takeUnwatched } from './settlements.sql.ts';
 
@@ -182,7 +183,14 @@ export function createSettler(deps: BatchDeps): Settler {
     return promise;
   }
 
-  return { settle, resume: () => resume(deps, settle, tell) };
+  const watchReorganisations = createReorganisationWatch(deps);
+  return {
+    settle,
+    async resume() {
+      await watchReorganisations().catch(deps.report);
+      return resume(deps, settle, tell);
+    },
+  };
 }
 
 function settlementOf(conclusion: Conclusion): Settlement | undefined {
