@@ -5,6 +5,7 @@ import {
   decodeBatch,
   encodeBatch,
   judgeBatchReceipt,
+  type ReceiptLog,
   word,
 } from './batch-call.ts';
 import { decodeCodeCheck, encodeCodeCheck } from './code-check.ts';
@@ -194,18 +195,20 @@ export function createChain(options: {
     return authorizations.map((one, index) => judgeUse(one, logs[index] ?? [], receipts));
   }
 
+  /** By the transactions' own receipts: a log that its receipt doesn't have is nobody's word. */
   function judgeUse(
     authorization: Authorization,
     logs: readonly FoundLog[],
     receipts: ReadonlyMap<Hex, Receipt | undefined>,
   ): NonceUse {
-    for (const { transaction } of logs) {
+    for (const { transaction, event } of logs) {
       const receipt = receipts.get(transaction);
-      const [verdict] = receipt ? judgeBatchReceipt(receipt.logs, [authorization], token) : [];
-      if (verdict === 'settled') return { kind: 'settled', transaction };
+      if (!receipt || !hasNonceLog(receipt.logs, event, authorization, token)) continue;
+      const [verdict] = judgeBatchReceipt(receipt.logs, [authorization], token);
+      // Used for another transfer of its payer's is as good as cancelled: it never pays this one.
+      return verdict === 'settled' ? { kind: 'settled', transaction } : { kind: 'cancelled' };
     }
-    // Used for another transfer of its payer's is as good as cancelled: it never pays this one.
-    return logs.length > 0 ? { kind: 'cancelled' } : { kind: 'unknown' };
+    return { kind: 'unknown' };
   }
 
   return {
@@ -281,13 +284,28 @@ export function createChain(options: {
 
 interface FoundLog {
   transaction: Hex;
+  /** Its first topic. */
+  event: Hex;
 }
 
 function readFoundLogs(answer: unknown): FoundLog[] {
   if (!Array.isArray(answer)) throw new ChainUnavailableError('the RPC answered something that is no logs');
-  return answer.map((log) => ({
-    transaction: hashOf((log as { transactionHash?: unknown }).transactionHash),
-  }));
+  return answer.map((log) => {
+    const { transactionHash, topics } = log as { transactionHash?: unknown; topics?: unknown[] };
+    return { transaction: hashOf(transactionHash), event: hashOf(topics?.[0]) };
+  });
+}
+
+function hasNonceLog(
+  logs: readonly ReceiptLog[],
+  event: Hex,
+  { from, nonce }: Authorization,
+  token: Address,
+): boolean {
+  const topics = [event, `0x${addressWord(from)}`, nonce.toLowerCase()].join();
+  return logs.some(
+    (log) => log.address.toLowerCase() === token.toLowerCase() && log.topics.join() === topics,
+  );
 }
 
 function stateCall(token: Address, payer: Address, nonce: Hex): { to: Address; data: Hex } {
