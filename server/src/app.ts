@@ -57,6 +57,8 @@ import {
   type Network,
   networks,
   createSettler,
+  findLowRelayers,
+  relayerRoutes,
   type Settler,
   signatureBackend,
 } from './x402/index.ts';
@@ -333,6 +335,7 @@ export function createRoutes(
       gatewayUrl: config.gatewayUrl,
       mayDial: (address) => egress.mayDial('upstream', address),
     }),
+    ...relayerRoutes({ chains }),
     ...evidenceRoutes(),
   ];
   return [...routes, openApiRoute(routes, packageJson.version)];
@@ -346,6 +349,7 @@ const intervals = {
   resumeMs: 2_000,
   expireMs: 2_000,
   refundMs: 30_000,
+  relayersMs: 60_000,
   sweepMs: 600_000,
   reloadKeysMs: 4_000,
   tendKeysMs: 60_000,
@@ -374,9 +378,14 @@ function startWorkerLoops(services: Services, loops: { capture: Loop[]; other: L
     startLoop({ intervalMs: intervals.tendKeysMs, run: () => tendSigningKeys(context), onError }),
     startLoop({ intervalMs: intervals.refundMs, run: () => refundUndelivered(context), onError }),
   );
+  const warnOfLow = async (chain: Chain) => {
+    for (const relayer of await findLowRelayers(services.db, chain))
+      services.logger.warn(relayer, 'a relayer is running out of gas: send it some, or add another');
+  };
   for (const { chain, settler } of services.chains.values()) {
     loops.other.push(
       startLoop({ intervalMs: intervals.resumeMs, run: () => settler.resume(), onError }),
+      startLoop({ intervalMs: intervals.relayersMs, run: () => warnOfLow(chain), onError }),
       startLoop({ intervalMs: intervals.expireMs, run: () => closeExpired(context, chain), onError }),
     );
   }

@@ -1,5 +1,6 @@
 import { isIP } from 'node:net';
 import { resolve } from 'node:path';
+import { sha256 } from './kernel/crypto.ts';
 import { type EgressAllow, parseEgressAllow } from './kernel/egress.ts';
 import { limits } from './kernel/limits.ts';
 import { parseUsdcPrice } from './kernel/money.ts';
@@ -42,6 +43,8 @@ export interface Config {
   readonly signatures: { readonly tokens: SignatureAlgorithm; readonly credentials: SignatureAlgorithm };
   /** Whether proofs of possession must carry a nonce of ours (RFC 9449 section 8). */
   readonly dpopNonces: boolean;
+  /** SHA-256 of the key that whoever runs the instance shows; absent, nobody does but the development principal. */
+  readonly operatorKeyHash: Buffer | undefined;
   readonly egressAllow: EgressAllow;
   /** Whose `X-Forwarded-For` is believed on the control plane: addresses and CIDR blocks of TLS-terminating proxies. */
   readonly trustedProxies: readonly string[];
@@ -69,6 +72,8 @@ const known = new Set([
   'CREDENCE_DPOP_NONCE',
   'CREDENCE_TOKEN_ALGORITHM',
   'CREDENCE_CREDENTIAL_ALGORITHM',
+
+  'CREDENCE_OPERATOR_KEY',
   'CREDENCE_EGRESS_ALLOW',
   'CREDENCE_TRUSTED_PROXIES',
   'CREDENCE_LOG_LEVEL',
@@ -120,6 +125,7 @@ export function readConfig(env: Environment): Config {
       credentials: algorithmOf(env, 'CREDENCE_CREDENTIAL_ALGORITHM'),
     },
     dpopNonces: oneOf(env, 'CREDENCE_DPOP_NONCE', ['on', 'off'], 'off') === 'on',
+    operatorKeyHash: operatorKeyHashOf(env),
     egressAllow: parseEgressAllow(env['CREDENCE_EGRESS_ALLOW']),
     trustedProxies: trustedProxiesOf(env),
     logLevel: oneOf(
@@ -221,6 +227,17 @@ function masterKeyOf(env: Environment): Buffer | undefined {
       'CREDENCE_MASTER_KEY must be 64 hexadecimal digits, such as from "openssl rand -hex 32"',
     );
   return Buffer.from(text, 'hex');
+}
+
+/** The value isn't repeated where it is refused. */
+function operatorKeyHashOf(env: Environment): Buffer | undefined {
+  const text = env['CREDENCE_OPERATOR_KEY'];
+  if (text === undefined || text === '') return undefined;
+  if (!/^[\x21-\x7e]{32,512}$/.test(text))
+    throw new StartupError(
+      'CREDENCE_OPERATOR_KEY must be 32 or more visible characters, such as from "openssl rand -hex 32"',
+    );
+  return sha256(text);
 }
 
 function urlOf(env: Environment, name: string, mode: Config['mode']): string | undefined {

@@ -13,23 +13,34 @@ import { signCall } from './transaction.ts';
 export async function ensureRelayer(context: WriteContext, chain: Chain, privateKey: Hex): Promise<Address> {
   const network = chain.network.id;
   const { address } = privateKeyToAccount(privateKey);
-  const sealed = context.box.seal(Buffer.from(privateKey), rowName(network, address));
   const nextNonce = await chain.transactionCount(address);
   await write(context, async (sql, now) => {
-    const rows = await sql.query(
-      `INSERT INTO relayers (network, address, private_key, next_nonce, active, created_at)
-       VALUES ($1, $2, $3, $4, true, $5) ON CONFLICT DO NOTHING RETURNING address`,
-      [network, address, sealed, nextNonce, now],
-    );
+    const isNew = await insertRelayer(sql, context.box, { network, address, privateKey, nextNonce, now });
     await sql.query(
       `UPDATE relayers SET configured = (address = $2), active = (address = $2)
        WHERE network = $1 AND configured <> (address = $2)`,
       [network, address],
     );
     const audit = { action: 'relayer.added', resource: address, data: { network } };
-    return { result: undefined, audit: rows.length > 0 ? audit : null };
+    return { result: undefined, audit: isNew ? audit : null };
   });
   return address;
+}
+
+/** Writes down an account that pays the gas, its key sealed. False where it does so already. */
+export async function insertRelayer(
+  sql: Sql,
+  box: SecretBox,
+  row: { network: string; address: Address; privateKey: Hex; nextNonce: number; now: Date },
+): Promise<boolean> {
+  const { network, address, nextNonce, now } = row;
+  const sealed = box.seal(Buffer.from(row.privateKey), rowName(network, address));
+  const rows = await sql.query(
+    `INSERT INTO relayers (network, address, private_key, next_nonce, active, created_at)
+     VALUES ($1, $2, $3, $4, true, $5) ON CONFLICT DO NOTHING RETURNING address`,
+    [network, address, sealed, nextNonce, now],
+  );
+  return rows.length > 0;
 }
 
 export async function listRelayers(sql: Sql, network: string): Promise<Address[]> {
