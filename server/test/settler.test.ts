@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { privateKeyToAccount } from 'viem/accounts';
 import { connect, type LocalChain, startLocalChain } from '../contracts/test/local-chain.ts';
 import { fundAccount, plantBatchContract, plantTestToken } from '../src/embedded/index.ts';
 import {
@@ -20,6 +21,7 @@ import {
   report,
   storeAnswer,
 } from './crash/payment-parts.ts';
+import { addRelayer, findLowRelayers, setRelayerActive } from '../src/x402/operate-relayers.ts';
 import { openTestDatabase, type TestDatabase } from './helpers/database.ts';
 
 let database: TestDatabase;
@@ -140,4 +142,44 @@ describe('a batch that reverts as a whole', () => {
     ]);
     expect(settlements[0]?.kind).not.toBe('settled');
   }, 60_000);
+});
+
+describe('several relayers', () => {
+  const keys = [`0x${'6a'.repeat(32)}`, `0x${'6b'.repeat(32)}`] as const;
+  const [second, third] = keys.map((key) => privateKeyToAccount(key).address);
+  const byRelayer = async () => {
+    const rows = await database.db.query<{ relayer: string; count: bigint }>(
+      'SELECT relayer, count(*) FROM settlement_transactions GROUP BY relayer',
+    );
+    return new Map(rows.map((row) => [row.relayer, Number(row.count)]));
+  };
+
+  it('take turns, and one that is out of gas or switched off keeps no payment', async () => {
+    const context = contextOf(database.db);
+    const chains = new Map([[chain.network.id, { chain }]]);
+    await fundAccount(local.rpcUrl, { address: second ?? relayer, wei: 10n ** 20n });
+    for (const privateKey of keys)
+      await addRelayer(context, chains, { network: chain.network.id, privateKey });
+    const before = await byRelayer();
+    const own = createSettler({ context, chain, report });
+
+    const kinds: string[] = [];
+    for (let index = 0; index < 7; index += 1) {
+      const [settlement] = await settleAll([await answer(price)], own);
+      kinds.push(settlement?.kind ?? '');
+    }
+    // The third has no gas: what it signed waits for some, and it isn't asked again for a while.
+    expect(kinds.toSorted()).toEqual(['pending', ...Array.from({ length: 6 }, () => 'settled')]);
+    const after = await byRelayer();
+    const signed = [relayer, second, third].map(
+      (address = relayer) => (after.get(address) ?? 0) - (before.get(address) ?? 0),
+    );
+    expect(signed).toEqual([3, 3, 1]);
+
+    await setRelayerActive(context, chains, { address: second ?? '', network: undefined, active: false });
+    const [last] = await settleAll([await answer(price)], own);
+    expect(last?.kind).toBe('settled');
+    expect((await byRelayer()).get(second ?? '')).toBe(after.get(second ?? ''));
+    expect(await findLowRelayers(database.db, chain)).toMatchObject([{ address: third, balance: '0' }]);
+  });
 });

@@ -54,14 +54,24 @@ export async function listRelayers(sql: Sql, network: string): Promise<Address[]
 /**
  * Signs a transaction with a relayer's next nonce, under the relayer's row lock: of those that nobody else is signing with, the
  * one that has waited longest. What is written down in the same transaction may then be sent any number of times.
+ * @param args.avoid relayers that sign only where there is no other.
  */
 export async function signWithNextNonce(
   sql: Sql,
-  args: { box: SecretBox; chain: Chain; to: Address; data: Hex; gas: bigint; fees: Fees; now: Date },
+  args: {
+    box: SecretBox;
+    chain: Chain;
+    to: Address;
+    data: Hex;
+    gas: bigint;
+    fees: Fees;
+    now: Date;
+    avoid: readonly Address[];
+  },
 ): Promise<SettlementTransaction> {
-  const { box, chain, to, data, gas, fees, now } = args;
+  const { box, chain, to, data, gas, fees, now, avoid } = args;
   const network = chain.network.id;
-  const relayer = await takeNonce(sql, network, now);
+  const relayer = await takeNonce(sql, network, now, avoid);
   const call = { chainId: chain.network.chainId, nonce: relayer.nonce, to, data, gas, ...fees };
   const { raw, hash } = signCall(call, openKey(box, { network, ...relayer }));
   return {
@@ -80,16 +90,26 @@ interface TakenNonce {
   nonce: bigint;
 }
 
-async function takeNonce(sql: Sql, network: string, now: Date): Promise<TakenNonce> {
+async function takeNonce(
+  sql: Sql,
+  network: string,
+  now: Date,
+  avoid: readonly Address[],
+): Promise<TakenNonce> {
   // Where all are being signed with, the first of them to be free again is as good as any.
-  for (const wait of ['SKIP LOCKED', '']) {
+  const tries: [string, readonly Address[]][] = [
+    ['SKIP LOCKED', avoid],
+    ['', avoid],
+    ['', []],
+  ];
+  for (const [wait, avoided] of tries) {
     const [taken] = await sql.query<TakenNonce>(
       `UPDATE relayers SET next_nonce = next_nonce + 1, used_at = $2
        WHERE network = $1 AND address = (
-         SELECT address FROM relayers WHERE network = $1 AND active
+         SELECT address FROM relayers WHERE network = $1 AND active AND address <> ALL ($3::text[])
          ORDER BY used_at NULLS FIRST, created_at, address LIMIT 1 FOR UPDATE ${wait})
        RETURNING address, private_key, next_nonce - 1 AS nonce`,
-      [network, now],
+      [network, now, avoided],
     );
     if (taken) return taken;
   }

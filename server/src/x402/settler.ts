@@ -52,7 +52,8 @@ const slowestPollMs = 250;
  * A lane of batches over one chain: while some are on their way, payments gather for the next, so that a batch is as
  * large as the load makes it, and a single payment doesn't wait. Any number of processes may each have one.
  */
-export function createSettler(deps: BatchDeps): Settler {
+export function createSettler(given: BatchDeps): Settler {
+  const deps: BatchDeps = { ...given, resting: new Map() };
   /** All that this process waits for. A payment that is asked for twice is settled once. */
   const open = new Map<string, Waiting>();
   const gathering: Waiting[] = [];
