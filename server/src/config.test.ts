@@ -1,5 +1,6 @@
 import { resolve } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { sha256 } from './kernel/crypto.ts';
 import { readConfig } from './config.ts';
 import { StartupError } from './kernel/startup-error.ts';
 
@@ -131,6 +132,18 @@ describe('readConfig', () => {
   it.each(['deep', '-1', '10001', '1.5'])('refuses the depth %s', (depth) => {
     const refusal = refusalOf({ ...chain, CREDENCE_SANDBOX_REORG_DEPTH: depth });
     expect(refusal).toContain('CREDENCE_SANDBOX_REORG_DEPTH');
+  });
+
+  it('keeps of an operator key its hash, and refuses one that could be guessed without repeating it', () => {
+    const operatorKey = 'o'.repeat(32);
+    const config = readConfig({ CREDENCE_OPERATOR_KEY: operatorKey });
+    expect(config.operatorKeyHash).toEqual(sha256(operatorKey));
+    expect(readConfig({}).operatorKeyHash).toBeUndefined();
+    for (const bad of ['o'.repeat(31), `${'o'.repeat(32)} `, 'ö'.repeat(40)]) {
+      const refusal = refusalOf({ CREDENCE_OPERATOR_KEY: bad });
+      expect(refusal).toContain('CREDENCE_OPERATOR_KEY');
+      expect(refusal).not.toContain(bad);
+    }
   });
 
   it('refuses a relayer key that is not one, without repeating it', () => {

@@ -1,44 +1,14 @@
 import type { Address, Hex } from 'viem';
-import {
-  addressWord,
-  batchContract,
-  decodeBatch,
-  encodeBatch,
-  judgeBatchReceipt,
-  type ReceiptLog,
-  word,
-} from './batch-call.ts';
-import { decodeCodeCheck, encodeCodeCheck } from './code-check.ts';
+import { examine, type Verdict } from './examine.ts';
 import type { Authorization, ExactPayment } from './exact.ts';
-import {
-  bytesOf,
-  ChainUnavailableError,
-  createRpc,
-  hashOf,
-  quantityOf,
-  resultOf,
-  type RpcAnswer,
-  type RpcCall,
-} from './json-rpc.ts';
+import { createFeeReader, type Fees } from './fees.ts';
+import { createRpc, quantityOf, resultOf } from './json-rpc.ts';
 import type { Network } from './networks.ts';
+import { findUses, findUsesInLogs, type NonceUse } from './nonce-use.ts';
 import { createPayerStateReader, type PayerState } from './payer-state.ts';
-import { askBlockHashes, createReceiptWatch, latestBlock } from './receipt-watch.ts';
+import { askBlockHashes, createReceiptWatch } from './receipt-watch.ts';
 import { type Block, type Header, readHeader, type Receipt } from './receipts.ts';
-
-export interface Fees {
-  maxFeePerGas: bigint;
-  maxPriorityFeePerGas: bigint;
-}
-
-/** What the chain says of a transfer before it is sent: a payer with code isn't asked for its signature but for its word. */
-export type Verdict = 'fails' | 'has_code' | 'passes';
-
-/** What the chain says of an authorisation's nonce, whoever used it. `unknown`: it is used, and no use is to be found. */
-export type NonceUse =
-  | { kind: 'cancelled' }
-  | { kind: 'settled'; transaction: Hex }
-  | { kind: 'unknown' }
-  | { kind: 'unused' };
+import { balanceCall, booleanOf, stateCall, wordOf } from './token-calls.ts';
 
 /** One EVM chain behind its RPC. Every call throws `ChainUnavailableError` where the chain can't be asked. */
 export interface Chain {
@@ -76,27 +46,8 @@ export interface Chain {
 const rpcTimeoutMs = 5_000;
 /** Some thirty receipts of full batches. */
 const responseBytesMax = 32 * 1024 * 1024;
-/** An authorisation lives an hour at most, so its use is near the head; RPC providers cap the range of a log query. */
-const logBlocks = 5_000n;
 /** Providers commonly take a hundred calls in one request. */
 const callsMax = 100;
-/**
- * How old a base fee may be that fees are made from: it rises by an eighth a block at most (EIP-1559), and twice what it was outlasts six.
- * A tip may be older: where it has become too low, the transaction waits, and is replaced by a dearer one.
- */
-const baseFeeMsMax = 1_000;
-const tipMsMax = 10_000;
-
-/** `balanceOf(address)` (EIP-20). */
-const balanceOfSelector = '0x70a08231';
-/** `authorizationState(address,bytes32)` (EIP-3009). */
-const authorizationStateSelector = '0xe94a0102';
-/** `AuthorizationUsed(address indexed,bytes32 indexed)` and `AuthorizationCanceled(…)`, of the same form (EIP-3009). */
-const nonceTopics = [
-  '0x98de503528ee59b575ef0c0a2576a82497bfc029a5685b209e9ec333479b10a5',
-  '0x1cdd46ff242716cdaa72d159d339a485b3438398348d68f09d7c8c0a59353d81',
-];
-
 /** A local chain that is killed forgets at most what it mined since its last dump: some seconds. */
 const localDepth = 256;
 
@@ -118,7 +69,8 @@ export function createChain(options: {
   const token = network.asset.address;
   const ask = createRpc({ rpcUrl: options.rpcUrl, timeoutMs: rpcTimeoutMs, responseBytesMax });
   const watch = createReceiptWatch(ask);
-  let tip: { value: bigint; atMs: number } | undefined;
+  const askWithFees = createFeeReader(ask, watch);
+  const asked = { ask, watch, token };
 
   async function askOne(method: string, ...params: readonly unknown[]): Promise<unknown> {
     const [answer] = await ask([{ method, params }]);
@@ -129,97 +81,17 @@ export function createChain(options: {
     return readHeader(await askOne('eth_getBlockByNumber', tag, false));
   }
 
-  /** What is missing of the fees is asked for along with these calls. */
-  async function askWithFees(calls: readonly RpcCall[]): Promise<{ answers: RpcAnswer[]; fees: Fees }> {
-    const nowMs = performance.now();
-    const seen = watch.latest();
-    const header = seen && nowMs - seen.atMs < baseFeeMsMax ? seen.header : undefined;
-    const isTipKnown = tip !== undefined && nowMs - tip.atMs < tipMsMax;
-    const answers = await ask([
-      ...calls,
-      ...(header ? [] : [latestBlock]),
-      ...(isTipKnown ? [] : [{ method: 'eth_maxPriorityFeePerGas', params: [] }]),
-    ]);
-    const asked = answers.splice(calls.length);
-    const { baseFeePerGas } = header ?? readHeader(resultOf(asked.shift()));
-    if (!isTipKnown) tip = { value: quantityOf(resultOf(asked.shift())), atMs: nowMs };
-    const maxPriorityFeePerGas = tip?.value ?? 0n;
-    return {
-      answers,
-      fees: { maxFeePerGas: baseFeePerGas * 2n + maxPriorityFeePerGas, maxPriorityFeePerGas },
-    };
-  }
-
-  async function isNonceUsed(payer: Address, nonce: Hex): Promise<boolean> {
-    return booleanOf(await askOne('eth_call', stateCall(token, payer, nonce), 'latest'));
-  }
-
-  async function findReceipt(hashes: readonly Hex[], patienceMs = 0): Promise<Receipt | undefined> {
-    return watch.await(hashes, patienceMs);
-  }
-
-  /** Which of these nonces are used: one call to the batch contract. */
-  async function areUsed(authorizations: readonly Authorization[]): Promise<boolean[]> {
-    const calls = authorizations.map(({ from, nonce }) => stateCall(token, from, nonce));
-    const data = encodeBatch(calls.map((call) => ({ target: call.to, callData: call.data })));
-    const answer = bytesOf(await askOne('eth_call', { to: batchContract, data }, 'latest'));
-    return decodeBatch(answer, calls.length).map((one) => one.success && booleanOf(one.data));
-  }
-
-  async function findUses(authorizations: readonly Authorization[]): Promise<NonceUse[]> {
-    if (authorizations.length === 0) return [];
-    const used = await areUsed(authorizations);
-    const asked = authorizations.filter((_one, index) => used[index] === true);
-    const uses = new Map<Authorization, NonceUse>();
-    for (let start = 0; start < asked.length; start += callsMax) {
-      const part = asked.slice(start, start + callsMax);
-      const found = await findUsesInLogs(part);
-      part.forEach((one, index) => uses.set(one, found[index] ?? { kind: 'unknown' }));
-    }
-    return authorizations.map((one) => uses.get(one) ?? { kind: 'unused' });
-  }
-
-  async function findUsesInLogs(authorizations: readonly Authorization[]): Promise<NonceUse[]> {
-    const head = quantityOf(await askOne('eth_blockNumber'));
-    const fromBlock = `0x${(head > logBlocks ? head - logBlocks : 0n).toString(16)}`;
-    const answers = await ask(
-      authorizations.map(({ from, nonce }) => {
-        const topics = [nonceTopics, `0x${addressWord(from)}`, nonce];
-        return { method: 'eth_getLogs', params: [{ address: token, topics, fromBlock }] };
-      }),
-    );
-    const logs = answers.map((answer) => readFoundLogs(resultOf(answer)));
-    const transactions = new Set(logs.flat().map(({ transaction }) => transaction));
-    const receipts = new Map<Hex, Receipt | undefined>();
-    for (const transaction of transactions) receipts.set(transaction, await findReceipt([transaction]));
-    return authorizations.map((one, index) => judgeUse(one, logs[index] ?? [], receipts));
-  }
-
-  /** By the transactions' own receipts: a log that its receipt doesn't have is nobody's word. */
-  function judgeUse(
-    authorization: Authorization,
-    logs: readonly FoundLog[],
-    receipts: ReadonlyMap<Hex, Receipt | undefined>,
-  ): NonceUse {
-    for (const { transaction, event } of logs) {
-      const receipt = receipts.get(transaction);
-      if (!receipt || !hasNonceLog(receipt.logs, event, authorization, token)) continue;
-      const [verdict] = judgeBatchReceipt(receipt.logs, [authorization], token);
-      // Used for another transfer of its payer's is as good as cancelled: it never pays this one.
-      return verdict === 'settled' ? { kind: 'settled', transaction } : { kind: 'cancelled' };
-    }
-    return { kind: 'unknown' };
-  }
-
   return {
     network,
-    isNonceUsed,
-    findReceipt,
-    findUses,
+    async isNonceUsed(payer, nonce) {
+      const call = { to: token, data: stateCall({ from: payer, nonce }) };
+      return booleanOf(await askOne('eth_call', call, 'latest'));
+    },
+    findReceipt: (hashes, patienceMs = 0) => watch.await(hashes, patienceMs),
+    findUses: (authorizations) => findUses(asked, authorizations),
     chainId: async () => Number(quantityOf(await askOne('eth_chainId'))),
     async balanceOf(account) {
-      const data = `${balanceOfSelector}${addressWord(account)}`;
-      return wordOf(await askOne('eth_call', { to: token, data }, 'latest'));
+      return wordOf(await askOne('eth_call', { to: token, data: balanceCall(account) }, 'latest'));
     },
     nativeBalanceOf: async (account) => quantityOf(await askOne('eth_getBalance', account, 'latest')),
     payerState: createPayerStateReader({ rpcUrl: options.rpcUrl, token }),
@@ -227,27 +99,7 @@ export function createChain(options: {
       Number(quantityOf(await askOne('eth_getTransactionCount', account, 'latest'))),
     fees: async () => (await askWithFees([])).fees,
 
-    async examine(payments) {
-      const payers = [...new Set(payments.map(({ authorization }) => authorization.from))];
-      const { answers, fees } = await askWithFees([
-        { method: 'eth_call', params: [{ data: encodeCodeCheck(payers) }, 'latest'] },
-        simulation(token, payments),
-      ]);
-      const codes = decodeCodeCheck(bytesOf(resultOf(answers[0])), payers.length);
-      const withCode = new Set(payers.filter((_payer, index) => codes[index] === true));
-      if (withCode.size === 0) return { verdicts: readVerdicts(answers[1], payments.length), fees };
-
-      // A payer's code may have used up the gas of the whole look: the others are looked at without it.
-      const others = payments.filter(({ authorization }) => !withCode.has(authorization.from));
-      const verdicts =
-        others.length === 0 ? [] : readVerdicts((await ask([simulation(token, others)]))[0], others.length);
-      return {
-        verdicts: payments.map(({ authorization }) =>
-          withCode.has(authorization.from) ? 'has_code' : (verdicts.shift() ?? 'fails'),
-        ),
-        fees,
-      };
-    },
+    examine: (payments) => examine(askWithFees, token, payments),
 
     async broadcast(raw) {
       const [answer] = await ask([{ method: 'eth_sendRawTransaction', params: [raw] }]);
@@ -256,7 +108,7 @@ export function createChain(options: {
     },
 
     async findSettlement(payment) {
-      const [use] = await findUsesInLogs([payment]);
+      const [use] = await findUsesInLogs(asked, [payment]);
       return use?.kind === 'settled' ? use.transaction : undefined;
     },
 
@@ -281,76 +133,6 @@ export function createChain(options: {
     },
   };
 }
-
-interface FoundLog {
-  transaction: Hex;
-  /** Its first topic. */
-  event: Hex;
-}
-
-function readFoundLogs(answer: unknown): FoundLog[] {
-  if (!Array.isArray(answer)) throw new ChainUnavailableError('the RPC answered something that is no logs');
-  return answer.map((log) => {
-    const { transactionHash, topics } = log as { transactionHash?: unknown; topics?: unknown[] };
-    return { transaction: hashOf(transactionHash), event: hashOf(topics?.[0]) };
-  });
-}
-
-function hasNonceLog(
-  logs: readonly ReceiptLog[],
-  event: Hex,
-  { from, nonce }: Authorization,
-  token: Address,
-): boolean {
-  const topics = [event, `0x${addressWord(from)}`, nonce.toLowerCase()].join();
-  return logs.some(
-    (log) => log.address.toLowerCase() === token.toLowerCase() && log.topics.join() === topics,
-  );
-}
-
-function stateCall(token: Address, payer: Address, nonce: Hex): { to: Address; data: Hex } {
-  return { to: token, data: `${authorizationStateSelector}${addressWord(payer)}${nonce.slice(2)}` as Hex };
-}
-
-/** The transfers in one call to the batch contract, as their transaction would make it. */
-function simulation(token: Address, payments: readonly ExactPayment[]): RpcCall {
-  const calls = payments.map((payment) => ({ target: token, callData: transferCall(payment) }));
-  return { method: 'eth_call', params: [{ to: batchContract, data: encodeBatch(calls) }, 'latest'] };
-}
-
-function readVerdicts(answer: RpcAnswer | undefined, count: number): Verdict[] {
-  return decodeBatch(bytesOf(resultOf(answer)), count).map(({ success }) => (success ? 'passes' : 'fails'));
-}
-
-function wordOf(answer: unknown): bigint {
-  if (typeof answer === 'string' && answer.length === 66) return quantityOf(answer);
-  // An address without code answers `0x`: no balance of zero, and no unused nonce.
-  throw new ChainUnavailableError('the token did not answer with one word');
-}
-
-function booleanOf(answer: unknown): boolean {
-  const value = wordOf(answer);
-  if (value > 1n) throw new ChainUnavailableError('the token answered something that is no boolean');
-  return value === 1n;
-}
-
-/**
- * The call data that moves the money: `transferWithAuthorization` with v, r and s, the overload that every EIP-3009 token
- * has. Its arguments are nine words, written out by the ABI's fixed layout.
- */
-export function transferCall(payment: ExactPayment): Hex {
-  const { from, to, value, validAfter, validBefore, nonce } = payment.authorization;
-  const [r, s, v] = [
-    payment.signature.slice(2, 66),
-    payment.signature.slice(66, 130),
-    payment.signature.slice(130),
-  ];
-  const words = [addressWord(from), addressWord(to), word(value), word(validAfter), word(validBefore)];
-  return `${transferSelector}${words.join('')}${nonce.slice(2)}${v.padStart(64, '0')}${r}${s}`;
-}
-
-/** `transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,uint8,bytes32,bytes32)` (EIP-3009). */
-const transferSelector = '0xe3ee160e';
 
 /** The node has it, or has mined it: either way it needn't be sent again. Texts of geth, reth and anvil. */
 function isAlreadyKnown(error: Error): boolean {

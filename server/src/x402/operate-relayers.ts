@@ -3,7 +3,8 @@ import { generatePrivateKey, privateKeyToAccount } from 'viem/accounts';
 import { type Sql, write, type WriteContext } from '../db/index.ts';
 import { AppError } from '../kernel/errors.ts';
 import { limits } from '../kernel/limits.ts';
-import type { Chain, Fees } from './chain.ts';
+import type { Chain } from './chain.ts';
+import type { Fees } from './fees.ts';
 import { insertRelayer } from './relayers.ts';
 
 /** An account that pays the gas, as its operator sees it: never with its key. */

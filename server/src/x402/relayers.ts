@@ -2,7 +2,8 @@ import { type Address, type Hex, parseTransaction } from 'viem';
 import { privateKeyToAccount } from 'viem/accounts';
 import { type Sql, write, type WriteContext } from '../db/index.ts';
 import type { SecretBox } from '../kernel/crypto.ts';
-import type { Chain, Fees } from './chain.ts';
+import type { Chain } from './chain.ts';
+import type { Fees } from './fees.ts';
 import { findFrom, replaceRaw, type SettlementTransaction } from './settlements.sql.ts';
 import { signCall } from './transaction.ts';
 
