@@ -144,16 +144,17 @@ describe('a batch that reverts as a whole', () => {
   }, 60_000);
 });
 
+/** How many transactions each relayer has signed. */
+async function byRelayer(): Promise<Map<string, number>> {
+  const rows = await database.db.query<{ relayer: string; count: bigint }>(
+    'SELECT relayer, count(*) FROM settlement_transactions GROUP BY relayer',
+  );
+  return new Map(rows.map((row) => [row.relayer, Number(row.count)]));
+}
+
 describe('several relayers', () => {
   const keys = [`0x${'6a'.repeat(32)}`, `0x${'6b'.repeat(32)}`] as const;
   const [second, third] = keys.map((key) => privateKeyToAccount(key).address);
-  const byRelayer = async () => {
-    const rows = await database.db.query<{ relayer: string; count: bigint }>(
-      'SELECT relayer, count(*) FROM settlement_transactions GROUP BY relayer',
-    );
-    return new Map(rows.map((row) => [row.relayer, Number(row.count)]));
-  };
-
   it('take turns, and one that is out of gas or switched off keeps no payment', async () => {
     const context = contextOf(database.db);
     const chains = new Map([[chain.network.id, { chain }]]);
