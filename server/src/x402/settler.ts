@@ -16,32 +16,6 @@ export interface Settler {
   resume(): Promise<number>;
 }
 
-/** A payment that somebody in this process waits for. */
-interface Waiting {
-  payment: Payment;
-  /** Until when whoever asked waits for the chain's word. */
-  deadline: Date;
-  /** By `performance.now()`. */
-  sinceMs: number;
-  settlement: Promise<Settlement>;
-  resolve(settlement: Settlement): void;
-}
-
-/** A request that has stored an answer settles it at once; one that hasn't after this long is gone. */
-const respondedGraceSeconds = 5;
-const resumedMax = 200;
-/** What was taken up gets this long in one round, so that the next round comes soon whatever hangs. */
-const resumeSeconds = 5;
-/** While so many of this process's batches are on their way, payments gather for the next. */
-const batchesBeforeGathering = 1;
-/** Beyond so many they wait, however long: nodes hold no more of one account's transactions for sure. */
-const batchesInFlightMax = 16;
-/** Gathering lasts no longer than this, or a tenth of what a transaction takes: a block that is missed costs more than gas. */
-const gatherMsMin = 100;
-const firstPollMs = 25;
-const slowestPollMs = 250;
-
-
 /**
  * Opens the settling of one chain. Who asks for a payment is told as soon as this process has concluded it; where another process has
  * it, its row has the word. Any number of processes may each have one.
@@ -98,7 +72,7 @@ export function createSettler(given: BatchDeps): Settler {
 }
 
 /** While so many of this process's batches are on their way, payments gather for the next. */
-const batchesBeforeGathering = 2;
+const batchesBeforeGathering = 1;
 /** Beyond so many they wait, however long: nodes hold no more of one account's transactions for sure. */
 const batchesInFlightMax = 16;
 /** Gathering lasts no longer than this, or a tenth of what a transaction takes: a block that is missed costs more than gas. */
