@@ -52,7 +52,7 @@ const callsMax = 100;
 const localDepth = 256;
 
 /** How far below the head a block is watched: so many blocks, or until the RPC calls it finalized. */
-export type ReorgDepth = number | 'finalized';
+type ReorgDepth = number | 'finalized';
 
 /**
  * Opens a chain. `finality`: whether its blocks stay at once, as a local chain's do, or when the RPC calls them finalized. `reorgDepth`: how

@@ -1,5 +1,5 @@
 export { type BatchCall, encodeBatch, judgeBatchReceipt } from './batch-call.ts';
-export { type Chain, createChain, type ReorgDepth } from './chain.ts';
+export { type Chain, createChain } from './chain.ts';
 export { isForSameRequest, mayFetch, reopenPayment } from './claims.ts';
 export {
   type DeliveryEnd,
