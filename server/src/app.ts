@@ -57,6 +57,8 @@ import {
   type Network,
   networks,
   createSettler,
+  findLowRelayers,
+  relayerRoutes,
   type Settler,
   signatureBackend,
 } from './x402/index.ts';
@@ -266,8 +268,7 @@ async function openChains(parts: Parts, context: WriteContext): Promise<Chains> 
     if (!settings) continue;
     const chain = createChain({
       network: networks[kind],
-      rpcUrl: settings.rpcUrl,
-      finality: settings.finality,
+      ...settings,
     });
     await openRelayer(context, chain, kind, settings);
     chains.set(chain.network.id, { chain, settler: createSettler({ context, chain, report }) });
@@ -334,6 +335,7 @@ export function createRoutes(
       gatewayUrl: config.gatewayUrl,
       mayDial: (address) => egress.mayDial('upstream', address),
     }),
+    ...relayerRoutes({ chains }),
     ...evidenceRoutes(),
   ];
   return [...routes, openApiRoute(routes, packageJson.version)];
@@ -347,6 +349,7 @@ const intervals = {
   resumeMs: 2_000,
   expireMs: 2_000,
   refundMs: 30_000,
+  relayersMs: 60_000,
   sweepMs: 600_000,
   reloadKeysMs: 4_000,
   tendKeysMs: 60_000,
@@ -375,9 +378,14 @@ function startWorkerLoops(services: Services, loops: { capture: Loop[]; other: L
     startLoop({ intervalMs: intervals.tendKeysMs, run: () => tendSigningKeys(context), onError }),
     startLoop({ intervalMs: intervals.refundMs, run: () => refundUndelivered(context), onError }),
   );
+  const warnOfLow = async (chain: Chain) => {
+    for (const relayer of await findLowRelayers(services.db, chain))
+      services.logger.warn(relayer, 'a relayer is running out of gas: send it some, or add another');
+  };
   for (const { chain, settler } of services.chains.values()) {
     loops.other.push(
       startLoop({ intervalMs: intervals.resumeMs, run: () => settler.resume(), onError }),
+      startLoop({ intervalMs: intervals.relayersMs, run: () => warnOfLow(chain), onError }),
       startLoop({ intervalMs: intervals.expireMs, run: () => closeExpired(context, chain), onError }),
     );
   }

@@ -39,10 +39,13 @@ export { type Claim, findClaim } from './payments.sql.ts';
 export { ChainUnavailableError } from './json-rpc.ts';
 export type { ClaimRefusal, KnownBalance, OwedLimits } from './plan-claims.ts';
 export { attemptSeconds, exactRail, type Rail } from './rail.ts';
+export { findLowRelayers } from './operate-relayers.ts';
+export { relayerRoutes } from './relayer-routes.ts';
 export { ensureRelayer } from './relayers.ts';
 export { signatureBackend } from './secp256k1.ts';
 export { settledTopic } from './settle-batch.ts';
-export { createSettler, type Settlement, type Settler } from './settler.ts';
+export type { Settlement } from './settlement.ts';
+export { createSettler, type Settler } from './settler.ts';
 export { findStoredResponse } from './stored-response.ts';
 export type { ReceivedPayment, SettlementOutcome, X402Version } from './wire.ts';
 export {
