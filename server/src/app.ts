@@ -287,20 +287,18 @@ async function openRelayer(
   settings: ChainConfig,
 ): Promise<void> {
   const setting = `CREDENCE_${kind.toUpperCase()}_RPC_URL`;
-  let chainId: number;
-  try {
-    chainId = await chain.chainId();
-    await chain.settledTime();
-  } catch (error) {
+  const orRefuse = (cause: unknown): never => {
     throw new StartupError(`the ${kind} chain doesn't answer: check ${setting}, and that its RPC is up`, {
-      cause: error,
+      cause,
     });
-  }
+  };
+  const chainId = await chain.chainId().catch(orRefuse);
   if (chainId !== chain.network.chainId) {
     throw new StartupError(
       `${setting} leads to chain ${chainId}, and ${kind} is on chain ${chain.network.chainId}: set it to an RPC of that chain`,
     );
   }
+  await chain.settledTime().catch(orRefuse);
   await ensureRelayer(context, chain, settings.relayerKey);
 }
 
