@@ -234,8 +234,7 @@ async function tell(
   from: Parameters<typeof concludePayments>[2],
   now: Date,
 ): Promise<{ result: Conclusion[]; audits: AuditEvent[]; outbox: OutboxEntry[] }> {
-  const changed = await concludePayments(sql, conclusions, from, now);
-  const told = conclusions.filter(({ payment }) => changed.has(payment.id));
+  const told = [...(await concludePayments(sql, conclusions, from, now)).values()];
   await suspendFailed(sql, told, now);
   return { result: told, ...eventsOf(told) };
 }

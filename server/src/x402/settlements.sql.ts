@@ -166,21 +166,28 @@ export type Conclusion =
   | { payment: Payment; state: 'settled'; transaction: string }
   | { payment: Payment; state: 'settlement_failed'; failure: string };
 
-/** Writes conclusions of payments that are in one of these states; gives the ids of those that were. */
+/** What a payment fails with that was sent as often as it may be, and never mined with its transfer (specification v2, section 9). */
+const sentInVain = 'unexpected_settle_error';
+/** Of `p` with its conclusion `k`: back to waiting, and no turn left. */
+const isLast = `(k.state = 'responded' AND p.state = 'settling' AND p.settle_attempts + 1 >= ${attemptsMax})`;
+
+/** Writes conclusions of payments that are in one of these states; gives those that were, by id, as their rows say it. */
 export async function concludePayments(
   sql: Sql,
   conclusions: readonly Conclusion[],
   from: readonly ('responded' | 'settlement_failed' | 'settling')[],
   now: Date,
-): Promise<Set<string>> {
-  const rows = await sql.query<{ id: string }>(
-    `UPDATE payments p SET state = k.state, transaction = k.transaction, failure = k.failure, updated_at = $7,
+): Promise<Map<string, Conclusion>> {
+  const rows = await sql.query<Pick<Payment, 'failure' | 'id' | 'state'>>(
+    `UPDATE payments p SET transaction = k.transaction, updated_at = $7,
+       state = CASE WHEN ${isLast} THEN 'settlement_failed' ELSE k.state END,
+       failure = CASE WHEN ${isLast} THEN '${sentInVain}' ELSE k.failure END,
        settled_at = CASE WHEN k.state = 'settled' THEN $7::timestamptz END,
        settle_attempts = settle_attempts + CASE WHEN k.state <> 'settled' AND p.state = 'settling' THEN 1 ELSE 0 END
      FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[])
        AS k (environment_id, id, state, transaction, failure)
      WHERE p.environment_id = k.environment_id AND p.id = k.id AND p.state = ANY ($6::text[])
-     RETURNING p.id`,
+     RETURNING p.id, p.state, p.failure`,
     [
       conclusions.map(({ payment }) => payment.environmentId),
       conclusions.map(({ payment }) => payment.id),
@@ -191,7 +198,19 @@ export async function concludePayments(
       now,
     ],
   );
-  return new Set(rows.map((row) => row.id));
+  const states = new Map(rows.map((row) => [row.id, row]));
+  return new Map(
+    conclusions.flatMap((conclusion) => {
+      const { payment } = conclusion;
+      const row = states.get(payment.id);
+      if (!row) return [];
+      const ended =
+        row.state === 'settlement_failed' && conclusion.state === 'responded'
+          ? { payment, state: row.state, failure: row.failure ?? sentInVain }
+          : conclusion;
+      return [[payment.id, ended] as const];
+    }),
+  );
 }
 
 /** How these payments stand now. */
