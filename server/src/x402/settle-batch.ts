@@ -5,7 +5,7 @@ import { limits } from '../kernel/limits.ts';
 import { batchContract, encodeBatch, judgeBatchReceipt } from './batch-call.ts';
 import { type Chain, type NonceUse, transferCall } from './chain.ts';
 import { suspendPayers } from './payers.sql.ts';
-import { authorizationOf, exactPaymentOf, type Payment } from './payment.ts';
+import { authorizationOf, exactPaymentOf, type Payment, presenterOf } from './payment.ts';
 import type { Receipt } from './receipts.ts';
 import { replaceTransaction, signWithNextNonce } from './relayers.ts';
 import {
@@ -240,7 +240,7 @@ function eventsOf(conclusions: readonly Conclusion[]): { audits: AuditEvent[]; o
       action: state === 'settled' ? 'payment.settled' : 'payment.settlement_failed',
       resource: payment.id,
       scope: environmentId,
-      actor: { kind: payment.agentVerified ? 'agent' : 'anonymous', id: payment.agentId },
+      actor: presenterOf(payment),
       requestId: null,
       clientAddress: payment.clientAddress,
       data: {
