@@ -116,11 +116,6 @@ async function serve(
   requestId: string,
 ): Promise<void> {
   refuseEcho(request, response);
-  if (request.method === 'GET' && request.url?.split('?', 1)[0] === statusPath)
-    return sendPaymentStatus(deps, request, response, addressOf(request));
-  const matched = await match(deps, request, response);
-  if (!matched) return;
-  const proof = request.headers['dpop'];
   const findAgent = (token: string) =>
     deps.findAgent({
       token,
@@ -129,6 +124,11 @@ async function serve(
       method: request.method ?? 'GET',
       url: `${deps.gatewayUrl}${request.url?.split('?', 1)[0] ?? '/'}`,
     });
+  if (request.method === 'GET' && request.url?.split('?', 1)[0] === statusPath)
+    return sendPaymentStatus({ ...deps, findAgent }, request, response, addressOf(request));
+  const matched = await match(deps, request, response);
+  if (!matched) return;
+  const proof = request.headers['dpop'];
   const caller = await identify(request.headers['x-agent-id'], findAgent, deps.isOurCredential);
   if (matched.endpoint.price === 0n) return forwardFree(deps, matched, request, response);
 

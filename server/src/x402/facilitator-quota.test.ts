@@ -24,29 +24,52 @@ async function newClaim(
   };
 }
 
-it('a quota is exact over several lanes, counts an authorisation once, and begins anew at midnight UTC', async () => {
+async function openLanes(count: number) {
   const { db } = await openTestDatabase();
   const context = contextOf(db);
-  const lanes = Array.from({ length: 3 }, () => openLane(context));
+  const lanes = Array.from({ length: count }, () => openLane(context));
+  return {
+    db,
+    /** Claims by one of the lanes; gives what came of it, in a word. */
+    async present(claim: NewClaim, at: number): Promise<string> {
+      const lane = lanes[at % lanes.length];
+      if (!lane) throw new Error('there are lanes');
+      const result = await lane.claim(claim, context);
+      return result.kind === 'refused' ? result.reason : result.kind;
+    },
+    usage: () => db.query('SELECT settlements FROM facilitator_usage ORDER BY day'),
+  };
+}
+
+const count = (kinds: readonly string[], kind: string) => kinds.filter((one) => one === kind).length;
+
+it('a quota is exact when many processes claim at once', async () => {
+  const { db, present, usage } = await openLanes(8);
+  const environmentId = newId('environment');
+  // The row is there by then, and each lane's connection: making them would keep the claims apart.
+  await Promise.all(Array.from({ length: 8 }, () => db.query('SELECT pg_sleep(0.1)')));
+  expect(await present(await newClaim(environmentId, 30), 0)).toBe('claimed');
+  const claims = await Promise.all(Array.from({ length: 64 }, () => newClaim(environmentId, 30)));
+  const kinds = await Promise.all(claims.map(present));
+  expect([count(kinds, 'claimed'), count(kinds, 'quota_exceeded')]).toEqual([29, 35]);
+  expect(await usage()).toEqual([{ settlements: 30 }]);
+});
+
+it('counts an authorisation once, however often it comes, and begins anew at midnight UTC', async () => {
+  const { db, present, usage } = await openLanes(3);
   const environmentId = newId('environment');
   const claims = await Promise.all(Array.from({ length: 12 }, () => newClaim(environmentId, 5)));
-  // Each authorisation comes three times: twice in one batch of a lane, and in another's.
-  const present = (claim: NewClaim, at: number) => {
-    const lane = lanes[at % lanes.length];
-    if (!lane) throw new Error('there are lanes');
-    return lane.claim(claim, context);
-  };
-  const results = await Promise.all(
+  // Each comes three times: twice in one batch of a lane, and in another's.
+  const kinds = await Promise.all(
     claims.flatMap((claim, index) => [index, index, index + 1].map((at) => present(claim, at))),
   );
-  const kinds = results.map((result) => (result.kind === 'refused' ? result.reason : result.kind));
-  expect(kinds.filter((kind) => kind === 'claimed')).toHaveLength(5);
-  expect(kinds.filter((kind) => kind === 'known')).toHaveLength(10);
-  expect(kinds.filter((kind) => kind === 'quota_exceeded')).toHaveLength(21);
-  const usage = () => db.query('SELECT settlements FROM facilitator_usage ORDER BY day');
+  expect(count(kinds, 'claimed')).toBe(5);
+  expect(count(kinds, 'known')).toBe(10);
+  expect(count(kinds, 'quota_exceeded')).toBe(21);
   expect(await usage()).toEqual([{ settlements: 5 }]);
 
-  const tomorrow = openLane(contextOf(db, 24 * 60 * 60));
+  const context = contextOf(db, 24 * 60 * 60);
+  const tomorrow = openLane(context);
   expect(await tomorrow.claim(await newClaim(environmentId, 5), context)).toMatchObject({ kind: 'claimed' });
   expect(await usage()).toEqual([{ settlements: 5 }, { settlements: 1 }]);
   const { perDay: _, ...uncounted } = await newClaim(environmentId, 0);

@@ -141,6 +141,12 @@ describe('the facilitator', { timeout: 30_000 }, () => {
     expect(await rows()).toEqual(before);
   });
 
+  it('takes a payment that is good for ten seconds more: its seller has done the work by then', async () => {
+    const order = await orderOf(payer, { ...terms, maxTimeoutSeconds: 10 });
+    expect((await verify(instance, order)).json()).toMatchObject({ isValid: true });
+    expect((await settle(instance, order)).json()).toMatchObject({ success: true });
+  });
+
   it('counts what the payer has promised already: two payments of one cent each are not covered by one', async () => {
     const poor = await newPayer(instance, price);
     const upstream = await startUpstream(() => undefined);
