@@ -116,6 +116,7 @@ async function serve(
   requestId: string,
 ): Promise<void> {
   refuseEcho(request, response);
+  const proof = request.headers['dpop'];
   const findAgent = (token: string) =>
     deps.findAgent({
       token,
@@ -128,7 +129,6 @@ async function serve(
     return sendPaymentStatus({ ...deps, findAgent }, request, response, addressOf(request));
   const matched = await match(deps, request, response);
   if (!matched) return;
-  const proof = request.headers['dpop'];
   const caller = await identify(request.headers['x-agent-id'], findAgent, deps.isOurCredential);
   if (matched.endpoint.price === 0n) return forwardFree(deps, matched, request, response);
 
