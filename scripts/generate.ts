@@ -27,6 +27,8 @@ function describe(): string {
     guessGuard: absent,
     oauth: absent,
     chains: new Map(),
+    clock: absent,
+    payments: absent,
     isReady: async () => false,
   });
   return `${JSON.stringify(describeApi(routes, packageJson.version), null, 2)}\n`;

@@ -19,6 +19,8 @@ const routes = createRoutes({
   usage: absent,
   guessGuard: absent,
   oauth: absent,
+  clock: absent,
+  payments: absent,
   chains: new Map(),
   isReady: async () => false,
 });

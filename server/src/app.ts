@@ -54,8 +54,11 @@ import {
   createChain,
   createPaymentLane,
   ensureRelayer,
+  facilitatorRoutes,
   type Network,
   networks,
+  type PaymentLane,
+  paymentRoutes,
   createSettler,
   findLowRelayers,
   relayerRoutes,
@@ -118,7 +121,9 @@ export async function createApp(parts: Parts): Promise<App> {
   let developmentPrincipal: DevelopmentPrincipal | undefined;
   let draining = false;
 
+  const payments = createPaymentLane({ ...services, owedMax: config.owedMax });
   const control = await createControl(services, {
+    payments,
     isReady: async () => !draining && (await isReachable(db)),
     developmentPrincipal: () => developmentPrincipal,
   });
@@ -127,7 +132,6 @@ export async function createApp(parts: Parts): Promise<App> {
     connect: services.egress.guardedConnect('upstream'),
     limits: { originsMax: 512, callsPerOriginMax: 256, originIdleMs: 60_000 },
   });
-  const payments = createPaymentLane({ ...services, owedMax: config.owedMax });
   const gateway = createGateway({
     ...services,
     payments,
@@ -187,13 +191,17 @@ export async function createApp(parts: Parts): Promise<App> {
 /** The control plane: the API, and the console's pages beside it. */
 async function createControl(
   services: Services,
-  state: { isReady(): Promise<boolean>; developmentPrincipal(): DevelopmentPrincipal | undefined },
+  state: {
+    payments: PaymentLane;
+    isReady(): Promise<boolean>;
+    developmentPrincipal(): DevelopmentPrincipal | undefined;
+  },
 ) {
   const { db, config } = services;
   const control = await createControlServer({
     ...services,
     trustedProxies: config.trustedProxies,
-    routes: createRoutes({ ...services, isReady: state.isReady }),
+    routes: createRoutes({ ...services, ...state }),
     authenticators: createAuthenticators(services, state.developmentPrincipal),
     findGatewayUrl: async (slug) => {
       const server = await findServerBySlug(db, slug);
@@ -306,8 +314,9 @@ async function openRelayer(
 export function createRoutes(
   services: Pick<
     Services,
-    'chains' | 'config' | 'db' | 'egress' | 'guessGuard' | 'keys' | 'oauth' | 'tokens' | 'usage'
+    'chains' | 'clock' | 'config' | 'db' | 'egress' | 'guessGuard' | 'keys' | 'oauth' | 'tokens' | 'usage'
   > & {
+    payments: PaymentLane;
     isReady(): Promise<boolean>;
   },
 ): Route[] {
@@ -334,6 +343,8 @@ export function createRoutes(
       mayDial: (address) => egress.mayDial('upstream', address),
     }),
     ...relayerRoutes({ chains }),
+    ...paymentRoutes(),
+    ...facilitatorRoutes({ ...services, settlementsPerDay: config.facilitatorSettlementsPerDay }),
     ...evidenceRoutes(),
   ];
   return [...routes, openApiRoute(routes, packageJson.version)];

@@ -48,6 +48,8 @@ export interface Config {
   readonly egressAllow: EgressAllow;
   /** Whose `X-Forwarded-For` is believed on the control plane: addresses and CIDR blocks of TLS-terminating proxies. */
   readonly trustedProxies: readonly string[];
+  /** How many payments the facilitator settles for one environment a day: the operator pays their gas. */
+  readonly facilitatorSettlementsPerDay: number;
   readonly logLevel: 'debug' | 'error' | 'info' | 'warn';
   /** How much may be owed by payments that were answered before they are settled. */
   readonly owedMax: OwedLimits;
@@ -76,6 +78,7 @@ const known = new Set([
   'CREDENCE_OPERATOR_KEY',
   'CREDENCE_EGRESS_ALLOW',
   'CREDENCE_TRUSTED_PROXIES',
+  'CREDENCE_FACILITATOR_SETTLEMENTS_PER_DAY',
   'CREDENCE_LOG_LEVEL',
   'CREDENCE_OWED_MAX',
   'CREDENCE_OWED_MAX_PER_SERVER',
@@ -128,6 +131,11 @@ export function readConfig(env: Environment): Config {
     operatorKeyHash: operatorKeyHashOf(env),
     egressAllow: parseEgressAllow(env['CREDENCE_EGRESS_ALLOW']),
     trustedProxies: trustedProxiesOf(env),
+    facilitatorSettlementsPerDay: countOf(
+      env,
+      'CREDENCE_FACILITATOR_SETTLEMENTS_PER_DAY',
+      limits.facilitatorSettlementsPerDay,
+    ),
     logLevel: oneOf(
       env,
       'CREDENCE_LOG_LEVEL',
@@ -176,6 +184,15 @@ function portOf(env: Environment, name: string, standard: number): number {
   if (!/^\d{1,5}$/.test(text) || port < 1 || port > 65_535)
     throw new StartupError(`${name}=${text} must be a port from 1 to 65535`);
   return port;
+}
+
+/** A whole number that a 32-bit column holds. */
+function countOf(env: Environment, name: string, standard: number): number {
+  const text = env[name];
+  if (text === undefined || text === '') return standard;
+  if (!/^\d{1,9}$/.test(text))
+    throw new StartupError(`${name}=${text} must be a whole number up to 999999999`);
+  return Number(text);
 }
 
 function rolesOf(env: Environment): ReadonlySet<Role> {

@@ -106,6 +106,74 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/facilitator/settle": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Settle a payment; the same payment again gives the same answer */
+        post: operations["facilitator.settle"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/facilitator/status": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What became of a payment that was settled here */
+        get: operations["facilitator.status"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/facilitator/supported": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What the facilitator settles */
+        get: operations["facilitator.supported"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/facilitator/verify": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Whether a payment could be settled for these terms now */
+        post: operations["facilitator.verify"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/health/live": {
         parameters: {
             query?: never;
@@ -638,6 +706,40 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/payments": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The environment's payments, newest first */
+        get: operations["payment.list"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/payments/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** A payment, and what to do next */
+        get: operations["payment.get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/payments/x402": {
         parameters: {
             query?: never;
@@ -856,7 +958,7 @@ export interface components {
         };
         Problem: {
             /** @enum {string} */
-            code: "invalid_request" | "missing_agent_id" | "invalid_path" | "no_supported_payment_option" | "invalid_payment" | "invalid_grant" | "invalid_scope" | "invalid_target" | "invalid_dpop_proof" | "use_dpop_nonce" | "unauthorized_client" | "unsupported_grant_type" | "unsupported_response_type" | "unauthorized" | "invalid_client" | "agent_authentication_failed" | "payment_required" | "payment_invalid" | "payment_expiring" | "insufficient_funds" | "payer_suspended" | "settlement_failed" | "settlement_pending" | "forbidden" | "agent_not_linked" | "mandate_not_signed" | "payment_denied" | "not_found" | "endpoint_not_found" | "method_not_allowed" | "conflict" | "environment_required" | "idempotency_key_reused" | "payment_already_used" | "payment_in_flight" | "payment_refunded" | "response_not_replayable" | "mandate_expired" | "payload_too_large" | "unsupported_media_type" | "rate_limited" | "internal_error" | "not_implemented" | "upstream_failed" | "unavailable";
+            code: "invalid_request" | "missing_agent_id" | "invalid_path" | "no_supported_payment_option" | "invalid_payment" | "invalid_grant" | "invalid_scope" | "invalid_target" | "invalid_dpop_proof" | "use_dpop_nonce" | "unauthorized_client" | "unsupported_grant_type" | "unsupported_response_type" | "unauthorized" | "invalid_client" | "agent_authentication_failed" | "payment_required" | "payment_invalid" | "payment_expiring" | "insufficient_funds" | "payer_suspended" | "settlement_failed" | "settlement_pending" | "forbidden" | "agent_not_linked" | "mandate_not_signed" | "payment_denied" | "not_found" | "endpoint_not_found" | "method_not_allowed" | "conflict" | "environment_required" | "idempotency_key_reused" | "payment_already_used" | "payment_in_flight" | "payment_refunded" | "response_not_replayable" | "mandate_expired" | "payload_too_large" | "unsupported_media_type" | "rate_limited" | "quota_exceeded" | "internal_error" | "not_implemented" | "upstream_failed" | "unavailable";
             /** @description What went wrong, and what to do */
             detail: string;
             errors?: {
@@ -1276,6 +1378,389 @@ export interface operations {
             };
             /** @description `internal_error`: Something went wrong here */
             500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "facilitator.settle": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same key and request, the same answer, for a day */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    /** @description PaymentPayload, as the payer sent it */
+                    paymentPayload: Record<string, never>;
+                    /** @description The one entry of `accepts` that it answers */
+                    paymentRequirements: Record<string, never>;
+                    /** @description 1 or 2 */
+                    x402Version: number;
+                };
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        amount?: string;
+                        errorMessage?: string;
+                        errorReason?: string;
+                        extra?: {
+                            /** @description The same for the same payment: deliver once for each */
+                            payment_id: string;
+                        };
+                        network: string;
+                        payer?: string;
+                        success: boolean;
+                        /** @description Empty where none is known */
+                        transaction: string;
+                    };
+                };
+            };
+            /** @description `invalid_request`: The request is not valid */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthorized`: Credentials are missing or not valid */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`: Not allowed */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `idempotency_key_reused`: The Idempotency-Key was used for another request */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `payload_too_large`: The body is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unsupported_media_type`: The body has an unsupported type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `quota_exceeded`: The quota is used up; `rate_limited`: Too many requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal_error`: Something went wrong here */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unavailable`: Not available at the moment */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "facilitator.status": {
+        parameters: {
+            query: {
+                network: string;
+                nonce: string;
+                payer: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @description What X-Agent-ID said; null where the facilitator took the payment */
+                        agent_id: string | null;
+                        agent_verified: boolean;
+                        /** @description Atomic units of the asset */
+                        amount: string;
+                        asset: string;
+                        /** Format: date-time */
+                        created_at: string;
+                        /** @description Of an answer that is given after it is charged: owed, running, done or refunded; null where it is stored before */
+                        delivery: string | null;
+                        endpoint_id: string | null;
+                        /**
+                         * Format: date-time
+                         * @description When the authorisation runs out
+                         */
+                        expires_at: string;
+                        failure: string | null;
+                        id: string;
+                        /** @description after_success, optimistic or upfront */
+                        mode: string;
+                        network: string;
+                        next: {
+                            /** @description resend: the same request with the same payment; wait: ask again, and sign nothing; sign_new: this payment buys nothing any more, and costs nothing; none: it is done */
+                            action: "resend" | "wait" | "sign_new" | "none";
+                            detail: string;
+                        };
+                        nonce: string;
+                        pay_to: string;
+                        payer: string;
+                        /** @description The payment that this one gives back */
+                        refund_of: string | null;
+                        /** @description Whether the answer is kept, and given again for the same payment */
+                        replayable: boolean;
+                        server_id: string | null;
+                        settled_at: string | null;
+                        /** @description claimed: nothing runs, nothing is charged; forwarding: the API is at work; settlement_pending: the money is due and the chain has not spoken */
+                        state: "claimed" | "forwarding" | "settlement_pending" | "settled" | "settlement_failed";
+                        transaction: string | null;
+                    };
+                };
+            };
+            /** @description `invalid_request`: The request is not valid */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthorized`: Credentials are missing or not valid */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`: Not allowed */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found`: Not found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `rate_limited`: Too many requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal_error`: Something went wrong here */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "facilitator.supported": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        extensions: string[];
+                        kinds: {
+                            network: string;
+                            scheme: string;
+                            x402Version: number;
+                        }[];
+                        signers: {
+                            [key: string]: string[];
+                        };
+                    };
+                };
+            };
+            /** @description `rate_limited`: Too many requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal_error`: Something went wrong here */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "facilitator.verify": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    /** @description PaymentPayload, as the payer sent it */
+                    paymentPayload: Record<string, never>;
+                    /** @description The one entry of `accepts` that it answers */
+                    paymentRequirements: Record<string, never>;
+                    /** @description 1 or 2 */
+                    x402Version: number;
+                };
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        invalidMessage?: string;
+                        invalidReason?: string;
+                        isValid: boolean;
+                        payer?: string;
+                    };
+                };
+            };
+            /** @description `invalid_request`: The request is not valid */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `payload_too_large`: The body is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unsupported_media_type`: The body has an unsupported type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `rate_limited`: Too many requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal_error`: Something went wrong here */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unavailable`: Not available at the moment */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -4943,6 +5428,228 @@ export interface operations {
                     "application/json": {
                         [key: string]: unknown;
                     };
+                };
+            };
+            /** @description `rate_limited`: Too many requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal_error`: Something went wrong here */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "payment.list": {
+        parameters: {
+            query?: {
+                created_before?: string;
+                created_from?: string;
+                cursor?: string;
+                limit?: number;
+                payer?: string;
+                server_id?: string;
+                state?: "claimed" | "forwarding" | "settlement_pending" | "settled" | "settlement_failed";
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        data: {
+                            /** @description What X-Agent-ID said; null where the facilitator took the payment */
+                            agent_id: string | null;
+                            agent_verified: boolean;
+                            /** @description Atomic units of the asset */
+                            amount: string;
+                            asset: string;
+                            /** Format: date-time */
+                            created_at: string;
+                            /** @description Of an answer that is given after it is charged: owed, running, done or refunded; null where it is stored before */
+                            delivery: string | null;
+                            endpoint_id: string | null;
+                            /**
+                             * Format: date-time
+                             * @description When the authorisation runs out
+                             */
+                            expires_at: string;
+                            failure: string | null;
+                            id: string;
+                            /** @description after_success, optimistic or upfront */
+                            mode: string;
+                            network: string;
+                            next: {
+                                /** @description resend: the same request with the same payment; wait: ask again, and sign nothing; sign_new: this payment buys nothing any more, and costs nothing; none: it is done */
+                                action: "resend" | "wait" | "sign_new" | "none";
+                                detail: string;
+                            };
+                            nonce: string;
+                            pay_to: string;
+                            payer: string;
+                            /** @description The payment that this one gives back */
+                            refund_of: string | null;
+                            /** @description Whether the answer is kept, and given again for the same payment */
+                            replayable: boolean;
+                            server_id: string | null;
+                            settled_at: string | null;
+                            /** @description claimed: nothing runs, nothing is charged; forwarding: the API is at work; settlement_pending: the money is due and the chain has not spoken */
+                            state: "claimed" | "forwarding" | "settlement_pending" | "settled" | "settlement_failed";
+                            transaction: string | null;
+                        }[];
+                        has_more: boolean;
+                        next_cursor: string | null;
+                    };
+                };
+            };
+            /** @description `invalid_request`: The request is not valid */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthorized`: Credentials are missing or not valid */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`: Not allowed */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `rate_limited`: Too many requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal_error`: Something went wrong here */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "payment.get": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @description What X-Agent-ID said; null where the facilitator took the payment */
+                        agent_id: string | null;
+                        agent_verified: boolean;
+                        /** @description Atomic units of the asset */
+                        amount: string;
+                        asset: string;
+                        /** Format: date-time */
+                        created_at: string;
+                        /** @description Of an answer that is given after it is charged: owed, running, done or refunded; null where it is stored before */
+                        delivery: string | null;
+                        endpoint_id: string | null;
+                        /**
+                         * Format: date-time
+                         * @description When the authorisation runs out
+                         */
+                        expires_at: string;
+                        failure: string | null;
+                        id: string;
+                        /** @description after_success, optimistic or upfront */
+                        mode: string;
+                        network: string;
+                        next: {
+                            /** @description resend: the same request with the same payment; wait: ask again, and sign nothing; sign_new: this payment buys nothing any more, and costs nothing; none: it is done */
+                            action: "resend" | "wait" | "sign_new" | "none";
+                            detail: string;
+                        };
+                        nonce: string;
+                        pay_to: string;
+                        payer: string;
+                        /** @description The payment that this one gives back */
+                        refund_of: string | null;
+                        /** @description Whether the answer is kept, and given again for the same payment */
+                        replayable: boolean;
+                        server_id: string | null;
+                        settled_at: string | null;
+                        /** @description claimed: nothing runs, nothing is charged; forwarding: the API is at work; settlement_pending: the money is due and the chain has not spoken */
+                        state: "claimed" | "forwarding" | "settlement_pending" | "settled" | "settlement_failed";
+                        transaction: string | null;
+                    };
+                };
+            };
+            /** @description `unauthorized`: Credentials are missing or not valid */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`: Not allowed */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found`: Not found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description `rate_limited`: Too many requests */

@@ -27,6 +27,7 @@ import { clientHeaders, upstreamHeaders } from './headers.ts';
 import { type Caller, identify } from './identify.ts';
 import { matchEndpoint, upstreamTarget } from './match.ts';
 import { servePaidCall } from './paid-call.ts';
+import { sendPaymentStatus, statusPath } from './payment-status.ts';
 import { readPayment } from './payment-header.ts';
 import type { PublishedServer, PublishedServers } from './published-servers.ts';
 import { readBody } from './read-body.ts';
@@ -115,8 +116,6 @@ async function serve(
   requestId: string,
 ): Promise<void> {
   refuseEcho(request, response);
-  const matched = await match(deps, request, response);
-  if (!matched) return;
   const proof = request.headers['dpop'];
   const findAgent = (token: string) =>
     deps.findAgent({
@@ -126,6 +125,10 @@ async function serve(
       method: request.method ?? 'GET',
       url: `${deps.gatewayUrl}${request.url?.split('?', 1)[0] ?? '/'}`,
     });
+  if (request.method === 'GET' && request.url?.split('?', 1)[0] === statusPath)
+    return sendPaymentStatus({ ...deps, findAgent }, request, response, addressOf(request));
+  const matched = await match(deps, request, response);
+  if (!matched) return;
   const caller = await identify(request.headers['x-agent-id'], findAgent, deps.isOurCredential);
   if (matched.endpoint.price === 0n) return forwardFree(deps, matched, request, response);
 

@@ -3,7 +3,7 @@ export { healthRoutes } from './health.ts';
 export { type Listener, openListener } from './listener.ts';
 export { describeApi, openApiRoute } from './openapi.ts';
 export { addConsolePages } from './pages.ts';
-export { apiScopes, type Principal } from './principal.ts';
+export { apiScopes, type Principal, type PrincipalOf } from './principal.ts';
 export { renderProblem } from './problem.ts';
 export { defineRoute, type Route } from './route.ts';
 export { createControlServer } from './server.ts';

@@ -14,6 +14,8 @@ export const rateLimits = {
   credential: 300,
   /** Tokens for clients that show who they are: a fleet may stand behind one address, so that failures are counted, and nothing else. */
   token: Number.POSITIVE_INFINITY,
+  /** Checks a signature and asks a chain, for anyone: a seller's back end asks once for each paid call. */
+  verification: 1_200,
   read: 3_000,
   write: 1_200,
   /** An agent's own payments: bounded by its mandate, not by us. */

@@ -44,6 +44,7 @@ export const errorCodes = {
   payload_too_large: { status: 413, title: 'The body is too large' },
   unsupported_media_type: { status: 415, title: 'The body has an unsupported type' },
   rate_limited: { status: 429, title: 'Too many requests' },
+  quota_exceeded: { status: 429, title: 'The quota is used up' },
   internal_error: { status: 500, title: 'Something went wrong here' },
   not_implemented: { status: 501, title: 'Not supported' },
   upstream_failed: { status: 502, title: 'Upstream request failed' },

@@ -47,6 +47,13 @@ export const limits = {
    * its use looked for in the logs of some hours. The 402 asks for two minutes; the rest is for clocks that are wrong.
    */
   paymentValiditySecondsMax: 60 * 60,
+  /**
+   * A payment that the facilitator takes must be good for this long: some blocks. Its seller's terms say how long the work may take,
+   * so that more would refuse payments that are honestly signed for a minute.
+   */
+  facilitatorMarginSeconds: 6,
+  /** What an environment may have the facilitator settle a day, unless the settings say otherwise: the operator pays the gas. */
+  facilitatorSettlementsPerDay: 10_000,
   /** A stored response can be fetched again with the same payment for a day. */
   storedResponseSeconds: 24 * 60 * 60,
   /** Who has paid upfront and doesn't come back for the answer gets the money back after this long. */

@@ -1,5 +1,6 @@
 import type { Sql } from '../db/index.ts';
 import type { Delivery, Payment, PaymentKey, PaymentState } from './payment.ts';
+import type { PayerKey } from './payers.sql.ts';
 import { paymentColumns } from './payments.sql.ts';
 
 /** A payer's row, as it stands once it is locked. */
@@ -55,7 +56,7 @@ export async function findClaimed(sql: Sql, keys: readonly PaymentKey[]): Promis
  */
 export async function sumClaimed(
   sql: Sql,
-  asks: readonly { payment: Payment; balanceReadAt: Date }[],
+  asks: readonly { payment: PayerKey & { id: string }; balanceReadAt: Date }[],
 ): Promise<bigint[]> {
   const rows = await sql.query<{ claimed: bigint }>(
     `SELECT coalesce((

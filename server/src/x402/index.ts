@@ -17,6 +17,7 @@ export {
   type Terms,
   transferTypedData,
 } from './exact.ts';
+export { facilitatorRoutes } from './facilitator-routes.ts';
 export { findNetwork, type Network, networks } from './networks.ts';
 export {
   exactFacts,
@@ -35,7 +36,9 @@ export {
   type PaymentLane,
   type Presenter,
 } from './payment-lane.ts';
-export { type Claim, findClaim } from './payments.sql.ts';
+export { paymentRoutes, spellPayer } from './payment-routes.ts';
+export { presentToPayer } from './payment-view.ts';
+export { type Claim, findClaim, findListedPayment } from './payments.sql.ts';
 export { ChainUnavailableError } from './json-rpc.ts';
 export type { ClaimRefusal, KnownBalance, OwedLimits } from './plan-claims.ts';
 export { attemptSeconds, exactRail, type Rail } from './rail.ts';

@@ -4,6 +4,15 @@ import type { Payment } from './payment.ts';
 /** Who pays, in which token. */
 export type PayerKey = Pick<Payment, 'asset' | 'network' | 'payer'>;
 
+/** Until when nothing that is settled late is taken from a payer. */
+export async function findSuspension(sql: Sql, payer: PayerKey): Promise<Date | null> {
+  const [row] = await sql.query<{ suspendedUntil: Date | null }>(
+    'SELECT suspended_until FROM payers WHERE network = $1 AND asset = $2 AND payer = $3',
+    [payer.network, payer.asset, payer.payer],
+  );
+  return row?.suspendedUntil ?? null;
+}
+
 /** Takes no new payments of these for a while: what they had signed turned out to be worth nothing, after the work was done. */
 export async function suspendPayers(sql: Sql, payers: readonly PayerKey[], until: Date): Promise<void> {
   if (payers.length === 0) return;

@@ -20,6 +20,7 @@ import {
   sumClaimed,
   sumOwed,
 } from './claims.sql.ts';
+import { countClaims } from './facilitator-quota.sql.ts';
 import type { Payment, PaymentFacts, PaymentTarget, SettlementMode, StoredResponse } from './payment.ts';
 import { type Claim, findClaim } from './payments.sql.ts';
 import {
@@ -52,6 +53,8 @@ export interface NewClaim {
   hosted: boolean;
   /** Nothing where the rail itself reserves the money. */
   balance: KnownBalance | undefined;
+  /** How many claims of this kind the environment has a day: the facilitator's, whose gas we pay. Others aren't counted. */
+  perDay?: number;
 }
 
 export type Claimed =
@@ -192,7 +195,7 @@ async function runBegins(
   now: Date,
 ): Promise<void> {
   if (jobs.length === 0) return;
-  const planned = await plan(sql, jobs, results, owedMax, now);
+  const planned = await withinQuota(sql, await plan(sql, jobs, results, owedMax, now), results, now);
   const claims = planned.flatMap(({ job, payment }) =>
     job.kind === 'claim' ? { job, payment, fingerprint: job.fingerprint } : [],
   );
@@ -262,10 +265,28 @@ async function plan(
   });
 }
 
+/** Takes out what is beyond a quota, and writes that down. */
+async function withinQuota(
+  sql: Sql,
+  planned: readonly Planned[],
+  results: Map<Job, Result>,
+  now: Date,
+): Promise<readonly Planned[]> {
+  const counted = planned.flatMap(({ job, payment }) =>
+    job.kind === 'claim' && job.perDay !== undefined ? { payment, perDay: job.perDay } : [],
+  );
+  if (counted.length === 0) return planned;
+  const beyond = await countClaims(sql, counted, now);
+  for (const { job, payment } of planned) if (beyond.has(payment.id)) results.set(job, 'quota_exceeded');
+  return planned.filter(({ payment }) => !beyond.has(payment.id));
+}
+
 /** What is settled first has no attempt yet. */
 function inMode(payment: Payment, mode: SettlementMode): Payment {
   if (mode !== 'upfront') return { ...payment, mode };
-  return { ...payment, mode, state: 'responded', attempt: 0, leaseUntil: null, delivery: 'owed' };
+  // What the facilitator settles is delivered by somebody else: no answer is owed here, and nothing is to be refunded.
+  const delivery = payment.serverId === null ? null : 'owed';
+  return { ...payment, mode, state: 'responded', attempt: 0, leaseUntil: null, delivery };
 }
 
 async function runEnds(

@@ -1,4 +1,5 @@
 import type { Address, Hex } from 'viem';
+import type { Actor } from '../db/index.ts';
 import type { EndpointId, EnvironmentId, PaymentId, ServerId } from '../kernel/ids.ts';
 import type { Authorization, ExactPayment } from './exact.ts';
 
@@ -48,6 +49,7 @@ export interface PaymentTarget {
 export interface Payment extends PaymentFacts, PaymentTarget {
   id: PaymentId;
   mode: SettlementMode;
+  /** What `X-Agent-ID` said; the API key, where the facilitator took the payment. */
   agentId: string;
   agentVerified: boolean;
   clientAddress: string;
@@ -101,6 +103,17 @@ export function exactPaymentOf(payment: Payment): ExactPayment {
     authorization: authorizationOf(payment),
     signature: payment.signature as Hex,
   };
+}
+
+/** Whether the facilitator took a payment, for somebody else's API. A refund of ours is for no API of ours either. */
+export function isFacilitated({ serverId, refundOf }: Payment): boolean {
+  return serverId === null && refundOf === null;
+}
+
+/** Who presented a payment, as the audit log names them: an agent, as far as it showed that, or the API key that had it settled. */
+export function presenterOf(payment: Payment): Actor {
+  if (isFacilitated(payment)) return { kind: 'api_key', id: payment.agentId };
+  return { kind: payment.agentVerified ? 'agent' : 'anonymous', id: payment.agentId };
 }
 
 /** Whether what was sent is the payment that was claimed under this nonce. */

@@ -2,7 +2,7 @@ import type { Owed } from './claims.sql.ts';
 import type { Payment, PaymentKey, SettlementMode } from './payment.ts';
 
 /** Why a payment that is good in itself isn't claimed. */
-export type ClaimRefusal = 'insufficient_funds' | 'payer_suspended';
+export type ClaimRefusal = 'insufficient_funds' | 'payer_suspended' | 'quota_exceeded';
 
 /** A payer's balance, and when the chain was asked for it: what was settled since isn't in it. */
 export interface KnownBalance {
@@ -67,7 +67,8 @@ export function planClaims(
   return asks.map(({ payment, balance, claimed, suspendedUntil, hosted }) => {
     const name = payerName(payment);
     let { mode } = payment;
-    if (suspendedUntil && suspendedUntil > now) {
+    // What is settled first anyway risks nobody's work.
+    if (mode !== 'upfront' && suspendedUntil && suspendedUntil > now) {
       if (!hosted) return { refusal: 'payer_suspended' };
       mode = 'upfront';
     }

@@ -32,13 +32,22 @@ export interface Rail {
   settle(payment: Payment): Promise<Settlement>;
 }
 
-/** Scheme `exact` on an EVM chain: a signed EIP-3009 transfer, settled by a transaction of ours. */
-export function exactRail(args: { sent: ExactPayment; terms: Terms; chain: Chain; settler: Settler }): Rail {
-  const { sent, terms, chain, settler } = args;
+/**
+ * Scheme `exact` on an EVM chain: a signed EIP-3009 transfer, settled by a transaction of ours. `workSeconds` is for how long the
+ * payment must still be good; one attempt and its settlement unless said otherwise.
+ */
+export function exactRail(args: {
+  sent: ExactPayment;
+  terms: Terms;
+  chain: Chain;
+  settler: Settler;
+  workSeconds?: number;
+}): Rail {
+  const { sent, terms, chain, settler, workSeconds = attemptSeconds } = args;
   return {
     facts: exactFacts(sent),
     findFault(now) {
-      const fault = findTermsFault(sent, terms, BigInt(unixSeconds(now)), attemptSeconds);
+      const fault = findTermsFault(sent, terms, BigInt(unixSeconds(now)), workSeconds);
       if (fault) return fault;
       return isSignedByPayer(terms.network, sent) ? undefined : 'invalid_exact_evm_payload_signature';
     },

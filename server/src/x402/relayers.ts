@@ -52,6 +52,15 @@ export async function listRelayers(sql: Sql, network: string): Promise<Address[]
   return rows.map((row) => row.address);
 }
 
+/** The accounts that sign what is settled from now on. */
+export async function listActiveRelayers(sql: Sql, network: string): Promise<Address[]> {
+  const rows = await sql.query<{ address: Address }>(
+    'SELECT address FROM relayers WHERE network = $1 AND active ORDER BY created_at, address',
+    [network],
+  );
+  return rows.map((row) => row.address);
+}
+
 /**
  * Signs a transaction with a relayer's next nonce, under the relayer's row lock: of those that nobody else is signing with, the
  * one that has waited longest. What is written down in the same transaction may then be sent any number of times.

@@ -8,7 +8,7 @@ import type { Chain } from './chain.ts';
 import type { NonceUse } from './nonce-use.ts';
 import { transferCall } from './token-calls.ts';
 import { suspendPayers } from './payers.sql.ts';
-import { authorizationOf, exactPaymentOf, type Payment } from './payment.ts';
+import { authorizationOf, exactPaymentOf, type Payment, presenterOf } from './payment.ts';
 import type { Receipt } from './receipts.ts';
 import { replaceTransaction, signWithNextNonce } from './relayers.ts';
 import {
@@ -266,7 +266,7 @@ function eventsOf(conclusions: readonly Conclusion[]): { audits: AuditEvent[]; o
       action: state === 'settled' ? 'payment.settled' : 'payment.settlement_failed',
       resource: payment.id,
       scope: environmentId,
-      actor: { kind: payment.agentVerified ? 'agent' : 'anonymous', id: payment.agentId },
+      actor: presenterOf(payment),
       requestId: null,
       clientAddress: payment.clientAddress,
       data: {

@@ -106,6 +106,11 @@ export function findNetworkNameV1(id: string): string | undefined {
   return networkNames.get(id);
 }
 
+/** The network (CAIP-2) that version 1 calls so, if it is one of ours. */
+export function findNetworkIdV1(name: string): string | undefined {
+  return networkIds.get(name);
+}
+
 function requirements(
   terms: Terms,
   resource: { url: string; description?: string; mimeType?: string },

@@ -1,0 +1,69 @@
+import type { PaymentPayload, PaymentRequirements } from '@x402/core/types';
+import type { Address } from 'viem';
+import { createApiKey, createOrganisation } from '../../src/accounts/index.ts';
+import type { Database } from '../../src/db/index.ts';
+import { apiScopes } from '../../src/http/index.ts';
+import { testContext } from './database.ts';
+import type { Instance } from './instance.ts';
+import { network, type Payer } from './payer.ts';
+import type { Answer } from './request.ts';
+import { callApi } from './seller.ts';
+
+/** What a facilitator is asked with. */
+export interface FacilitatorBody {
+  x402Version: number;
+  paymentPayload: unknown;
+  paymentRequirements: unknown;
+}
+
+/** Terms of somebody else's API: a cent, to be paid within a minute. */
+export function foreignTerms(payTo: Address): PaymentRequirements {
+  return {
+    scheme: 'exact',
+    network,
+    amount: '10000',
+    asset: '0x036CbD53842c5426634e7929541eC2318f3dCF7e',
+    payTo,
+    maxTimeoutSeconds: 60,
+    extra: { name: 'USDC', version: '2' },
+  };
+}
+
+/** What the stock client of a payer answers these terms with, as a seller passes it on. */
+export async function orderOf(
+  payer: Payer,
+  terms: PaymentRequirements,
+): Promise<FacilitatorBody & { paymentPayload: PaymentPayload; paymentRequirements: PaymentRequirements }> {
+  const paymentPayload = await payer.pay({
+    x402Version: 2,
+    resource: { url: 'https://api.example.com/paid' },
+    accepts: [terms],
+  });
+  return { x402Version: 2, paymentPayload, paymentRequirements: terms };
+}
+
+export function verify(instance: Instance, body: unknown): Promise<Answer> {
+  return callApi(instance, '/facilitator/verify', { body });
+}
+
+export function settle(
+  instance: Instance,
+  body: unknown,
+  credential: string = instance.info.api_key,
+): Promise<Answer> {
+  return callApi(instance, '/facilitator/settle', { body, credential });
+}
+
+/** Another tenant's API key, with every scope unless said otherwise. */
+export async function newTenantKey(
+  db: Database,
+  scopes: readonly (typeof apiScopes)[number][] = apiScopes,
+): Promise<string> {
+  const environment = await createOrganisation(testContext(db), 'Another tenant');
+  const { key } = await createApiKey(testContext(db, { scope: environment.id }), {
+    environment,
+    name: 'Test',
+    scopes,
+  });
+  return key;
+}
