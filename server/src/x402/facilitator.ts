@@ -15,7 +15,8 @@ import type { PaymentLane } from './payment-lane.ts';
 import { type Claim, findClaim, findPendingTransaction } from './payments.sql.ts';
 import type { KnownBalance } from './plan-claims.ts';
 import { exactRail, type Rail } from './rail.ts';
-import type { Settlement, Settler } from './settler.ts';
+import type { Settlement } from './settlement.ts';
+import type { Settler } from './settler.ts';
 
 /** What speaks against a payment, in the words of x402's specification (v2, section 9), `payer_suspended` apart. */
 export type FacilitatorFault =
