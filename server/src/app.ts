@@ -37,7 +37,13 @@ import type { AgentId, EnvironmentId } from './kernel/ids.ts';
 import { type Loop, startLoop } from './kernel/loop.ts';
 import { StartupError } from './kernel/startup-error.ts';
 import { findPayeeOfResource, findServerBySlug, marketRoutes, serverChangedChannel } from './market/index.ts';
-import { captureSettled, closeExpired, walletRoutes } from './wallet/index.ts';
+import {
+  captureSettled,
+  closeExpired,
+  createCreditKeys,
+  creditKeysChangedChannel,
+  walletRoutes,
+} from './wallet/index.ts';
 import {
   type Chain,
   createChain,
@@ -45,6 +51,7 @@ import {
   ensureRelayer,
   type Network,
   networks,
+  resumeCredits,
   createSettler,
   type Settler,
   signatureBackend,
@@ -112,9 +119,11 @@ export async function createApp(parts: Parts): Promise<App> {
     limits: { originsMax: 512, callsPerOriginMax: 256, originIdleMs: 60_000 },
   });
   const payments = createPaymentLane(services);
+  const creditKeys = createCreditKeys(db);
   const gateway = createGateway({
     ...services,
     payments,
+    creditKeys,
     servers,
     forwarder,
     gatewayUrl: config.gatewayUrl,
@@ -130,6 +139,7 @@ export async function createApp(parts: Parts): Promise<App> {
     {
       outbox: () => loops.capture.forEach((loop) => loop.wake()),
       [serverChangedChannel]: (slug) => servers.forget(slug),
+      [creditKeysChangedChannel]: (environmentId) => creditKeys.forget(environmentId),
     },
     (error) => logger.warn({ err: error }, 'notifications are interrupted'),
   );
@@ -299,6 +309,7 @@ function startWorkerLoops(services: Services, loops: { capture: Loop[]; other: L
   );
   loops.other.push(
     startLoop({ intervalMs: intervals.sweepMs, run: () => sweepIdempotencyKeys(context), onError }),
+    startLoop({ intervalMs: intervals.resumeMs, run: () => resumeCredits(context), onError }),
   );
   for (const { chain, settler } of services.chains.values()) {
     loops.other.push(

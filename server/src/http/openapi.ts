@@ -72,7 +72,10 @@ function describeOperation(route: Route): unknown {
     ],
     ...(body ? { requestBody: { required: (body.required?.length ?? 0) > 0, content: json(body) } } : {}),
     responses: {
-      [route.status]: { description: 'Success', content: json(response) },
+      [route.status]: {
+        description: 'Success',
+        ...(route.status === 204 ? {} : { content: json(response) }),
+      },
       ...describeErrors(route),
     },
   };

@@ -51,8 +51,8 @@ export interface RouteDefinition<Kind extends PrincipalKind, Schema extends Rout
   /** What an API key needs, all of them. */
   scopes: readonly ApiScope[];
   limit: RateLimit;
-  /** 201 for a POST that creates, 200 for an action or a read. */
-  status: 200 | 201;
+  /** 201 for a POST that creates, 200 for an action or a read, 204 without a body for a DELETE. */
+  status: 200 | 201 | 204;
   schema: Schema;
   /** The codes that its own rules can answer with, besides those that every such route has. */
   errors: readonly ErrorCode[];

@@ -105,7 +105,7 @@ function addRoute(app: FastifyInstance, route: Route, options: ControlServerOpti
       return reply
         .code(route.status)
         .header('cache-control', route.cacheControl ?? 'no-store')
-        .send(result);
+        .send(route.status === 204 ? undefined : result);
     },
   });
 }

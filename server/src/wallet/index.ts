@@ -1,3 +1,5 @@
 export { captureSettled, closeExpired } from './close-outgoing-payments.ts';
+export { type CreditKeys, creditKeysChangedChannel, createCreditKeys } from './credit-keys.ts';
+export { issueCredits } from './issue-credits.ts';
 export { walletRoutes } from './routes.ts';
 export { createWallet, findWallet, type Wallet } from './wallet.ts';

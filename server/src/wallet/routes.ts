@@ -1,6 +1,7 @@
 import { defineRoute, type Route } from '../http/index.ts';
 import type { Chain } from '../x402/index.ts';
 import { decodePaymentRequired } from '../x402/index.ts';
+import { creditRoutes } from './credit-routes.ts';
 import { mandateRoutes } from './mandate-routes.ts';
 import { payX402, type WalletDeps } from './pay-x402.ts';
 import { PayBody, SignedPaymentView, WalletList } from './schemas.ts';
@@ -10,6 +11,7 @@ import { findWallets } from './wallet.ts';
 export function walletRoutes(deps: WalletDeps & { chains: ReadonlyMap<string, { chain: Chain }> }): Route[] {
   return [
     ...mandateRoutes(deps),
+    ...creditRoutes(),
 
     defineRoute({
       id: 'payment.sign_x402',

@@ -24,8 +24,18 @@ export interface Terms {
   maxTimeoutSeconds: number;
 }
 
-/** A reason of x402's own list (specification v2, section 9), for `error` in the 402. */
+type CreditFault =
+  | 'amount_mismatch'
+  | 'audience'
+  | 'expiry'
+  | 'key'
+  | 'not_before'
+  | 'recipient_mismatch'
+  | 'signature';
+
+/** A reason of x402's own list (specification v2, section 9), for `error` in the 402; of credits, in words of its form. */
 export type PaymentFault =
+  | `invalid_exact_credits_payload_${CreditFault}`
   | 'insufficient_funds'
   | 'invalid_exact_evm_payload_authorization_valid_after'
   | 'invalid_exact_evm_payload_authorization_valid_before'

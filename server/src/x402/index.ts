@@ -1,6 +1,8 @@
 export { type BatchCall, encodeBatch, judgeBatchReceipt } from './batch-call.ts';
 export { type Chain, createChain } from './chain.ts';
 export { isForSameRequest, mayFetch, reopenPayment } from './claims.ts';
+export { type CreditAlgorithm, type CreditKey } from './credit-payment.ts';
+export { creditCurrency, creditFacts, creditsRail, type CreditTerms } from './credits-rail.ts';
 export {
   type Authorization,
   type ExactPayment,
@@ -33,11 +35,12 @@ export { ChainUnavailableError } from './rpc-batch.ts';
 export type { ClaimRefusal, KnownBalance } from './plan-claims.ts';
 export { attemptSeconds, exactRail, type Rail } from './rail.ts';
 export { ensureRelayer } from './relayers.ts';
+export { resumeCredits } from './resume-credits.ts';
 export { signatureBackend } from './secp256k1.ts';
 export { settledTopic } from './settle-batch.ts';
 export { createSettler, type Settlement, type Settler } from './settler.ts';
 export { findStoredResponse } from './stored-response.ts';
-export type { ReceivedPayment, SettlementOutcome, X402Version } from './wire.ts';
+export type { ReceivedCredit, ReceivedPayment, SettlementOutcome, X402Version } from './wire.ts';
 export {
   decodePaymentV1,
   encodePaymentV1,
@@ -48,6 +51,7 @@ export {
   v1Headers,
 } from './wire-v1.ts';
 export {
+  decodeAnyPayment,
   decodePayment,
   decodePaymentRequired,
   encodePayment,

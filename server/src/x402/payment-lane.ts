@@ -1,5 +1,5 @@
 import {
-  type AuditEvent,
+  type BatchOutcome,
   createLane,
   type Database,
   type Origin,
@@ -14,12 +14,15 @@ import { limits } from '../kernel/limits.ts';
 import {
   beginAttempts,
   endAttempts,
+  type EndedAttempt,
   findClaimed,
   insertClaims,
   lockPayers,
   sumClaimed,
   sumOwed,
 } from './claims.sql.ts';
+import { moveCredits, tellCharged } from './credit-transfers.ts';
+import { isCreditPayment, transferKey } from './credits-rail.ts';
 import type { Payment, PaymentFacts, PaymentTarget, SettlementMode, StoredResponse } from './payment.ts';
 import { storedResponseRow } from './payment.ts';
 import { type Claim, findClaim } from './payments.sql.ts';
@@ -137,20 +140,48 @@ export function createPaymentLane(deps: { db: Database; clock: Clock; box: Secre
 
 async function runJobs(box: SecretBox, sql: Sql, jobs: readonly Job[], now: Date) {
   const results = new Map<Job, Result>();
-  await runBegins(
+  const begins = jobs.filter((job) => job.kind !== 'end');
+  const ends = jobs.filter((job) => job.kind === 'end');
+  const begun = await runBegins(sql, begins, results, now);
+  await runEnds(box, sql, ends, results, now);
+  const ended = ends.filter((job) => results.get(job) === true);
+  // Last, and once: what is locked in the ledger is locked for everybody else.
+  const refused = await moveCredits(
     sql,
-    jobs.filter((job) => job.kind !== 'end'),
-    results,
+    {
+      begun: begun.flatMap(({ payment }) => (isCreditPayment(payment) ? payment : [])),
+      ended: ended.flatMap(({ payment, end: { kind } }) =>
+        isCreditPayment(payment) ? { payment, charged: kind !== 'failed' } : [],
+      ),
+    },
     now,
   );
-  const audits = await runEnds(
-    box,
-    sql,
-    jobs.filter((job) => job.kind === 'end'),
-    results,
-    now,
-  );
-  return { result: jobs.map((job) => results.get(job)), audits };
+  refuse(begins, begun, refused, results);
+  return { result: jobs.map((job) => results.get(job)), ...tellEnded(ended) };
+}
+
+/** Says no to whom there were no credits for, and to whoever sent the same payment at the same moment: its claim is gone again. */
+function refuse(
+  jobs: readonly (ClaimJob | RetryJob)[],
+  begun: readonly Planned[],
+  refused: ReadonlySet<string>,
+  results: Map<Job, Result>,
+): void {
+  if (refused.size === 0) return;
+  const withdrawn = new Set<string>();
+  for (const { job, payment } of begun) {
+    if (!refused.has(payment.id)) continue;
+    results.set(job, 'insufficient_funds');
+    if (job.kind === 'claim') withdrawn.add(claimName(payment));
+  }
+  for (const job of jobs) {
+    if (job.kind === 'claim' && results.get(job) === undefined && withdrawn.has(claimName(job.payment)))
+      results.set(job, 'insufficient_funds');
+  }
+}
+
+function claimName(payment: Payment): string {
+  return `${payerName(payment)} ${payment.nonce}`;
 }
 
 /** A claim or retry that may go on, with its payment in the mode that was decided. */
@@ -159,37 +190,64 @@ interface Planned<Kind extends ClaimJob | RetryJob = ClaimJob | RetryJob> {
   payment: Payment;
 }
 
-/** Claims and retries: decided under the payers' locks. A step on the way has no audit event; its outcome has. */
+/**
+ * Claims and retries, of which it gives those that have begun: decided under the payers' locks, or where credits pay, by the
+ * ledger. A step on the way has no audit event; its outcome has.
+ */
 async function runBegins(
   sql: Sql,
   jobs: readonly (ClaimJob | RetryJob)[],
   results: Map<Job, Result>,
   now: Date,
-): Promise<void> {
-  if (jobs.length === 0) return;
-  const planned = await plan(sql, jobs, results, now);
+): Promise<Planned[]> {
+  const inCredits = jobs.filter(({ payment }) => isCreditPayment(payment));
+  const others = jobs.filter(({ payment }) => !isCreditPayment(payment));
+  const planned = [
+    ...(others.length === 0 ? [] : await plan(sql, others, results, now)),
+    // Money that is reserved is as good as settled, and is given back at no cost: no other mode is needed.
+    ...inCredits.map((job) => ({ job, payment: inMode(job.payment, 'after_success') })),
+  ];
+  const inserted = await insertPlanned(sql, planned, results, now);
+  return [...inserted, ...(await retryPlanned(sql, planned, results, now))];
+}
+
+async function insertPlanned(
+  sql: Sql,
+  planned: readonly Planned[],
+  results: Map<Job, Result>,
+  now: Date,
+): Promise<Planned[]> {
   const claims = planned.flatMap(({ job, payment }) =>
     job.kind === 'claim' ? { job, payment, fingerprint: job.fingerprint } : [],
   );
-  if (claims.length > 0) {
-    const inserted = await insertClaims(sql, claims, now);
-    for (const { job, payment } of claims) results.set(job, inserted.has(payment.id) ? payment : undefined);
-  }
+  if (claims.length === 0) return [];
+  const inserted = await insertClaims(sql, claims, now);
+  for (const { job, payment } of claims) results.set(job, inserted.has(payment.id) ? payment : undefined);
+  return claims.filter(({ payment }) => inserted.has(payment.id));
+}
+
+async function retryPlanned(
+  sql: Sql,
+  planned: readonly Planned[],
+  results: Map<Job, Result>,
+  now: Date,
+): Promise<Planned[]> {
   const retries = planned.filter(({ job }) => job.kind === 'retry');
-  if (retries.length === 0) return;
-  const leaseUntil = addSeconds(now, attemptLeaseSeconds);
+  if (retries.length === 0) return [];
   const begun = await beginAttempts(
     sql,
     retries.map(({ payment }) => payment),
-    leaseUntil,
+    addSeconds(now, attemptLeaseSeconds),
     now,
   );
   const byId = new Map(begun.map((payment) => [payment.id, payment]));
-  for (const { job, payment } of retries) {
-    results.set(job, byId.get(payment.id));
+  return retries.flatMap(({ job, payment: { id } }) => {
+    const payment = byId.get(id);
+    results.set(job, payment);
     // Of two that ask at the same moment, one has it.
-    byId.delete(payment.id);
-  }
+    byId.delete(id);
+    return payment ? { job, payment } : [];
+  });
 }
 
 /** Gives the jobs that may go on, and writes the others' results down. */
@@ -252,15 +310,14 @@ async function runEnds(
   jobs: readonly EndJob[],
   results: Map<Job, Result>,
   now: Date,
-): Promise<AuditEvent[]> {
-  if (jobs.length === 0) return [];
+): Promise<void> {
+  if (jobs.length === 0) return;
   const ended = await endAttempts(
     sql,
     jobs.map(({ payment, end }) => ({
       payment,
-      state: end.kind === 'failed' ? 'open' : 'responded',
+      ...outcomeOf(payment, end),
       failure: end.kind === 'failed' ? end.failure : null,
-      transaction: null,
       replayable: end.kind !== 'streaming',
       stored: end.kind === 'responded' ? seal(box, payment, end.response) : null,
     })),
@@ -268,8 +325,22 @@ async function runEnds(
     addSeconds(now, limits.storedResponseSeconds),
   );
   for (const job of jobs) results.set(job, ended.has(job.payment.id));
-  return jobs.flatMap(({ payment, end, actor, requestId, clientAddress }) =>
-    end.kind === 'failed' && ended.has(payment.id)
+}
+
+/** What credits pay for is settled by the transaction that ends its attempt. */
+function outcomeOf(payment: Payment, { kind }: AttemptEnd): Pick<EndedAttempt, 'state' | 'transaction'> {
+  if (kind === 'failed') return { state: 'open', transaction: null };
+  if (!isCreditPayment(payment)) return { state: 'responded', transaction: null };
+  return { state: 'settled', transaction: transferKey(payment) };
+}
+
+/** An attempt that failed has an audit event, and one that credits were charged for; of others, their settlement has it. */
+function tellEnded(ended: readonly EndJob[]): Required<Pick<BatchOutcome<never>, 'audits' | 'outbox'>> {
+  const charged = ended.flatMap((job) =>
+    job.end.kind !== 'failed' && isCreditPayment(job.payment) ? tellCharged(job.payment, job) : [],
+  );
+  const failed = ended.flatMap(({ payment, end, actor, requestId, clientAddress }) =>
+    end.kind === 'failed'
       ? {
           actor,
           requestId,
@@ -281,6 +352,10 @@ async function runEnds(
         }
       : [],
   );
+  return {
+    audits: [...charged.map(({ audit }) => audit), ...failed],
+    outbox: charged.map(({ outbox }) => outbox),
+  };
 }
 
 function seal(box: SecretBox, payment: Payment, response: StoredResponse) {
