@@ -42,6 +42,7 @@ import {
   closeExpired,
   createCreditKeys,
   creditKeysChangedChannel,
+  refundUndelivered,
   walletRoutes,
 } from './wallet/index.ts';
 import {
@@ -298,7 +299,13 @@ export function createRoutes(
 }
 
 /** How soon each kind of work is looked for, beyond the notifications that call for some of it at once. */
-const intervals = { captureMs: 1_000, resumeMs: 2_000, expireMs: 2_000, sweepMs: 600_000 } as const;
+const intervals = {
+  captureMs: 1_000,
+  resumeMs: 2_000,
+  expireMs: 2_000,
+  refundMs: 30_000,
+  sweepMs: 600_000,
+} as const;
 
 function startWorkerLoops(services: Services, loops: { capture: Loop[]; other: Loop[] }): void {
   const context = systemContext(services);
@@ -310,6 +317,7 @@ function startWorkerLoops(services: Services, loops: { capture: Loop[]; other: L
   loops.other.push(
     startLoop({ intervalMs: intervals.sweepMs, run: () => sweepIdempotencyKeys(context), onError }),
     startLoop({ intervalMs: intervals.resumeMs, run: () => resumeCredits(context), onError }),
+    startLoop({ intervalMs: intervals.refundMs, run: () => refundUndelivered(context), onError }),
   );
   for (const { chain, settler } of services.chains.values()) {
     loops.other.push(

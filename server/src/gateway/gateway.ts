@@ -18,10 +18,11 @@ import {
   paymentRequired,
   paymentRequiredV1,
   type Rail,
+  type SettlementMode,
   type Settler,
   type Terms,
 } from '../x402/index.ts';
-import type { CreditKeys } from '../wallet/index.ts';
+import { type CreditKeys, signRefund } from '../wallet/index.ts';
 import { callUpstream } from './call-upstream.ts';
 import { describeServer } from './catalogue.ts';
 import type { Forwarder } from './forward.ts';
@@ -131,8 +132,9 @@ async function serve(
     lane: deps.payments,
     rail: await railOf(deps, matched, terms, sent),
     origin: originOf(caller, request, requestId),
-    mode: matched.endpoint.settlement,
-    hosted: false,
+    mode: modeOf(matched),
+    hosted: isHosted(matched),
+    signRefund,
     presenter: {
       agentId: caller.agentId,
       agentVerified: caller.verified,
@@ -210,6 +212,17 @@ async function match(
     query,
   });
   return { published, endpoint, method, path, query, upstream };
+}
+
+/** Whether the payee is the environment's own wallet. */
+function isHosted({ published }: Matched): boolean {
+  return published.server.payTo === null;
+}
+
+/** What can't be given back isn't taken first. */
+function modeOf(matched: Matched): SettlementMode {
+  const { settlement } = matched.endpoint;
+  return settlement === 'upfront' && !isHosted(matched) ? 'after_success' : settlement;
 }
 
 function termsOf({ published, endpoint }: Matched): Terms {

@@ -1,53 +1,20 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Database, Origin } from '../db/index.ts';
-import { addSeconds, type Clock, unixSeconds } from '../kernel/clock.ts';
-import type { SecretBox } from '../kernel/crypto.ts';
-import { AppError } from '../kernel/errors.ts';
+import { assert } from '../kernel/assert.ts';
+import { addSeconds, unixSeconds } from '../kernel/clock.ts';
 import {
   attemptSeconds,
   type Claim,
-  type ClaimRefusal,
   findClaim,
-  findStoredResponse,
   hasLiveLease,
   isForSameRequest,
   mayFetch,
-  type NewClaim,
   type Payment,
-  type PaymentFault,
-  type PaymentLane,
   type Rail,
-  type Settlement,
   type StoredResponse,
 } from '../x402/index.ts';
-import type { UpstreamAnswer, UpstreamStream } from './call-upstream.ts';
-
-/** A priced call whose payment could be read, and all that serving it needs. */
-export interface PaidCall extends Pick<NewClaim, 'fingerprint' | 'hosted' | 'mode' | 'presenter' | 'target'> {
-  db: Database;
-  clock: Clock;
-  box: SecretBox;
-  lane: PaymentLane;
-  rail: Rail;
-  /** Whom the audit log names. */
-  origin: Origin;
-  /** Runs the upstream once. */
-  callUpstream(): Promise<UpstreamAnswer>;
-}
-
-export type PaidAnswer =
-  /** Paid and delivered; without a transaction yet, where the endpoint lets its answers out first. */
-  | { kind: 'delivered'; response: StoredResponse; transaction: string | undefined }
-  /** Paid, and on its way: the stream is to be piped. */
-  | { kind: 'streamed'; stream: UpstreamStream; transaction: string | undefined }
-  /** The upstream's own 4xx: passed on, uncharged. */
-  | { kind: 'uncharged'; response: StoredResponse }
-  /** The payment doesn't buy this; the terms are offered again. */
-  | { kind: 'unpaid'; reason: ClaimRefusal | PaymentFault | 'payment_expiring' }
-  | { kind: 'unsettled'; settlement: Exclude<Settlement, { kind: 'settled' }> }
-  /** Somebody else's answer: 409, and not a word more. */
-  | { kind: 'withheld' }
-  | { kind: 'refused'; error: AppError };
+import type { UpstreamStream } from './call-upstream.ts';
+import { releaseStream, serveOwed } from './owed-answer.ts';
+import { deliver, notReplayable, type PaidAnswer, type PaidCall, refuse, takenOver } from './paid-answer.ts';
 
 const pollMs = 25;
 
@@ -66,7 +33,8 @@ export async function servePaidCall(call: PaidCall): Promise<PaidAnswer> {
   const claimed = await lane.claim({ ...call, facts: rail.facts, balance }, call.origin);
   if (claimed.kind === 'refused') return { kind: 'unpaid', reason: claimed.reason };
   if (claimed.kind === 'known') return serveKnown(call, claimed.claim);
-  return runAttempt(call, claimed.payment);
+  const { payment } = claimed;
+  return payment.mode === 'upfront' ? settleAndDeliver(call, payment) : runAttempt(call, payment);
 }
 
 /** What speaks against the payment, or what its payer has. */
@@ -90,21 +58,30 @@ async function serveKnown(call: PaidCall, first: Claim): Promise<PaidAnswer> {
     const now = clock.now();
     if (payment.state !== 'open' && !mayFetch(payment, presenter, now)) return { kind: 'withheld' };
 
-    if (!payment.replayable) return notReplayable();
-    if (payment.state === 'settled') return deliver(call, payment, payment.transaction ?? '');
-    if (payment.state === 'open' || (payment.state === 'forwarding' && !hasLiveLease(payment, now))) {
-      const answer = await retry(call, payment);
-      if (answer) return answer;
-    } else if (payment.state !== 'forwarding') {
-      if (payment.mode === 'optimistic' && payment.state !== 'settlement_failed')
-        return deliver(call, payment, undefined);
-      return settleAndDeliver(call, payment);
-    }
+    const answer = await serveState(call, payment, now);
+    if (answer) return answer;
     if (now >= deadline)
       return refuse('payment_in_flight', 'The call that this payment pays for is still running; ask again');
     await sleep(pollMs);
   }
   throw new Error('a claim was deleted');
+}
+
+/** What a payment answers with as it stands; nothing while another request is at it. */
+async function serveState(call: PaidCall, payment: Payment, now: Date): Promise<PaidAnswer | undefined> {
+  switch (payment.state) {
+    case 'open':
+      return retry(call, payment);
+    case 'forwarding':
+      return hasLiveLease(payment, now) ? undefined : retry(call, payment);
+    case 'settled':
+      if (payment.delivery !== null) return serveOwed(call, payment);
+      return payment.replayable ? deliver(call, payment, payment.transaction ?? '') : notReplayable();
+    default:
+      if (payment.mode !== 'optimistic' || payment.state === 'settlement_failed')
+        return settleAndDeliver(call, payment);
+      return payment.replayable ? deliver(call, payment, undefined) : notReplayable();
+  }
 }
 
 /** One more attempt of an open payment; nothing where another request has just begun it. */
@@ -157,7 +134,8 @@ async function streamAttempt(call: PaidCall, payment: Payment, stream: UpstreamS
     }
     const settlement = await call.rail.settle(payment);
     if (settlement.kind === 'settled')
-      return { kind: 'streamed', stream, transaction: settlement.transaction };
+      return await releaseStream(call, payment, stream, settlement.transaction);
+    // It is owed from here on: once it is paid for, the same payment runs the upstream again.
     stream.cancel();
     return { kind: 'unsettled', settlement };
   } catch (error) {
@@ -171,14 +149,6 @@ function settleBehind(call: PaidCall, payment: Payment): void {
   void call.rail.settle(payment);
 }
 
-/** This process slept through its lease: the payment is another attempt's now. */
-function takenOver(): PaidAnswer {
-  return refuse(
-    'payment_in_flight',
-    'The call was taken over by another attempt; ask again with the same payment',
-  );
-}
-
 /** Gives the answer out once it is paid for; it is read from its row where this request hasn't got it itself. */
 async function settleAndDeliver(
   call: PaidCall,
@@ -187,30 +157,13 @@ async function settleAndDeliver(
 ): Promise<PaidAnswer> {
   const settlement = await call.rail.settle(payment);
   if (settlement.kind !== 'settled') return { kind: 'unsettled', settlement };
+  if (payment.delivery !== null) return serveKnown(call, await getClaim(call));
   const { transaction } = settlement;
   return response ? { kind: 'delivered', response, transaction } : deliver(call, payment, transaction);
 }
 
-async function deliver(
-  call: PaidCall,
-  payment: Payment,
-  transaction: string | undefined,
-): Promise<PaidAnswer> {
-  const response = await findStoredResponse(call, payment);
-  if (response) return { kind: 'delivered', response, transaction };
-  return refuse(
-    'payment_already_used',
-    'This payment was used, and its answer is no longer kept; sign a new one',
-  );
-}
-
-function notReplayable(): PaidAnswer {
-  return refuse(
-    'response_not_replayable',
-    'The answer to this payment flowed through and was not kept: nothing more is charged; sign a new payment for another',
-  );
-}
-
-function refuse(code: AppError['code'], detail: string): PaidAnswer {
-  return { kind: 'refused', error: new AppError(code, detail) };
+async function getClaim(call: PaidCall): Promise<Claim> {
+  const claim = await findClaim(call.db, call.rail.facts);
+  assert(claim, 'a claim is kept for ever');
+  return claim;
 }

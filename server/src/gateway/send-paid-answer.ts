@@ -1,7 +1,7 @@
 import type { ServerResponse } from 'node:http';
 import { AppError } from '../kernel/errors.ts';
 import type { SettlementOutcome } from '../x402/index.ts';
-import type { PaidAnswer } from './paid-call.ts';
+import type { PaidAnswer } from './paid-answer.ts';
 import { type SentPayment, settlementHeader } from './payment-header.ts';
 import {
   type Offer,

@@ -29,6 +29,7 @@ export const errorCodes = {
   idempotency_key_reused: { status: 409, title: 'The Idempotency-Key was used for another request' },
   payment_already_used: { status: 409, title: 'The payment was already used' },
   payment_in_flight: { status: 409, title: 'The payment is being worked on' },
+  payment_refunded: { status: 409, title: 'The payment was given back' },
   response_not_replayable: { status: 409, title: 'The answer cannot be given again' },
   mandate_expired: { status: 410, title: 'The mandate request has expired' },
   payload_too_large: { status: 413, title: 'The body is too large' },

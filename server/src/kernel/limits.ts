@@ -45,6 +45,10 @@ export const limits = {
   paymentValiditySecondsMax: 60 * 60,
   /** A stored response can be fetched again with the same payment for a day. */
   storedResponseSeconds: 24 * 60 * 60,
+  /** Who has paid upfront and doesn't come back for the answer gets the money back after this long. */
+  owedDeliverySeconds: 10 * 60,
+  /** A refund is our own wallet's transfer: it may wait for as long as the chain may be away. */
+  refundValiditySeconds: 24 * 60 * 60,
   /** Without the secret of the terms, a retry from the same place is honest only for a short while. */
   retryWithoutSecretSeconds: 5 * 60,
   /** A self-registered agent's token is short-lived: revocation needs no list then. */

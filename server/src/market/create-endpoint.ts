@@ -9,7 +9,7 @@ export type NewEndpoint = Pick<
   'description' | 'methods' | 'price' | 'privatePath' | 'publicPath' | 'settlement'
 >;
 
-/** Adds a path to a server, live at once where the server is. Throws `not_found`, or `conflict` where the path has one. */
+/** Adds a path to a server, live at once where the server is. Throws `not_found`, `invalid_request` for `upfront` with a payee outside, or `conflict` where the path has one. */
 export async function createEndpoint(
   context: WriteContext,
   args: { environmentId: EnvironmentId; serverId: string; endpoint: NewEndpoint },
@@ -17,6 +17,12 @@ export async function createEndpoint(
   const { environmentId } = args;
   return write(context, async (sql, now) => {
     const server = await getServer(sql, environmentId, args.serverId);
+    if (args.endpoint.settlement === 'upfront' && server.payTo !== null) {
+      throw new AppError(
+        'invalid_request',
+        'settlement "upfront" needs a server without pay_to: what is paid to an address outside cannot be given back',
+      );
+    }
     const endpoint: Endpoint = {
       ...args.endpoint,
       id: newId('endpoint'),

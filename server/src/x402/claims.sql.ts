@@ -1,5 +1,5 @@
 import type { Sql } from '../db/index.ts';
-import type { Payment, PaymentKey, PaymentState } from './payment.ts';
+import type { Delivery, Payment, PaymentKey, PaymentState } from './payment.ts';
 import { paymentColumns } from './payments.sql.ts';
 
 /** A payer's row, as it stands once it is locked. */
@@ -139,10 +139,10 @@ export async function insertClaims(
     `WITH given AS (
        SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
          $9::text[], $10::numeric[], $11::bigint[], $12::bigint[], $13::text[], $14::text[], $15::boolean[], $16::text[],
-         $17::bytea[], $18::text[], $19::text[], $20::int[], $21::timestamptz[], $22::bytea[])
+         $17::bytea[], $18::text[], $19::text[], $20::int[], $21::timestamptz[], $22::bytea[], $24::text[], $25::text[])
          AS g (environment_id, id, server_id, endpoint_id, network, asset, payer, nonce, pay_to, amount, valid_after,
            valid_before, signature, agent_id, agent_verified, client_address, terms_secret_hash, mode, state, attempt,
-           lease_until, fingerprint)
+           lease_until, fingerprint, delivery, refund_of)
      ), claimed AS (
        INSERT INTO payment_claims (network, asset, payer, nonce, environment_id, payment_id, fingerprint, created_at)
        SELECT network, asset, payer, nonce, environment_id, id, fingerprint, $23 FROM given
@@ -150,10 +150,10 @@ export async function insertClaims(
      )
      INSERT INTO payments (environment_id, id, server_id, endpoint_id, network, asset, payer, nonce, pay_to, amount,
        valid_after, valid_before, signature, agent_id, agent_verified, client_address, terms_secret_hash, mode, state,
-       attempt, lease_until, created_at, updated_at)
+       attempt, lease_until, delivery, refund_of, created_at, updated_at)
      SELECT environment_id, id, server_id, endpoint_id, network, asset, payer, nonce, pay_to, amount,
        valid_after, valid_before, signature, agent_id, agent_verified, client_address, terms_secret_hash, mode, state,
-       attempt, lease_until, $23, $23
+       attempt, lease_until, delivery, refund_of, $23, $23
      FROM given WHERE id IN (SELECT payment_id FROM claimed) RETURNING id`,
     [
       column('environmentId'),
@@ -179,6 +179,8 @@ export async function insertClaims(
       column('leaseUntil'),
       claims.map(({ fingerprint }) => fingerprint),
       now,
+      column('delivery'),
+      column('refundOf'),
     ],
   );
   return new Set(rows.map(({ id }) => id));
@@ -214,6 +216,7 @@ export interface EndedAttempt {
   state: Extract<PaymentState, 'open' | 'responded' | 'settled'>;
   failure: string | null;
   transaction: string | null;
+  delivery: Extract<Delivery, 'owed'> | null;
   replayable: boolean;
   stored: { status: number; sealed: Buffer; bodyHash: Buffer } | null;
 }
@@ -228,11 +231,11 @@ export async function endAttempts(
   const rows = await sql.query<{ id: string }>(
     `WITH given AS (
        SELECT * FROM unnest($1::text[], $2::text[], $3::int[], $4::text[], $5::text[], $6::text[], $7::boolean[], $8::int[],
-         $9::bytea[], $10::bytea[])
-         AS g (environment_id, id, attempt, state, failure, transaction, replayable, status, sealed, body_hash)
+         $9::bytea[], $10::bytea[], $13::text[])
+         AS g (environment_id, id, attempt, state, failure, transaction, replayable, status, sealed, body_hash, delivery)
      ), ended AS (
        UPDATE payments p SET state = g.state, lease_until = NULL, failure = g.failure, transaction = g.transaction,
-         replayable = g.replayable, settled_at = CASE WHEN g.state = 'settled' THEN $11::timestamptz END, updated_at = $11
+         delivery = g.delivery, replayable = g.replayable, settled_at = CASE WHEN g.state = 'settled' THEN $11::timestamptz END, updated_at = $11
        FROM given g
        WHERE p.environment_id = g.environment_id AND p.id = g.id AND p.state = 'forwarding' AND p.attempt = g.attempt
        RETURNING p.environment_id, p.id
@@ -255,6 +258,7 @@ export async function endAttempts(
       ended.map(({ stored }) => stored?.bodyHash ?? null),
       now,
       storedUntil,
+      ended.map(({ delivery }) => delivery),
     ],
   );
   return new Set(rows.map(({ id }) => id));

@@ -37,6 +37,7 @@ export async function reopenPayment(context: WriteContext, payment: Payment, fai
       state: 'open',
       failure,
       transaction: null,
+      delivery: null,
       replayable: true,
       stored: null,
     } as const;

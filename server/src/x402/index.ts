@@ -4,6 +4,15 @@ export { isForSameRequest, mayFetch, reopenPayment } from './claims.ts';
 export { type CreditAlgorithm, type CreditKey } from './credit-payment.ts';
 export { creditCurrency, creditFacts, creditsRail, type CreditTerms } from './credits-rail.ts';
 export {
+  type DeliveryEnd,
+  findOwed,
+  finishDelivery,
+  refundAuthorization,
+  refundOf,
+  releaseDelivery,
+  takeDelivery,
+} from './deliveries.ts';
+export {
   type Authorization,
   type ExactPayment,
   findTermsFault,
@@ -12,7 +21,7 @@ export {
   type Terms,
   transferTypedData,
 } from './exact.ts';
-export { type Network, networks } from './networks.ts';
+export { findNetwork, type Network, networks } from './networks.ts';
 export {
   exactFacts,
   hasLiveLease,

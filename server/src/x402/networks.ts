@@ -42,3 +42,8 @@ export const networks: Readonly<Record<EnvironmentKind, Network>> = {
     },
   },
 };
+
+/** The network of this CAIP-2 name, where it is one that we settle on. */
+export function findNetwork(id: string): Network | undefined {
+  return Object.values(networks).find((network) => network.id === id);
+}

@@ -24,10 +24,9 @@ import {
 import { moveCredits, tellCharged } from './credit-transfers.ts';
 import { isCreditPayment, transferKey } from './credits-rail.ts';
 import type { Payment, PaymentFacts, PaymentTarget, SettlementMode, StoredResponse } from './payment.ts';
-import { storedResponseRow } from './payment.ts';
 import { type Claim, findClaim } from './payments.sql.ts';
 import { type ClaimRefusal, type KnownBalance, payerName, planClaims } from './plan-claims.ts';
-import { encodeResponse } from './stored-response.ts';
+import { attemptLeaseSeconds, sealResponse } from './stored-response.ts';
 
 /** Who presents a payment, as far as that matters for giving its answer out. */
 export interface Presenter {
@@ -107,9 +106,6 @@ type Job = ClaimJob | EndJob | RetryJob;
 
 /** What became of a job: a claimed or taken payment, whether an attempt ended, or why not. */
 type Result = Payment | ClaimRefusal | boolean | undefined;
-
-/** An attempt that is cut at its time-out has ended by then; the rest is for storing its answer. */
-const attemptLeaseSeconds = limits.upstreamTimeoutSeconds + 5;
 
 export function createPaymentLane(deps: { db: Database; clock: Clock; box: SecretBox }): PaymentLane {
   const { db, clock } = deps;
@@ -301,7 +297,7 @@ async function plan(
 /** What is settled first has no attempt yet. */
 function inMode(payment: Payment, mode: SettlementMode): Payment {
   if (mode !== 'upfront') return { ...payment, mode };
-  return { ...payment, mode, state: 'responded', attempt: 0, leaseUntil: null };
+  return { ...payment, mode, state: 'responded', attempt: 0, leaseUntil: null, delivery: 'owed' };
 }
 
 async function runEnds(
@@ -318,8 +314,9 @@ async function runEnds(
       payment,
       ...outcomeOf(payment, end),
       failure: end.kind === 'failed' ? end.failure : null,
+      delivery: end.kind === 'streaming' && payment.mode !== 'optimistic' ? 'owed' : null,
       replayable: end.kind !== 'streaming',
-      stored: end.kind === 'responded' ? seal(box, payment, end.response) : null,
+      stored: end.kind === 'responded' ? sealResponse(box, payment, end.response) : null,
     })),
     now,
     addSeconds(now, limits.storedResponseSeconds),
@@ -358,14 +355,6 @@ function tellEnded(ended: readonly EndJob[]): Required<Pick<BatchOutcome<never>,
   };
 }
 
-function seal(box: SecretBox, payment: Payment, response: StoredResponse) {
-  return {
-    status: response.status,
-    sealed: box.seal(encodeResponse(response), storedResponseRow(payment)),
-    bodyHash: sha256(response.body),
-  };
-}
-
 function newPayment({ facts, presenter, target, mode }: NewClaim, now: Date): Payment {
   const { agentId, agentVerified, clientAddress, termsSecret } = presenter;
   return {
@@ -380,9 +369,11 @@ function newPayment({ facts, presenter, target, mode }: NewClaim, now: Date): Pa
     state: 'forwarding',
     attempt: 1,
     leaseUntil: addSeconds(now, attemptLeaseSeconds),
+    delivery: null,
     replayable: true,
     transaction: null,
     failure: null,
+    refundOf: null,
     createdAt: now,
     settledAt: null,
   };

@@ -12,6 +12,9 @@ export type PaymentState = 'forwarding' | 'open' | 'responded' | 'settled' | 'se
 /** When an endpoint's payments are settled: before the answer is released, behind it, or before the upstream is called. */
 export type SettlementMode = 'after_success' | 'optimistic' | 'upfront';
 
+/** How far the answer has come of a payment that is charged before it: `owed`, then `running` until `leaseUntil`, and one of two ends. */
+export type Delivery = 'done' | 'owed' | 'refunded' | 'running';
+
 /** Names an authorisation, whichever rail it goes by: it is claimed once for all time. */
 export interface PaymentKey {
   /** CAIP-2, or `credence:credits`. */
@@ -53,11 +56,15 @@ export interface Payment extends PaymentFacts, PaymentTarget {
   /** Counts upstream attempts: the fence against a process that woke up after its lease. */
   attempt: number;
   leaseUntil: Date | null;
+  /** Nothing where the answer was stored before it was charged. */
+  delivery: Delivery | null;
   /** False where the answer flowed through as it came, and can't be given again. */
   replayable: boolean;
   /** The chain's hash, or the ledger's transfer. */
   transaction: string | null;
   failure: string | null;
+  /** The payment that this one gives back. */
+  refundOf: PaymentId | null;
   createdAt: Date;
   settledAt: Date | null;
 }

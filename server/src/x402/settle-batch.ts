@@ -189,9 +189,11 @@ async function concludeByNonce(chain: Chain, payment: Payment): Promise<Conclusi
   return { payment, state: 'settlement_failed', failure: used ? usedNonce : 'insufficient_funds' };
 }
 
-/** Work was done for these, and their payers have made it worth nothing. */
+/** Work was done for these, and their payers have made it worth nothing; for those upfront none was done. */
 async function suspendFailed(sql: Sql, conclusions: readonly Conclusion[], now: Date): Promise<void> {
-  const failed = conclusions.filter(({ state }) => state === 'settlement_failed');
+  const failed = conclusions.filter(
+    ({ state, payment }) => state === 'settlement_failed' && payment.mode !== 'upfront',
+  );
   const until = addSeconds(now, limits.payerSuspensionSeconds);
   await suspendPayers(
     sql,

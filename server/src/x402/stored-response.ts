@@ -1,6 +1,11 @@
 import type { WriteContext } from '../db/index.ts';
+import { type SecretBox, sha256 } from '../kernel/crypto.ts';
+import { limits } from '../kernel/limits.ts';
 import { type Payment, type StoredResponse, storedResponseRow } from './payment.ts';
 import { findSealedResponse } from './payments.sql.ts';
+
+/** An attempt that is cut at its time-out has ended by then; the rest is for storing its answer. */
+export const attemptLeaseSeconds = limits.upstreamTimeoutSeconds + 5;
 
 /** The stored answer; nothing once it has been swept. */
 export async function findStoredResponse(
@@ -12,8 +17,24 @@ export async function findStoredResponse(
   return decodeResponse(row.status, context.box.open(row.sealed, storedResponseRow(payment)));
 }
 
+/** An answer as its row keeps it. */
+export interface SealedResponse {
+  status: number;
+  sealed: Buffer;
+  bodyHash: Buffer;
+}
+
+/** Seals an answer for its payment's row, and no other. */
+export function sealResponse(box: SecretBox, payment: Payment, response: StoredResponse): SealedResponse {
+  return {
+    status: response.status,
+    sealed: box.seal(encodeResponse(response), storedResponseRow(payment)),
+    bodyHash: sha256(response.body),
+  };
+}
+
 /** Headers as JSON behind their length, then the body as it is. */
-export function encodeResponse(response: StoredResponse): Buffer {
+function encodeResponse(response: StoredResponse): Buffer {
   const head = Buffer.from(JSON.stringify(response.headers));
   const length = Buffer.alloc(4);
   length.writeUInt32BE(head.length);

@@ -23,7 +23,7 @@ describe('an endpoint that lets its answers out before they are settled', { time
   beforeAll(async () => {
     instance = await startInstance();
     upstream = await startUpstream((_request, response) => response.end('work'));
-    sold = await sell(instance, upstream.url, 'optimistic', 'optimistic');
+    sold = await sell(instance, upstream.url, 'optimistic', { settlement: 'optimistic' });
     url = `${sold.url}/paid`;
   }, 60_000);
   afterAll(async () => {

@@ -32,16 +32,22 @@ export function callApi(
   });
 }
 
-/** Puts an upstream on sale as a seller does: `/paid` costs a cent, `/free` nothing, for any method. */
+/**
+ * Puts an upstream on sale as a seller does: `/paid` costs a cent, `/free` nothing, for any method. A hosted one is paid to the
+ * environment's own wallet, which others are paid to as well.
+ */
 export async function sell(
   instance: Instance,
   upstreamUrl: string,
   slug: string,
-  settlement?: 'after_success' | 'optimistic' | 'upfront',
+  options: { settlement?: 'after_success' | 'optimistic' | 'upfront'; hosted?: true } = {},
 ): Promise<Sold> {
   const credential = instance.info.api_key;
-  const payTo = privateKeyToAccount(generatePrivateKey()).address;
-  const server = { name: slug, slug, base_url: upstreamUrl, pay_to: payTo };
+  const { settlement, hosted } = options;
+  const payTo = hosted
+    ? (instance.info.wallet_address as Address)
+    : privateKeyToAccount(generatePrivateKey()).address;
+  const server = { name: slug, slug, base_url: upstreamUrl, ...(hosted ? {} : { pay_to: payTo }) };
   const { id } = await created(callApi(instance, '/v1/servers', { body: server, credential }));
   for (const endpoint of [
     { public_path: '/paid', private_path: '/v1/paid', price: '$0.01', settlement },
