@@ -6,6 +6,7 @@ export {
   type Problem,
   unwrap,
 } from './client.ts';
+export { type CreditsScheme, creditsScheme, type CreditsSchemeOptions } from './credits-scheme.ts';
 export {
   createPayingFetch,
   type PayingFetchOptions,

@@ -50,6 +50,7 @@ async function takeBack(sql: Sql, refused: readonly Payment[], now: Date): Promi
     state: 'open',
     failure: 'insufficient_funds',
     transaction: null,
+    delivery: null,
     replayable: true,
     stored: null,
   } as const;
