@@ -12,12 +12,16 @@ export interface Credence {
 }
 
 /** Starts it with an API on sale whose upstream is an nginx: `/free` and `/paid`. */
-export async function startCredence(stage: Stage, upstreamUrl?: string): Promise<Credence> {
+export async function startCredence(
+  stage: Stage,
+  upstreamUrl?: string,
+  options: { hosted?: true } = {},
+): Promise<Credence> {
   const upstream = upstreamUrl === undefined ? await startUpstream(stage) : undefined;
   const env = { CREDENCE_LOG_LEVEL: 'warn', ...stage.environment };
   const instance = await startInstance({ env });
   stage.defer(() => instance.stop());
-  const sold = await sell(instance, upstream?.url ?? upstreamUrl ?? '', 'bench');
+  const sold = await sell(instance, upstream?.url ?? upstreamUrl ?? '', 'bench', options);
   return {
     instance,
     // wrk takes the first address of a name; the gateway listens on both.

@@ -14,3 +14,4 @@ CREATE TABLE credit_keys (
 -- Credit payments whose process may be gone: few at any moment, whatever else is under way.
 CREATE INDEX payments_credits_forwarding ON payments (lease_until)
   WHERE network = 'credence:credits' AND state = 'forwarding';
+CREATE INDEX credit_keys_revoked ON credit_keys (revoked_at) WHERE revoked_at IS NOT NULL;

@@ -120,7 +120,7 @@ export async function createApp(parts: Parts): Promise<App> {
     limits: { originsMax: 512, callsPerOriginMax: 256, originIdleMs: 60_000 },
   });
   const payments = createPaymentLane(services);
-  const creditKeys = createCreditKeys(db);
+  const creditKeys = createCreditKeys(services);
   const gateway = createGateway({
     ...services,
     payments,

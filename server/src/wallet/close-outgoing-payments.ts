@@ -5,6 +5,7 @@ import { authorizationOf, type OutgoingPayment } from './outgoing-payment.ts';
 import { closeOutgoingPayment, findSignedBefore, findSignedByNonce } from './outgoing-payments.sql.ts';
 
 const batchSize = 100;
+const forgottenMax = 2_000;
 
 interface SettledEvent {
   network: string;
@@ -15,10 +16,11 @@ interface SettledEvent {
 }
 
 /**
- * Captures the holds of payments that were settled on this instance: takes their outbox rows, one transaction each.
- * Returns how many rows it took; a payer that isn't a wallet here needs nothing.
+ * Captures the holds of payments that were settled on this instance: takes their outbox rows, one transaction each, when those of
+ * payers that aren't wallets here are gone. Returns how many rows it took.
  */
 export async function captureSettled(context: WriteContext): Promise<number> {
+  await forgetOthers(context);
   for (let taken = 0; ; taken += 1) {
     const more = await write(context, async (sql, now) => {
       const [row] = await sql.query<{ payload: SettledEvent }>(
@@ -35,6 +37,23 @@ export async function captureSettled(context: WriteContext): Promise<number> {
       };
     });
     if (!more) return taken;
+  }
+}
+
+/** Most are told for nothing: many at once, as thousands a second may come. The wallet's own payment is there before it is signed. */
+async function forgetOthers(context: WriteContext): Promise<void> {
+  for (let taken = forgottenMax; taken === forgottenMax;) {
+    taken = await write(context, async (sql) => {
+      const rows = await sql.query(
+        `DELETE FROM outbox WHERE id IN (
+           SELECT id FROM outbox WHERE topic = $1 AND NOT EXISTS (
+             SELECT 1 FROM wallets w WHERE w.network = payload ->> 'network' AND w.address = payload ->> 'payer')
+           ORDER BY id LIMIT ${forgottenMax} FOR UPDATE SKIP LOCKED)
+         RETURNING id`,
+        [settledTopic],
+      );
+      return { result: rows.length, audit: null };
+    });
   }
 }
 

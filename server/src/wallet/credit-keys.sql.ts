@@ -66,6 +66,15 @@ export async function findActiveCreditKeys(
   );
 }
 
+/** The environments that have revoked a key since then. */
+export async function findRevokedSince(sql: Sql, since: Date): Promise<string[]> {
+  const rows = await sql.query<{ environmentId: string }>(
+    'SELECT DISTINCT environment_id FROM credit_keys WHERE revoked_at >= $1',
+    [since],
+  );
+  return rows.map(({ environmentId }) => environmentId);
+}
+
 /** Tells every gateway that what it knows of the environment's keys is old. Delivered at commit. */
 export async function notifyCreditKeysChanged(sql: Sql, environmentId: EnvironmentId): Promise<void> {
   await sql.query('SELECT pg_notify($1, $2)', [creditKeysChangedChannel, environmentId]);
