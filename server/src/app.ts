@@ -94,6 +94,8 @@ interface Services {
   logger: Logger;
   clock: Clock;
   db: Database;
+  /** Connections for what is done for many at once. */
+  batches: Database;
   box: SecretBox;
   chains: Chains;
   keys: SigningKeys;
@@ -119,7 +121,7 @@ export async function createApp(parts: Parts): Promise<App> {
     connect: services.egress.guardedConnect('upstream'),
     limits: { originsMax: 512, callsPerOriginMax: 256, originIdleMs: 60_000 },
   });
-  const payments = createPaymentLane(services);
+  const payments = createPaymentLane({ ...services, db: services.batches });
   const creditKeys = createCreditKeys(services);
   const gateway = createGateway({
     ...services,
@@ -163,7 +165,7 @@ export async function createApp(parts: Parts): Promise<App> {
     async close() {
       await Promise.all([...loops.capture, ...loops.other].map((loop) => loop.stop()));
       await Promise.all([control.close(), forwarder.close(), listener.close(), payments.stop()]);
-      await db.close();
+      await Promise.all([db.close(), services.batches.close()]);
     },
   };
 }
@@ -189,20 +191,22 @@ async function createControl(
 }
 
 async function createServices(parts: Parts): Promise<Services> {
-  const db = openDatabase(parts.databaseUrl, {
-    poolSize: 20,
-    onError: (error) => parts.logger.warn({ err: error }, 'a database connection was lost'),
-  });
+  const onError = (error: Error) => parts.logger.warn({ err: error }, 'a database connection was lost');
+  const db = openDatabase(parts.databaseUrl, { poolSize: 20, onError });
+  const batches = openDatabase(parts.databaseUrl, { poolSize: 2, onError, planOnce: true });
   try {
-    return await createServicesOver(db, parts);
+    return await createServicesOver({ db, batches }, parts);
   } catch (error) {
     // Its connections would else be cut by an embedded database that stops, and be reported as lost.
-    await db.close();
+    await Promise.all([db.close(), batches.close()]);
     throw error;
   }
 }
 
-async function createServicesOver(db: Database, parts: Parts): Promise<Services> {
+async function createServicesOver(
+  { db, batches }: Pick<Services, 'batches' | 'db'>,
+  parts: Parts,
+): Promise<Services> {
   const { config, logger } = parts;
   const clock = systemClock;
   const box = createSecretBox(parts.masterKey);
@@ -215,6 +219,7 @@ async function createServicesOver(db: Database, parts: Parts): Promise<Services>
     logger,
     clock,
     db,
+    batches,
     box,
     keys,
     tokens,

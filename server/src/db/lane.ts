@@ -43,9 +43,11 @@ export function createLane<Job, Result>(options: {
   }
 
   async function drain(): Promise<void> {
-    // Callers of the same turn of the event loop come along.
-    await new Promise((resolve) => setImmediate(resolve));
-    while (queue.length > 0) await runBatch(queue.splice(0, options.batchMax));
+    while (queue.length > 0) {
+      // Callers of the same turn of the event loop come along, and those whose news came while a batch ran.
+      await new Promise((resolve) => setImmediate(resolve));
+      await runBatch(queue.splice(0, options.batchMax));
+    }
     running = undefined;
   }
 

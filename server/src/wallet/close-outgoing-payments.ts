@@ -15,17 +15,21 @@ interface SettledEvent {
   transaction: string;
 }
 
+/** Whether a wallet here is the payer of an outbox row: its payment is written before it is signed. */
+const isOurs = `EXISTS (
+  SELECT 1 FROM wallets w WHERE w.network = payload ->> 'network' AND w.address = payload ->> 'payer')`;
+
 /**
- * Captures the holds of payments that were settled on this instance: takes their outbox rows, one transaction each, when those of
- * payers that aren't wallets here are gone. Returns how many rows it took.
+ * Captures the holds of payments that were settled on this instance: takes the outbox rows of our wallets, one transaction each, and
+ * those of other payers many at once, as nothing is to be done for them. Returns how many of ours it took.
  */
 export async function captureSettled(context: WriteContext): Promise<number> {
-  await forgetOthers(context);
+  while ((await forgetOthers(context)) === forgottenMax);
   for (let taken = 0; ; taken += 1) {
     const more = await write(context, async (sql, now) => {
       const [row] = await sql.query<{ payload: SettledEvent }>(
         `DELETE FROM outbox WHERE id = (
-           SELECT id FROM outbox WHERE topic = $1 ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED)
+           SELECT id FROM outbox WHERE topic = $1 AND ${isOurs} ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED)
          RETURNING payload`,
         [settledTopic],
       );
@@ -40,21 +44,17 @@ export async function captureSettled(context: WriteContext): Promise<number> {
   }
 }
 
-/** Most are told for nothing: many at once, as thousands a second may come. The wallet's own payment is there before it is signed. */
-async function forgetOthers(context: WriteContext): Promise<void> {
-  for (let taken = forgottenMax; taken === forgottenMax;) {
-    taken = await write(context, async (sql) => {
-      const rows = await sql.query(
-        `DELETE FROM outbox WHERE id IN (
-           SELECT id FROM outbox WHERE topic = $1 AND NOT EXISTS (
-             SELECT 1 FROM wallets w WHERE w.network = payload ->> 'network' AND w.address = payload ->> 'payer')
-           ORDER BY id LIMIT ${forgottenMax} FOR UPDATE SKIP LOCKED)
-         RETURNING id`,
-        [settledTopic],
-      );
-      return { result: rows.length, audit: null };
-    });
-  }
+async function forgetOthers(context: WriteContext): Promise<number> {
+  return write(context, async (sql) => {
+    const rows = await sql.query(
+      `DELETE FROM outbox WHERE id IN (
+         SELECT id FROM outbox WHERE topic = $1 AND NOT ${isOurs}
+         ORDER BY id LIMIT ${forgottenMax} FOR UPDATE SKIP LOCKED)
+       RETURNING id`,
+      [settledTopic],
+    );
+    return { result: rows.length, audit: null };
+  });
 }
 
 /**

@@ -77,7 +77,13 @@ export function tellCharged(payment: Payment, origin: Origin): { audit: AuditEve
       resource: payment.id,
       data: { network, asset, payer, pay_to: payment.payTo, amount: payment.amount.toString(), transaction },
     },
-    outbox: { topic: settledTopic, scope, payload: { network, asset, payer, nonce, transaction } },
+    // No wallet here pays with credits yet, and thousands may be told in a second.
+    outbox: {
+      topic: settledTopic,
+      scope,
+      payload: { network, asset, payer, nonce, transaction },
+      unhurried: true,
+    },
   };
 }
 
