@@ -43,8 +43,11 @@ export function creditsRail(args: {
   return {
     facts: creditFacts(sent),
     findFault: (now) => findCreditFault(sent, terms, key, unixSeconds(now)),
-    // A retry isn't verified again, and its key may have been revoked since.
-    findFunds: async () => (key ? undefined : 'invalid_exact_credits_payload_key'),
+    // Asked before each attempt: a key that was revoked since the last one pays for no other.
+    async findFunds() {
+      if (!key) return 'invalid_exact_credits_payload_key';
+      return (await isSignedBy(sent, key)) ? undefined : 'invalid_exact_credits_payload_signature';
+    },
     settle: async (payment) => ({
       kind: 'settled',
       transaction: payment.transaction ?? transferKey(payment),
@@ -52,8 +55,8 @@ export function creditsRail(args: {
   };
 }
 
-/** What speaks against a credit payment: against the terms, its window, or its signature. */
-export function findCreditFault(
+/** What speaks against a credit payment before its signature is looked at: the terms, its window, or whose key it is. */
+function findCreditFault(
   sent: CreditPayment,
   terms: CreditTerms | undefined,
   key: CreditKey | undefined,
@@ -69,7 +72,7 @@ export function findCreditFault(
     return 'invalid_exact_credits_payload_expiry';
   if (!key || key.environmentId !== sent.payer || key.currency !== terms.currency)
     return 'invalid_exact_credits_payload_key';
-  return isSignedBy(sent, key) ? undefined : 'invalid_exact_credits_payload_signature';
+  return undefined;
 }
 
 /** A credit payment, as its claim keeps it. */

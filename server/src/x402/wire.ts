@@ -1,5 +1,5 @@
 import { type Static, type TSchema, Type } from 'typebox';
-import { Value } from 'typebox/value';
+import { Compile } from 'typebox/compile';
 import type { Address, Hex } from 'viem';
 import { AppError } from '../kernel/errors.ts';
 import { limits } from '../kernel/limits.ts';
@@ -110,14 +110,24 @@ export function parseHeader(header: string, { name }: HeaderKind): unknown {
   }
 }
 
+type Validator = ReturnType<typeof Compile<TSchema>>;
+const validators = new WeakMap<TSchema, Validator>();
+
+function compiled(schema: TSchema): Validator {
+  let validator = validators.get(schema);
+  if (!validator) validators.set(schema, (validator = Compile(schema)));
+  return validator;
+}
+
 /** What a header holds, where it has this form. Throws `invalid_payment` saying where it hasn't. */
 export function checkHeader<Schema extends TSchema>(
   value: unknown,
   schema: Schema,
   kind: HeaderKind,
 ): Static<Schema> {
-  if (Value.Check(schema, value)) return value;
-  const [fault] = Value.Errors(schema, value);
+  const validator = compiled(schema);
+  if (validator.Check(value)) return value as Static<Schema>;
+  const [fault] = validator.Errors(value);
   const place = fault?.instancePath.slice(1).replaceAll('/', '.') || 'it';
   throw new AppError(
     'invalid_payment',
