@@ -30,6 +30,8 @@ export interface Case {
   /** What a reader must know to judge the figures. */
   readonly notes: readonly string[];
   readonly connections: number;
+  /** Calls a second, in all; as many as are answered where it is absent. */
+  readonly ratePerSecond?: number;
   readonly threads: number;
   /** Not counted: connections open, batches fill. */
   readonly rampSeconds: number;
@@ -39,6 +41,22 @@ export interface Case {
   readonly warmUpSeconds: number;
   /** Starts every contender, ours first. `stage` ends them, in reverse. */
   start(stage: Stage): Promise<readonly Contender[]>;
+}
+
+/** A measurement that is no load from outside: libraries that are called directly, or one client that looks closely. */
+export interface Look {
+  readonly name: string;
+  readonly title: string;
+  readonly notes: readonly string[];
+  /** Of one contender's run; absent where something else ends it. */
+  readonly windowSeconds?: number;
+  /** Measures every contender in turn, and gives the tables. */
+  measure(settings: {
+    stage: Stage;
+    repetitions: number;
+    windowSeconds: number | undefined;
+    log: (line: string) => void;
+  }): Promise<string>;
 }
 
 /** What a case starts is ended here, whatever happens. */

@@ -2,11 +2,11 @@ import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { type Case, CheckFailed, type Stage } from './bench.ts';
+import { type Case, CheckFailed, type Look, type Stage } from './bench.ts';
 import { cases } from './cases/index.ts';
 import { describeMachine, describeVersions, findMissing } from './measure/machine.ts';
 import { summariseProfiles } from './measure/profile.ts';
-import { renderCase, renderFailure } from './measure/report.ts';
+import { renderCase, renderFailure, renderLook } from './measure/report.ts';
 import { runCase } from './measure/run-case.ts';
 
 const resultsFile = new URL('RESULTS.md', import.meta.url);
@@ -19,7 +19,7 @@ const usage = `npm run bench -- [--quick] [--repetitions n] [--profile] [case â€
   RESULTS.md is written by a whole bench: all cases, full length, no profile.`;
 
 interface Settings {
-  chosen: readonly Case[];
+  chosen: readonly (Case | Look)[];
   repetitions: number;
   quick: boolean;
   profile: boolean;
@@ -47,7 +47,8 @@ function readSettings(): Settings {
 }
 
 /** A window that is still a whole number of 2 s blocks. */
-function shorten(one: Case): Case {
+function shorten(one: Case | Look): Case | Look {
+  if ('measure' in one) return one.windowSeconds === undefined ? one : { ...one, windowSeconds: 1 };
   return { ...one, windowSeconds: 4, warmUpSeconds: Math.min(one.warmUpSeconds, 4) };
 }
 
@@ -56,7 +57,8 @@ function log(line: string): void {
 }
 
 /** Runs one case on a stage of its own, and gives its part of the results. */
-async function play(one: Case, settings: Settings): Promise<string> {
+async function play(one: Case | Look, settings: Settings): Promise<string> {
+  const { repetitions } = settings;
   const folder = await mkdtemp(join(tmpdir(), 'credence-bench-'));
   await chmod(folder, 0o755); // nginx's worker is another user.
   const profiles = join(folder, 'profiles');
@@ -73,7 +75,13 @@ async function play(one: Case, settings: Settings): Promise<string> {
   const interrupted = () => void endAll().finally(() => process.exit(130));
   process.once('SIGINT', interrupted);
   try {
-    const result = await runCase(one, { repetitions: settings.repetitions, stage, log });
+    if ('measure' in one)
+      return renderLook(
+        one,
+        repetitions,
+        await one.measure({ windowSeconds: one.windowSeconds, repetitions, stage, log }),
+      );
+    const result = await runCase(one, { repetitions, stage, log });
     await endAll();
     if (settings.profile) log(await summariseProfiles(profiles));
     return renderCase(result);

@@ -1,6 +1,7 @@
 import type { Contender, Stage } from '../bench.ts';
+import { setBlockTime } from '../contenders/chain.ts';
 import { startCredence } from '../contenders/credence.ts';
-import { setBlockTime, startOfficialMiddleware } from '../contenders/official-middleware.ts';
+import { startOfficialMiddleware } from '../contenders/official-middleware.ts';
 import { openPaymentOffice } from '../load/payment-office.ts';
 
 /** Us and the official middleware, each with a chain of its own. Without a block time each transaction is a block. */

@@ -22,7 +22,7 @@ export const free: Case = {
 
 async function startFree(stage: Stage): Promise<Contender[]> {
   const upstream = await startUpstream(stage);
-  const credence = await startCredence(stage, upstream.url);
+  const credence = await startCredence(stage, { upstreamUrl: upstream.url });
   const proxy = await startProxy(stage, upstream.url);
   const replyFrom = await startProgram({
     command: process.execPath,

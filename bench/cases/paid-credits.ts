@@ -26,7 +26,7 @@ export const paidCredits: Case = {
 };
 
 async function startPaidCredits(stage: Stage): Promise<Contender[]> {
-  const { sold, instance, headers, roots } = await startCredence(stage, undefined, { hosted: true });
+  const { sold, instance, headers, roots } = await startCredence(stage, { hosted: true });
   const context: WriteContext = {
     db: await openInstanceDatabase(stage, instance),
     clock: systemClock,

@@ -14,14 +14,22 @@ export interface Credence {
 /** Starts it with an API on sale whose upstream is an nginx: `/free` and `/paid`. */
 export async function startCredence(
   stage: Stage,
-  upstreamUrl?: string,
-  options: { hosted?: true } = {},
+  options: {
+    upstreamUrl?: string;
+    settlement?: 'after_success' | 'optimistic' | 'upfront';
+    env?: Record<string, string>;
+    hosted?: true;
+  } = {},
 ): Promise<Credence> {
+  const { upstreamUrl, settlement, hosted } = options;
   const upstream = upstreamUrl === undefined ? await startUpstream(stage) : undefined;
-  const env = { CREDENCE_LOG_LEVEL: 'warn', ...stage.environment };
+  const env = { CREDENCE_LOG_LEVEL: 'warn', ...options.env, ...stage.environment };
   const instance = await startInstance({ env });
   stage.defer(() => instance.stop());
-  const sold = await sell(instance, upstream?.url ?? upstreamUrl ?? '', 'bench', options);
+  const sold = await sell(instance, upstream?.url ?? upstreamUrl ?? '', 'bench', {
+    ...(settlement ? { settlement } : {}),
+    ...(hosted ? { hosted } : {}),
+  });
   return {
     instance,
     // wrk takes the first address of a name; the gateway listens on both.

@@ -1,6 +1,7 @@
 -- Each request carries a line of its own from this thread's file. Nothing new is sent after the window, and what is under
 -- way is waited for, so that what was answered can be compared with what was charged.
--- Arguments: file prefix, header name, tickets in each file, ramp seconds, window seconds.
+-- Arguments: file prefix, header name, tickets in each file, ramp seconds, window seconds, this thread's calls a second
+-- (0: as many as are answered).
 local ffi = require('ffi')
 ffi.cdef [[ typedef struct { long s; long ns; } bench_time; int clock_gettime(int, bench_time *); ]]
 local time = ffi.new('bench_time')
@@ -19,7 +20,7 @@ end
 function init(args)
   lines = io.lines(args[1] .. '.' .. id)
   header, left = args[2], tonumber(args[3])
-  ramp, window = tonumber(args[4]), tonumber(args[5])
+  ramp, window, rate = tonumber(args[4]), tonumber(args[5]), tonumber(args[6])
   spare = 256 -- connections that have passed delay() and have not asked for their request yet
   -- wrk asks the first thread for one request that it doesn't send.
   sent = id == 1 and -1 or 0
@@ -34,7 +35,11 @@ end
 -- Milliseconds to wait before the next request: for ever, when it is over.
 function delay()
   started = started or now()
-  return isOver() and 1000000 or 0
+  if isOver() then return 1000000 end
+  if rate == 0 then return 0 end
+  -- Calls are due at even steps, whichever connection makes them.
+  due = (due or now()) + 1 / rate
+  return math.max(0, math.floor((due - now()) * 1000))
 end
 
 function request()

@@ -25,7 +25,15 @@ export interface Load {
   threads: number;
   /** Of the whole run: ramp, window and drain. */
   seconds: number;
-  tickets?: { prefix: string; header: string; perFile: number; rampSeconds: number; windowSeconds: number };
+  tickets?: {
+    prefix: string;
+    header: string;
+    perFile: number;
+    rampSeconds: number;
+    windowSeconds: number;
+    /** In all; 0 for as many as are answered. */
+    ratePerSecond: number;
+  };
 }
 
 /** Longer than any answer takes that is still of use: a payment's window. */
@@ -50,6 +58,7 @@ function argumentsOf({ tickets, threads, connections, seconds, headers, url }: L
   const heads = Object.entries(headers).flatMap(([name, value]) => ['-H', `${name}: ${value}`]);
   const all = [...options, script, ...heads, url];
   if (!tickets) return all;
-  const numbers = [tickets.perFile, tickets.rampSeconds, tickets.windowSeconds];
+  const ratePerThread = tickets.ratePerSecond / threads;
+  const numbers = [tickets.perFile, tickets.rampSeconds, tickets.windowSeconds, ratePerThread];
   return [...all, '--', tickets.prefix, tickets.header, ...numbers.map(String)];
 }

@@ -1,4 +1,4 @@
-import type { CaseResult, Run } from '../bench.ts';
+import type { CaseResult, Look, Run } from '../bench.ts';
 import { median, ratios } from './statistics.ts';
 
 /** A case that gave no figures, and why. */
@@ -20,6 +20,21 @@ export function renderCase(result: CaseResult): string {
     renderCpu(result),
     renderRatios(result),
     ...renderDisturbed(result),
+  ].join('\n\n');
+}
+
+/** The part of RESULTS.md about a measurement that is no load; its tables are made already. */
+export function renderLook(
+  { name, title, notes, windowSeconds }: Look,
+  repetitions: number,
+  tables: string,
+): string {
+  const times = `${repetitions} interleaved ${repetitions === 1 ? 'repetition' : 'repetitions'}`;
+  return [
+    `## ${title} (\`${name}\`)`,
+    ...(windowSeconds === undefined ? [] : [`${windowSeconds} s a run, ${times}.`]),
+    notes.map((note) => `- ${note}`).join('\n'),
+    tables,
   ].join('\n\n');
 }
 
@@ -108,14 +123,15 @@ function ownCpuPerThousand(run: Run): number {
   return sum(roles.map((role) => cpuPerThousand(run, role) ?? 0));
 }
 
-function spread(values: readonly number[]): string {
+/** The median, with the least and the most. */
+export function spread(values: readonly number[]): string {
   if (values.length === 0) return '–';
   const [low, high] = [Math.min(...values), Math.max(...values)];
   return `${figure(median(values))} (${figure(low)}–${figure(high)})`;
 }
 
-/** Three digits: the host drifts by more than the fourth says. */
-function figure(value: number): string {
+/** A number in three digits: the host drifts by more than the fourth says. */
+export function figure(value: number): string {
   if (value >= 1000) return (Math.round(value / 10) * 10).toLocaleString('en');
   return Number(value.toPrecision(3)).toString();
 }
@@ -124,6 +140,7 @@ function sum(values: readonly number[]): number {
   return values.reduce((total, value) => total + value, 0);
 }
 
-function table(heads: readonly string[], rows: readonly (readonly string[])[]): string {
+/** A table in Markdown. */
+export function table(heads: readonly string[], rows: readonly (readonly string[])[]): string {
   return [heads, heads.map(() => '---'), ...rows].map((cells) => `| ${cells.join(' | ')} |`).join('\n');
 }

@@ -16,7 +16,8 @@ export async function runCase(
 ): Promise<CaseResult> {
   const { stage, log } = options;
   const contenders = await chosen.start(stage);
-  const sides = contenders.map((contender) => ({ contender, rate: firstRateGuess, runs: [] as Run[] }));
+  const rate = chosen.ratePerSecond ?? firstRateGuess;
+  const sides = contenders.map((contender) => ({ contender, rate, runs: [] as Run[] }));
   for (const side of sides) {
     const { load } = await runOnce(chosen, side, stage, chosen.warmUpSeconds);
     side.rate = Math.max(1, load.good / chosen.warmUpSeconds);
@@ -75,7 +76,18 @@ async function runOnce(chosen: Case, side: Side, stage: Stage, windowSeconds: nu
     connections,
     threads,
     seconds,
-    ...(tickets ? { tickets: { prefix, header: tickets.header, perFile, rampSeconds, windowSeconds } } : {}),
+    ...(tickets
+      ? {
+          tickets: {
+            prefix,
+            header: tickets.header,
+            perFile,
+            rampSeconds,
+            windowSeconds,
+            ratePerSecond: chosen.ratePerSecond ?? 0,
+          },
+        }
+      : {}),
   });
   const after = observe(contender);
   const charged = await tickets?.countCharged();

@@ -1,37 +1,18 @@
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
-import { x402Facilitator } from '@x402/core/facilitator';
 import { x402ResourceServer } from '@x402/core/server';
-import { toFacilitatorEvmSigner } from '@x402/evm';
-import { ExactEvmScheme as ExactEvmFacilitator } from '@x402/evm/exact/facilitator';
 import { ExactEvmScheme as ExactEvmServer } from '@x402/evm/exact/server';
 import { paymentMiddleware } from '@x402/express';
 import express from 'express';
-import { type Address, createPublicClient, createWalletClient, hashTypedData, type Hex, http } from 'viem';
-import { nonceManager, privateKeyToAccount } from 'viem/accounts';
-import { baseSepolia } from 'viem/chains';
+import type { Address, Hex } from 'viem';
+import { createOfficialFacilitator } from '../contenders/official-facilitator.ts';
 
 // A seller's server as the middleware's own documentation builds it. The handler answers by itself, which is less work than
-// to forward, and viem's nonce manager keeps concurrent settlements apart: without it most of them fail.
+// to forward.
 const { RPC_URL = '', RELAYER_KEY = '', PAY_TO = '', BODY = '' } = process.env;
 const network = 'eip155:84532';
 
-const account = privateKeyToAccount(RELAYER_KEY as Hex, { nonceManager });
-// The default of viem, 4 s, is for public chains.
-const chain = { chain: baseSepolia, transport: http(RPC_URL), pollingInterval: 20 };
-const wallet = createWalletClient({ account, ...chain });
-const reader = createPublicClient(chain);
-const signer = toFacilitatorEvmSigner({
-  address: account.address,
-  readContract: (call) => reader.readContract(call),
-  verifyTypedData: ({ address, signature, ...signed }) =>
-    reader.verifyHash({ address, signature, hash: hashTypedData(signed) }),
-  getCode: (where) => reader.getCode(where),
-  writeContract: (call) => wallet.writeContract(call),
-  sendTransaction: (sent) => wallet.sendTransaction(sent),
-  waitForTransactionReceipt: (sent) => reader.waitForTransactionReceipt(sent),
-});
-const facilitator = new x402Facilitator().register(network, new ExactEvmFacilitator(signer));
+const facilitator = createOfficialFacilitator({ rpcUrl: RPC_URL, relayerKey: RELAYER_KEY as Hex });
 const resourceServer = new x402ResourceServer({
   verify: (payload, terms) => facilitator.verify(payload, terms),
   settle: (payload, terms) => facilitator.settle(payload, terms),

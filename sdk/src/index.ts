@@ -1,4 +1,11 @@
 export {
+  type AgentCredential,
+  type CredentialDemands,
+  CredentialError,
+  type CredentialFault,
+  verifyAgentCredential,
+} from './agent-credential.ts';
+export {
   type ClientOptions,
   createClient,
   type CredenceClient,

@@ -27,6 +27,8 @@ import {
   identityRoutes,
   loadSigningKeys,
   type SigningKeys,
+  signingKeysChannel,
+  tendSigningKeys,
   type Tokens,
 } from './identity/index.ts';
 import { assert } from './kernel/assert.ts';
@@ -121,7 +123,7 @@ export async function createApp(parts: Parts): Promise<App> {
     connect: services.egress.guardedConnect('upstream'),
     limits: { originsMax: 512, callsPerOriginMax: 256, originIdleMs: 60_000 },
   });
-  const payments = createPaymentLane({ ...services, db: services.batches });
+  const payments = createPaymentLane({ ...services, db: services.batches, owedMax: config.owedMax });
   const creditKeys = createCreditKeys(services);
   const gateway = createGateway({
     ...services,
@@ -136,13 +138,14 @@ export async function createApp(parts: Parts): Promise<App> {
       /^awx_(?:live|test)_|^cs_[\w-]{43}$/.test(value) || services.tokens.isOurs(value),
   });
 
-  const loops: Record<'capture' | 'other', Loop[]> = { capture: [], other: [] };
+  const loops = { capture: [] as Loop[], other: [] as Loop[], keys: startKeysLoop(services) };
   const listener = listen(
     db,
     {
       outbox: () => loops.capture.forEach((loop) => loop.wake()),
       [serverChangedChannel]: (slug) => servers.forget(slug),
       [creditKeysChangedChannel]: (environmentId) => creditKeys.forget(environmentId),
+      [signingKeysChannel]: () => loops.keys.wake(),
     },
     (error) => logger.warn({ err: error }, 'notifications are interrupted'),
   );
@@ -163,7 +166,7 @@ export async function createApp(parts: Parts): Promise<App> {
     },
     idle: () => gateway.idle(),
     async close() {
-      await Promise.all([...loops.capture, ...loops.other].map((loop) => loop.stop()));
+      await Promise.all([...loops.capture, ...loops.other, loops.keys].map((loop) => loop.stop()));
       await Promise.all([control.close(), forwarder.close(), listener.close(), payments.stop()]);
       await Promise.all([db.close(), services.batches.close()]);
     },
@@ -212,8 +215,12 @@ async function createServicesOver(
   const box = createSecretBox(parts.masterKey);
   await migrate(db, new URL('../migrations/', import.meta.url), clock.now());
   const context = systemContext({ db, clock, box });
-  const keys = await loadSigningKeys(context);
-  const tokens = createTokens(keys, config.publicUrl);
+  const { signatures } = config;
+  const keys = await loadSigningKeys(context, Object.values(signatures));
+  const tokens = createTokens(keys, config.publicUrl, {
+    'at+jwt': signatures.tokens,
+    'vc+jwt': signatures.credentials,
+  });
   return {
     config,
     logger,
@@ -226,7 +233,7 @@ async function createServicesOver(
     chains: await openChains(parts, context),
     egress: createEgressGuard({ allow: config.egressAllow, allowLoopback: config.mode === 'development' }),
     findActiveAgent: async (token) => {
-      const agentId = tokens.verifyAgentToken(token, clock.now());
+      const agentId = await tokens.verifyAgentToken(token, clock.now());
       const agent = agentId === undefined ? undefined : await findAgent(db, agentId);
       return agent?.status === 'active' ? agent.id : undefined;
     },
@@ -310,7 +317,18 @@ const intervals = {
   expireMs: 2_000,
   refundMs: 30_000,
   sweepMs: 600_000,
+  reloadKeysMs: 4_000,
+  tendKeysMs: 60_000,
 } as const;
+
+/** In every process, whatever its role: a key that was dropped verifies nothing after 5 seconds, even if nobody could be told. */
+function startKeysLoop({ keys, logger }: Services): Loop {
+  return startLoop({
+    intervalMs: intervals.reloadKeysMs,
+    run: () => keys.reload(),
+    onError: (error) => logger.warn({ err: error }, 'the signing keys could not be read again'),
+  });
+}
 
 function startWorkerLoops(services: Services, loops: { capture: Loop[]; other: Loop[] }): void {
   const context = systemContext(services);
@@ -323,6 +341,7 @@ function startWorkerLoops(services: Services, loops: { capture: Loop[]; other: L
     startLoop({ intervalMs: intervals.sweepMs, run: () => sweepIdempotencyKeys(context), onError }),
     startLoop({ intervalMs: intervals.resumeMs, run: () => resumeCredits(context), onError }),
     startLoop({ intervalMs: intervals.refundMs, run: () => refundUndelivered(context), onError }),
+    startLoop({ intervalMs: intervals.tendKeysMs, run: () => tendSigningKeys(context), onError }),
   );
   for (const { chain, settler } of services.chains.values()) {
     loops.other.push(

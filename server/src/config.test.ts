@@ -37,7 +37,13 @@ describe('readConfig', () => {
       publicUrl: 'http://localhost:8080',
       gatewayUrl: 'http://localhost:8402',
       developmentPrincipal: true,
+      signatures: { tokens: 'RS256', credentials: 'RS256' },
     });
+  });
+
+  it('signs tokens and credentials with what is set for each', () => {
+    const set = { CREDENCE_TOKEN_ALGORITHM: 'ES256', CREDENCE_CREDENTIAL_ALGORITHM: 'EdDSA' };
+    expect(readConfig(set).signatures).toEqual({ tokens: 'ES256', credentials: 'EdDSA' });
   });
 
   it('takes a setting that is empty for one that is absent', () => {
@@ -94,6 +100,8 @@ describe('readConfig', () => {
     ['CREDENCE_DEV_PRINCIPAL', 'no'],
     ['CREDENCE_EGRESS_ALLOW', 'upstream=everything'],
     ['CREDENCE_EGRESS_ALLOW', 'upstream=169.254.169.254'],
+    ['CREDENCE_TOKEN_ALGORITHM', 'none'],
+    ['CREDENCE_CREDENTIAL_ALGORITHM', 'HS256'],
     ['CREDENCE_LOG_LEVEL', 'loud'],
     ['CREDENCE_SANDBOX_RPC_URL', 'http://127.0.0.1:8545'],
     ['CREDENCE_PRODUCTION_RELAYER_KEY', `0x${key}`],

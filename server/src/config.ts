@@ -1,6 +1,9 @@
 import { resolve } from 'node:path';
 import { type EgressAllow, parseEgressAllow } from './kernel/egress.ts';
+import { limits } from './kernel/limits.ts';
+import { parseUsdcPrice } from './kernel/money.ts';
 import { StartupError } from './kernel/startup-error.ts';
+import type { OwedLimits } from './x402/index.ts';
 
 /** What a process does; each role may run many times over one database. */
 export type Role = 'control' | 'gateway' | 'worker';
@@ -11,6 +14,9 @@ export interface ChainConfig {
   /** Pays the gas of settlements: a private key, 0x and 64 hexadecimal digits. */
   relayerKey: `0x${string}`;
 }
+
+/** RFC 7518 section 3.1 and RFC 8037 name them so. */
+type SignatureAlgorithm = 'RS256' | 'ES256' | 'EdDSA';
 
 /** Everything that is set from outside, read once. Nothing else reads the environment. */
 export interface Config {
@@ -29,8 +35,12 @@ export interface Config {
   readonly publicUrl: string;
   readonly gatewayUrl: string;
   readonly developmentPrincipal: boolean;
+  /** What signs access tokens, and what signs credentials for third parties. */
+  readonly signatures: { readonly tokens: SignatureAlgorithm; readonly credentials: SignatureAlgorithm };
   readonly egressAllow: EgressAllow;
   readonly logLevel: 'debug' | 'error' | 'info' | 'warn';
+  /** How much may be owed by payments that were answered before they are settled. */
+  readonly owedMax: OwedLimits;
   /** Absent: the embedded chain in development, and no payments in that half otherwise. */
   readonly chains: {
     readonly sandbox: ChainConfig | undefined;
@@ -49,8 +59,13 @@ const known = new Set([
   'CREDENCE_PUBLIC_URL',
   'CREDENCE_GATEWAY_URL',
   'CREDENCE_DEV_PRINCIPAL',
+  'CREDENCE_TOKEN_ALGORITHM',
+  'CREDENCE_CREDENTIAL_ALGORITHM',
   'CREDENCE_EGRESS_ALLOW',
   'CREDENCE_LOG_LEVEL',
+  'CREDENCE_OWED_MAX',
+  'CREDENCE_OWED_MAX_PER_SERVER',
+  'CREDENCE_OWED_MAX_PER_PAYER',
   'CREDENCE_SANDBOX_RPC_URL',
   'CREDENCE_SANDBOX_RELAYER_KEY',
   'CREDENCE_PRODUCTION_RPC_URL',
@@ -89,6 +104,10 @@ export function readConfig(env: Environment): Config {
     publicUrl: urlOf(env, 'CREDENCE_PUBLIC_URL', mode) ?? `http://localhost:${port}`,
     gatewayUrl: urlOf(env, 'CREDENCE_GATEWAY_URL', mode) ?? `http://localhost:${gatewayPort}`,
     developmentPrincipal,
+    signatures: {
+      tokens: algorithmOf(env, 'CREDENCE_TOKEN_ALGORITHM'),
+      credentials: algorithmOf(env, 'CREDENCE_CREDENTIAL_ALGORITHM'),
+    },
     egressAllow: parseEgressAllow(env['CREDENCE_EGRESS_ALLOW']),
     logLevel: oneOf(
       env,
@@ -96,6 +115,11 @@ export function readConfig(env: Environment): Config {
       ['debug', 'error', 'info', 'warn'],
       mode === 'production' ? 'info' : 'warn',
     ),
+    owedMax: {
+      inAll: usdcOf(env, 'CREDENCE_OWED_MAX', limits.owedAtomic.inAll),
+      byServer: usdcOf(env, 'CREDENCE_OWED_MAX_PER_SERVER', limits.owedAtomic.byServer),
+      byPayer: usdcOf(env, 'CREDENCE_OWED_MAX_PER_PAYER', limits.owedAtomic.byPayer),
+    },
     chains: { sandbox: chainOf(env, 'SANDBOX'), production: chainOf(env, 'PRODUCTION') },
   };
   if (mode === 'production') demandProductionSettings(config);
@@ -120,6 +144,10 @@ function oneOf<const Value extends string>(
   const value = values.find((candidate) => candidate === text);
   if (value === undefined) throw new StartupError(`${name}=${text} must be one of ${values.join(', ')}`);
   return value;
+}
+
+function algorithmOf(env: Environment, name: string): SignatureAlgorithm {
+  return oneOf(env, name, ['RS256', 'ES256', 'EdDSA'], 'RS256');
 }
 
 function portOf(env: Environment, name: string, standard: number): number {
@@ -187,6 +215,16 @@ function urlOf(env: Environment, name: string, mode: Config['mode']): string | u
     );
   }
   return url.origin;
+}
+
+function usdcOf(env: Environment, name: string, standard: bigint): bigint {
+  const text = env[name];
+  if (text === undefined || text === '') return standard;
+  try {
+    return parseUsdcPrice(text, name);
+  } catch {
+    throw new StartupError(`${name}=${text} must be an amount of dollars, such as $100`);
+  }
 }
 
 function chainOf(env: Environment, half: 'PRODUCTION' | 'SANDBOX'): ChainConfig | undefined {

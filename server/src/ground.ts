@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { privateKeyToAccount } from 'viem/accounts';
 import type { Parts } from './app.ts';
@@ -7,13 +8,16 @@ import {
   type DataDirectory,
   type EmbeddedChain,
   type EmbeddedPostgres,
+  findRunningDatabase,
   fundAccount,
   plantBatchContract,
   plantTestToken,
+  readSecret,
   startChain,
   startPostgres,
 } from './embedded/index.ts';
 import { assert } from './kernel/assert.ts';
+import { StartupError } from './kernel/startup-error.ts';
 import { networks } from './x402/index.ts';
 
 /** What the program stands on: a database, chains and keys, from outside or as children of ours. */
@@ -30,6 +34,7 @@ interface Children {
   chain: EmbeddedChain | undefined;
 }
 
+const masterKeyFile = 'master.key';
 /** Test ether for some hundred thousand settlements on the local chain. */
 const relayerFunds = 1_000n * 10n ** 18n;
 
@@ -44,7 +49,7 @@ export async function openGround(
   try {
     const databaseUrl = config.databaseUrl ?? postgres?.url;
     const masterKey =
-      config.masterKey ?? (await directory?.getOrCreateSecret('master.key', 32).then(fromHex));
+      config.masterKey ?? (await directory?.getOrCreateSecret(masterKeyFile, 32).then(fromHex));
     assert(databaseUrl !== undefined && masterKey !== undefined, 'the settings name what we do not make');
     return {
       databaseUrl,
@@ -61,6 +66,19 @@ export async function openGround(
     await stopChildren(children);
     throw error;
   }
+}
+
+/** The ground that a running instance of these settings stands on, for a command beside it. Throws `StartupError` where none runs. */
+export async function findRunningGround(config: Config): Promise<Pick<Ground, 'databaseUrl' | 'masterKey'>> {
+  const databaseUrl = config.databaseUrl ?? (await findRunningDatabase(config.dataDirectory));
+  const kept = await readSecret(join(config.dataDirectory, masterKeyFile));
+  const masterKey = config.masterKey ?? (kept === undefined ? undefined : fromHex(kept));
+  if (databaseUrl === undefined || masterKey === undefined) {
+    throw new StartupError(
+      `no instance runs over ${config.dataDirectory}: start it first, or set CREDENCE_DATA_DIR or DATABASE_URL to its own`,
+    );
+  }
+  return { databaseUrl, masterKey };
 }
 
 /** Database and chain start at the same time. If one of them can't, the other is stopped again. */

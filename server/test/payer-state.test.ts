@@ -1,11 +1,13 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { plantToken, type PlantedToken } from '../contracts/test/planted-token.ts';
 import { newAccount, newNonce, signTransfer, withBytes } from '../contracts/test/signatures.ts';
+import { plantBatchContract } from '../src/embedded/index.ts';
 import { ChainUnavailableError, createChain, networks } from '../src/x402/index.ts';
 
 let usdc: PlantedToken;
 beforeAll(async () => {
   usdc = await plantToken();
+  await plantBatchContract(usdc.rpcUrl);
 });
 afterAll(() => usdc.stop());
 

@@ -113,16 +113,18 @@ describe('a batch that reverts as a whole', () => {
   it('is tried again in halves, so that one payment cannot keep the others', async () => {
     // Code that never ends, in a payer's account, takes all the gas of the batch; the checks that keep it out are off.
     const answered = await answerMany(4, price);
-    const small = { ...chain, findWithCode: async () => new Set<never>() };
     const [burner] = answered;
     await connect(local.rpcUrl).setCode({ address: burner?.payer.address ?? '0x', bytecode: '0x5b600056' });
-    const passing = {
-      ...small,
-      findPassing: async (payments: readonly unknown[]) => payments.map(() => true),
+    const unwary: Chain = {
+      ...chain,
+      examine: async (payments) => ({
+        verdicts: payments.map(() => 'passes' as const),
+        fees: await chain.fees(),
+      }),
     };
     const settlements = await settleAll(
       answered,
-      createSettler({ context: contextOf(database.db), chain: passing, report }),
+      createSettler({ context: contextOf(database.db), chain: unwary, report }),
     );
     expect(settlements.slice(1)).toMatchObject([
       { kind: 'settled' },

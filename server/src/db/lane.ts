@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { assert } from '../kernel/assert.ts';
 import { findSqlState } from './tables.ts';
 
@@ -24,11 +25,15 @@ interface Waiting<Job, Result> {
  */
 export function createLane<Job, Result>(options: {
   batchMax: number;
+  /** Under load, batches begin no sooner than this after one another, so that each brings more. Who comes alone doesn't wait. */
+  intervalMs?: number;
   run(jobs: readonly Job[]): Promise<readonly Result[]>;
 }): Lane<Job, Result> {
   const queue: Waiting<Job, Result>[] = [];
   let running: Promise<void> | undefined;
   let stopped = false;
+  let beganMs = -Infinity;
+  let lastSize = 0;
 
   async function runBatch(batch: readonly Waiting<Job, Result>[]): Promise<void> {
     try {
@@ -44,9 +49,15 @@ export function createLane<Job, Result>(options: {
 
   async function drain(): Promise<void> {
     while (queue.length > 0) {
-      // Callers of the same turn of the event loop come along, and those whose news came while a batch ran.
-      await new Promise((resolve) => setImmediate(resolve));
-      await runBatch(queue.splice(0, options.batchMax));
+      const restMs = (options.intervalMs ?? 0) - (performance.now() - beganMs);
+      // Callers of the same turn of the event loop come along.
+      const hasCompany = queue.length > 1 || lastSize > 1;
+      if (restMs > 1 && hasCompany && queue.length < options.batchMax) await sleep(restMs);
+      else await new Promise((resolve) => setImmediate(resolve));
+      beganMs = performance.now();
+      const batch = queue.splice(0, options.batchMax);
+      lastSize = batch.length;
+      await runBatch(batch);
     }
     running = undefined;
   }

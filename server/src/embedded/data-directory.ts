@@ -64,7 +64,8 @@ function describe(folder: string, release: () => Promise<void>): DataDirectory {
   };
 }
 
-async function readSecret(path: string): Promise<string | undefined> {
+/** The secret in that file as hex, or undefined if it was never made. */
+export async function readSecret(path: string): Promise<string | undefined> {
   let text: string;
   try {
     text = (await readFile(path, 'utf8')).trim();

@@ -1,5 +1,6 @@
 /** What the server runs as child processes in development: the real PostgreSQL and a local chain, over one data directory. */
-export { openDataDirectory, type DataDirectory } from './data-directory.ts';
+export { openDataDirectory, readSecret, type DataDirectory } from './data-directory.ts';
+export { findRunningDatabase } from './running-database.ts';
 export { startPostgres, type EmbeddedPostgres } from './postgres.ts';
 export { startChain, type EmbeddedChain } from './chain.ts';
 export { fundAccount } from './fund-account.ts';

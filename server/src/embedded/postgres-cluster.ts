@@ -20,7 +20,7 @@ export const initdbEndSteps: EndStep[] = [
 ];
 
 const workshopPrefix = 'pg.new-';
-const passwordFile = 'postgres-password';
+export const postgresPasswordFile = 'postgres-password';
 const passwordBytes = 24;
 const majorVersion = '18';
 
@@ -43,7 +43,7 @@ export async function openCluster(
   const path = join(directory.path, 'pg');
   const version = await readVersion(path);
   if (version === undefined) {
-    const password = await directory.getOrCreateSecret(passwordFile, passwordBytes);
+    const password = await directory.getOrCreateSecret(postgresPasswordFile, passwordBytes);
     await createCluster(directory, { password, binaries, user });
     return { path, password };
   }
@@ -52,10 +52,10 @@ export async function openCluster(
       `${path} was made by PostgreSQL ${version}, this is ${majorVersion}: move its data with pg_dump, or set CREDENCE_DATA_DIR to a new folder.`,
     );
   }
-  const password = await directory.findSecret(passwordFile);
+  const password = await directory.findSecret(postgresPasswordFile);
   if (password === undefined) {
     throw new StartupError(
-      `${join(directory.path, passwordFile)} is missing, so ${path} can't be opened: restore it from a copy.`,
+      `${join(directory.path, postgresPasswordFile)} is missing, so ${path} can't be opened: restore it from a copy.`,
     );
   }
   if (user) await giveTo(user, path);

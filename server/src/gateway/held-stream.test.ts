@@ -46,11 +46,10 @@ async function gateway(origin: string, parts: Partial<AdaptiveCall> = {}, made =
 /** Asks the gateway, and decides at once. */
 async function stream(origin: string, parts: Partial<AdaptiveCall> = {}) {
   const proxy = await gateway(origin, parts);
-  const request = (await ask(proxy.origin)).end();
-  const response = answer(request);
-  const { decide } = await proxy.held;
+  const response = answer((await ask(proxy.origin)).end());
+  const { decide, response: sending } = await proxy.held;
   decide();
-  return { request, response: await response, end: proxy.end };
+  return { response: await response, sending, end: proxy.end };
 }
 
 /** Sends `size` bytes as fast as they are taken, and says how many were. */
@@ -219,14 +218,23 @@ describe('a held stream', () => {
 
   it('is taken once', async () => {
     const { origin } = await fastUpstream(2000);
-    const outcome = await forwarder().forwardAdaptive(call(origin));
-    if (outcome.kind !== 'stream') throw new Error(outcome.kind);
-    const server = createServer((_request, response) => {
-      outcome.cancel();
-      expect(() => outcome.pipe(response, [])).toThrow('taken once');
-      response.end('checked');
-    });
-    expect(await readBody(await answer((await ask(await listen(server))).end()))).toBe('checked');
+    const proxy = await gateway(origin);
+    void (await ask(proxy.origin)).end();
+    const { stream: held, response } = await proxy.held;
+    held.cancel();
+    await expect(held.pipe(response, [])).rejects.toThrow('taken once');
+    expect(response.headersSent).toBe(false);
+  });
+
+  it('is let go when its head is malformed, which is left to the caller', async () => {
+    const { origin, sent } = await fastUpstream(64 * 1024 * 1024);
+    const proxy = await gateway(origin);
+    const asked = answer((await ask(proxy.origin)).end());
+    const { stream: held, response } = await proxy.held;
+    await expect(held.pipe(response, ['X-Paid', 'a\r\nb'])).rejects.toThrow('Invalid character');
+    await expect.poll(() => sent.isCut).toBe(true);
+    response.writeHead(500).end('our fault');
+    expect(await readBody(await asked)).toBe('our fault');
   });
 });
 
@@ -305,8 +313,9 @@ describe('a held stream whose upstream fails', () => {
 
   it('lets go of a client that stops reading', async () => {
     const { origin, sent } = await fastUpstream(64 * 1024 * 1024);
-    const { response, end } = await stream(origin, { idleTimeoutMs: 150 });
+    const { response, sending, end } = await stream(origin, { idleTimeoutMs: 150 });
     expect(await end).toMatchObject({ kind: 'failed', headSent: true, reason: 'timeout' });
+    expect(sending.destroyed).toBe(true);
     await expect.poll(() => sent.isCut).toBe(true);
     await expect(once(response.resume(), 'end')).rejects.toThrow('aborted');
   });

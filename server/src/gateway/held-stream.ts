@@ -18,7 +18,7 @@ export interface HeldStream {
   readonly headers: string[];
   /**
    * Answers the client: its status, these headers with the length that the upstream declared, what is held, and then each part
-   * as it comes. Never rejects. An upstream that failed before it sent any body is left to the caller to answer for
+   * as it comes. Rejects only where a header is malformed. An upstream that failed before it sent any body is left to the caller to answer for
    * (`failed` without `headSent`).
    */
   pipe(response: ServerResponse, headers: RawHeaders): Promise<StreamEnd>;
@@ -50,15 +50,17 @@ export function holdStream(
     while (next < waiting.length && !isBlocked) {
       isBlocked = !to.write(waiting[next++] ?? Buffer.alloc(0));
     }
-    if (isBlocked) return reading?.pause();
+    if (isBlocked) return;
     waiting = [];
     next = 0;
-    if (upstream === 'sending') return reading?.resume();
-    if (upstream === 'ended') {
+    if (upstream === 'sending') {
+      reading?.resume();
+    } else if (upstream === 'ended') {
       to.end();
-      return resolve({ kind: 'response', status: head.status, bodyBytes: to.bytes() });
+      resolve({ kind: 'response', status: head.status, bodyBytes: to.bytes() });
+    } else {
+      giveUp(to, upstream);
     }
-    giveUp(to, upstream);
   }
   function giveUp(to: Outlet, failure: UpstreamFailure): void {
     to.cut();
@@ -66,7 +68,6 @@ export function holdStream(
   }
   function flowOn(): void {
     if (outlet && !isBlocked) flow(outlet);
-    else reading?.pause();
   }
   function open(response: ServerResponse, headers: RawHeaders): void {
     const to = createOutlet(response, idleTimeoutMs, {
@@ -80,23 +81,29 @@ export function holdStream(
         resolve({ kind: 'client_left' });
       },
     });
+    try {
+      to.open(head.status, [...headers, ...declaredLength(head.headers)]);
+    } catch (error) {
+      to.stop();
+      exchange.drop();
+      throw error;
+    }
     outlet = to;
-    to.open(head.status, [...headers, ...declaredLength(head.headers)]);
     flow(to);
   }
 
   const stream: HeldStream = {
     kind: 'stream',
     ...head,
-    pipe(response, headers) {
+    async pipe(response, headers) {
       assert(!isTaken, 'a stream is taken once');
       isTaken = true;
       if (response.destroyed) {
         exchange.drop();
-        return Promise.resolve({ kind: 'client_left' });
+        return { kind: 'client_left' };
       }
       if (typeof upstream === 'object' && waiting.length === 0) {
-        return Promise.resolve({ kind: 'failed', headSent: false, ...upstream });
+        return { kind: 'failed', headSent: false, ...upstream };
       }
       open(response, headers);
       return promise;
@@ -112,6 +119,7 @@ export function holdStream(
       reading = controller;
       waiting.push(chunk);
       flowOn();
+      if (isBlocked) controller.pause();
     },
     end() {
       upstream = 'ended';

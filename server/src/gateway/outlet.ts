@@ -96,9 +96,9 @@ export function createOutlet(response: ServerResponse, idleTimeoutMs: number, ev
 }
 
 function sendHead(response: ServerResponse, status: number, headers: RawHeaders): void {
+  response.writeHead(status, [...headers]);
   // Corked, so that a body that is already there leaves in the same packet; one that isn't doesn't hold up the head.
   response.cork();
-  response.writeHead(status, [...headers]);
   response.flushHeaders();
   process.nextTick(() => response.uncork());
 }

@@ -21,7 +21,9 @@ export async function serveOwed(call: PaidCall, payment: Payment): Promise<PaidA
         'payment_refunded',
         'The upstream failed after this payment was taken, and it was given back: sign a new one',
       );
-    default: {
+    case null:
+    case 'owed':
+    case 'running': {
       if (hasLiveLease(payment, clock.now())) return undefined;
       const taken = await takeDelivery(contextOf(call), payment);
       return taken && runDelivery(call, taken);

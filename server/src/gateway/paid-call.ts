@@ -77,7 +77,9 @@ async function serveState(call: PaidCall, payment: Payment, now: Date): Promise<
     case 'settled':
       if (payment.delivery !== null) return serveOwed(call, payment);
       return payment.replayable ? deliver(call, payment, payment.transaction ?? '') : notReplayable();
-    default:
+    case 'responded':
+    case 'settlement_failed':
+    case 'settling':
       if (payment.mode !== 'optimistic' || payment.state === 'settlement_failed')
         return settleAndDeliver(call, payment);
       return payment.replayable ? deliver(call, payment, undefined) : notReplayable();

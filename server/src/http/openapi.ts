@@ -74,7 +74,9 @@ function describeOperation(route: Route): unknown {
     responses: {
       [route.status]: {
         description: 'Success',
-        ...(route.status === 204 ? {} : { content: json(response) }),
+        ...(route.status === 204
+          ? {}
+          : { content: { [route.contentType ?? 'application/json']: { schema: response } } }),
       },
       ...describeErrors(route),
     },

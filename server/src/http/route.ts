@@ -58,8 +58,10 @@ export interface RouteDefinition<Kind extends PrincipalKind, Schema extends Rout
   errors: readonly ErrorCode[];
   /** Standards that tell servers to ignore what they don't know. */
   unknownKeys?: 'ignored';
-  /** `Cache-Control` of the success; `no-store` unless it says otherwise. */
+  /** `Cache-Control` of the success; `no-store` unless it says otherwise. What may be kept has an ETag as well. */
   cacheControl?: string;
+  /** The media type of a success that is a text; JSON unless it says otherwise. */
+  contentType?: string;
   handler: (call: Call<Kind, Schema>) => Promise<Static<Schema['response']>>;
 }
 

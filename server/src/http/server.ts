@@ -38,12 +38,15 @@ export interface ControlServerOptions {
 
 /** The control plane's HTTP server, not yet listening: `routing` takes its requests once `ready()` has ended. */
 export async function createControlServer(options: ControlServerOptions): Promise<FastifyInstance> {
+  const rootPaths = new Set(
+    options.routes.map(({ path }) => path).filter((path) => !path.startsWith('/v1/')),
+  );
   const app = Fastify({
     loggerInstance: options.logger,
     logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: limits.apiBodyBytes,
     genReqId: () => `req_${crypto.randomUUID()}`,
-    rewriteUrl: (request) => rewritePrefix(request.url ?? '/'),
+    rewriteUrl: (request) => rewritePrefix(request.url ?? '/', rootPaths),
     // What fails before a route is found, such as "%ff" in a path, knows no hook and no error handler.
     frameworkErrors: (error, request, reply) => {
       void sendError(reply.header('x-request-id', request.id), request, toAppError(error));
@@ -61,10 +64,12 @@ export async function createControlServer(options: ControlServerOptions): Promis
   return app;
 }
 
-/** `/api/v1/…` and `/api/…` are `/v1/…`: clients write all three. */
-export function rewritePrefix(url: string): string {
-  const match = /^\/api(?:\/v1)?(?=\/|\?|$)(.*)$/.exec(url);
-  return match ? `/v1${match[1] ?? ''}` : url;
+/** `/api/v1/…` and `/api/…` are `/v1/…`: clients write all three. What has its place at the root is found there under each of them. */
+export function rewritePrefix(url: string, rootPaths: ReadonlySet<string>): string {
+  const match = /^(?:\/api(?:\/v1)?|\/v1)(?=\/|\?|$)(.*)$/.exec(url);
+  if (!match) return url;
+  const [, rest = ''] = match;
+  return rootPaths.has(rest.split('?', 1)[0] ?? '') ? rest : `/v1${rest}`;
 }
 
 function addRoute(app: FastifyInstance, route: Route, options: ControlServerOptions): void {
@@ -95,6 +100,7 @@ function addRoute(app: FastifyInstance, route: Route, options: ControlServerOpti
       request.principal = await authenticate(options.authenticators, route, request);
     },
     handler: async (request, reply) => {
+      if (route.contentType !== undefined) reply.type(route.contentType);
       const result = await route.handler({
         principal: request.principal,
         params: request.params,
@@ -107,7 +113,19 @@ function addRoute(app: FastifyInstance, route: Route, options: ControlServerOpti
         .header('cache-control', route.cacheControl ?? 'no-store')
         .send(route.status === 204 ? undefined : result);
     },
+    ...(route.cacheControl === undefined ? {} : { onSend: addETag }),
   });
+}
+
+/** RFC 9110 section 8.8.3: who keeps an answer can ask whether it is still the same, and gets 304 without it. */
+async function addETag(request: FastifyRequest, reply: FastifyReply, payload: unknown): Promise<unknown> {
+  if (reply.statusCode !== 200 || typeof payload !== 'string') return payload;
+  const etag = `"${sha256(payload).toString('base64url')}"`;
+  reply.header('etag', etag);
+  const known = request.headers['if-none-match']?.split(',').map((tag) => tag.trim().replace(/^W\//, ''));
+  if (!known?.some((tag) => tag === etag || tag === '*')) return payload;
+  reply.code(304).removeHeader('content-type');
+  return null;
 }
 
 function writeContext(route: Route, request: FastifyRequest, options: ControlServerOptions): WriteContext {

@@ -2,13 +2,18 @@ import { Type } from 'typebox';
 import { defineRoute, type Route } from '../http/index.ts';
 import { checkAgentToken } from './refresh-agent-token.ts';
 import { registerAgent } from './register-agent.ts';
-import { AgentCredentials, Jwks, RefreshBody, RegisterBody } from './schemas.ts';
-import type { SigningKeys } from './signing-keys.ts';
-import type { Tokens } from './tokens.ts';
+import { AgentCredentials, RefreshBody, RegisterBody } from './schemas.ts';
+import { signingKeyRoutes } from './signing-keys/routes.ts';
+import type { SigningKeys } from './signing-keys/signing-keys.ts';
+import type { Tokens } from './tokens/tokens.ts';
+import { credentialRoutes } from './verifiable-credentials/routes.ts';
 
 /** Registration, fresh tokens, and the keys that verify them. */
 export function identityRoutes(deps: { keys: SigningKeys; tokens: Tokens }): Route[] {
   return [
+    ...signingKeyRoutes(deps),
+    ...credentialRoutes(deps),
+
     defineRoute({
       id: 'agent.register',
       summary: 'Register an agent; no login needed',
@@ -48,21 +53,6 @@ export function identityRoutes(deps: { keys: SigningKeys; tokens: Tokens }): Rou
         const agent = await checkAgentToken(context, { agentId: body.agent_id, token: body.token });
         return { jwt: await deps.tokens.issueAgentToken(agent.id, context.clock.now()) };
       },
-    }),
-
-    defineRoute({
-      id: 'keys.list',
-      summary: 'Public keys that verify our tokens (RFC 7517)',
-      method: 'GET',
-      path: '/.well-known/jwks.json',
-      auth: [],
-      scopes: [],
-      limit: 'open',
-      status: 200,
-      schema: { response: Jwks },
-      errors: [],
-      cacheControl: 'public, max-age=300',
-      handler: async () => deps.keys.jwks(),
     }),
   ];
 }

@@ -31,16 +31,3 @@ export const RefreshBody = Type.Object(
   },
   { additionalProperties: false },
 );
-
-export const Jwks = Type.Object({
-  keys: Type.Array(
-    Type.Object({
-      kty: Type.Literal('RSA'),
-      n: Type.String(),
-      e: Type.String(),
-      kid: Type.String(),
-      alg: Type.Literal('RS256'),
-      use: Type.Literal('sig'),
-    }),
-  ),
-});

@@ -26,6 +26,8 @@ export const limits = {
   batchItems: 200,
   /** One commit's claims and answers: beyond some hundreds a larger batch adds latency, and hardly any rate. */
   paymentBatch: 256,
+  /** A commit costs a millisecond or two of two processes; a call of a busy gateway waits for several things that take longer. */
+  paymentBatchMs: 5,
   /**
    * What may be owed, in atomic units of USDC, by payments that were answered before they are settled: in all, to one server, and by
    * one payer. Beyond it a call waits for its settlement.
@@ -53,6 +55,16 @@ export const limits = {
   retryWithoutSecretSeconds: 5 * 60,
   /** A self-registered agent's token is short-lived: revocation needs no list then. */
   agentTokenSeconds: 15 * 60,
+  /** Nothing that a signing key signs lives longer: a day's credential (seed 000). So long a retired key goes on verifying. */
+  signedTokenSecondsMax: 24 * 60 * 60,
+  /** A verifier's challenge is copied into the credential twice; seed 000 sets the size. */
+  challengeBytes: 4096,
+  /** Verifiers may keep the JWKS for so long. */
+  jwksCacheSeconds: 5 * 60,
+  /** A key is published for longer than a verifier keeps the JWKS before it signs; the minute is for fetching, and for caches between. */
+  nextKeyPublishedSeconds: 6 * 60,
+  /** A process may sign with a retired key until it has heard of the rotation, within seconds; clocks may differ by as much. */
+  rotationLagSeconds: 5 * 60,
   /** The request of a mandate waits this long for a signature. */
   mandateRequestSeconds: 10 * 60,
   /** A mandate may run at most a year: after that, somebody should look at it again. */

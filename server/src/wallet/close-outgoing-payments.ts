@@ -1,11 +1,10 @@
 import { closeHold } from '../authority/index.ts';
-import { type Sql, write, type WriteContext } from '../db/index.ts';
+import { type Sql, write, writeBatch, type WriteContext } from '../db/index.ts';
 import { type Chain, settledTopic } from '../x402/index.ts';
 import { authorizationOf, type OutgoingPayment } from './outgoing-payment.ts';
 import { closeOutgoingPayment, findSignedBefore, findSignedByNonce } from './outgoing-payments.sql.ts';
 
 const batchSize = 100;
-const forgottenMax = 2_000;
 
 interface SettledEvent {
   network: string;
@@ -17,19 +16,18 @@ interface SettledEvent {
 
 /** Whether a wallet here is the payer of an outbox row: its payment is written before it is signed. */
 const isOurs = `EXISTS (
-  SELECT 1 FROM wallets w WHERE w.network = payload ->> 'network' AND w.address = payload ->> 'payer')`;
+  SELECT 1 FROM wallets w WHERE w.network = o.payload->>'network' AND w.address = o.payload->>'payer')`;
 
 /**
- * Captures the holds of payments that were settled on this instance: takes the outbox rows of our wallets, one transaction each, and
- * those of other payers many at once, as nothing is to be done for them. Returns how many of ours it took.
+ * Captures the holds of payments that were settled on this instance: takes their outbox rows, one transaction each.
+ * Returns how many rows it took; a payer that isn't a wallet here needs nothing.
  */
 export async function captureSettled(context: WriteContext): Promise<number> {
-  while ((await forgetOthers(context)) === forgottenMax);
-  for (let taken = 0; ; taken += 1) {
+  for (let taken = await dropStrangers(context); ; taken += 1) {
     const more = await write(context, async (sql, now) => {
       const [row] = await sql.query<{ payload: SettledEvent }>(
         `DELETE FROM outbox WHERE id = (
-           SELECT id FROM outbox WHERE topic = $1 AND ${isOurs} ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED)
+           SELECT id FROM outbox o WHERE topic = $1 AND ${isOurs} ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED)
          RETURNING payload`,
         [settledTopic],
       );
@@ -44,17 +42,24 @@ export async function captureSettled(context: WriteContext): Promise<number> {
   }
 }
 
-async function forgetOthers(context: WriteContext): Promise<number> {
-  return write(context, async (sql) => {
-    const rows = await sql.query(
-      `DELETE FROM outbox WHERE id IN (
-         SELECT id FROM outbox WHERE topic = $1 AND NOT ${isOurs}
-         ORDER BY id LIMIT ${forgottenMax} FOR UPDATE SKIP LOCKED)
-       RETURNING id`,
-      [settledTopic],
-    );
-    return { result: rows.length, audit: null };
-  });
+const strangersMax = 500;
+
+/** Most payers are no wallets of this instance: their rows go many at a time. */
+async function dropStrangers(context: WriteContext): Promise<number> {
+  for (let dropped = 0; ;) {
+    const count = await writeBatch(context, async (sql) => {
+      const rows = await sql.query(
+        `DELETE FROM outbox WHERE id IN (
+           SELECT id FROM outbox o WHERE topic = $1 AND NOT ${isOurs}
+           ORDER BY id LIMIT ${strangersMax} FOR UPDATE SKIP LOCKED)
+         RETURNING id`,
+        [settledTopic],
+      );
+      return { result: rows.length, audits: [] };
+    });
+    dropped += count;
+    if (count < strangersMax) return dropped;
+  }
 }
 
 /**

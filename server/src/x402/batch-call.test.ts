@@ -47,7 +47,7 @@ function cancelled({ from, nonce }: Pick<Authorization, 'from' | 'nonce'>): Even
 
 function log(address: Address, topics: readonly unknown[], data: Hex = '0x'): Event {
   // Nodes write addresses in lower case.
-  return { address: address.toLowerCase() as Address, topics: topics as ReceiptLog['topics'], data };
+  return { address: address.toLowerCase(), topics: topics as ReceiptLog['topics'], data };
 }
 
 function numbered(list: readonly Event[]): ReceiptLog[] {

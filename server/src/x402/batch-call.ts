@@ -1,5 +1,6 @@
-import type { Address, Hex, Log } from 'viem';
+import type { Address, Hex } from 'viem';
 import type { Authorization } from './exact.ts';
+import { ChainUnavailableError } from './json-rpc.ts';
 
 /** Multicall3, which has this address on every chain; on the local one our own contract with its interface. */
 export const batchContract: Address = '0xcA11bde05977b3631167028862bE2a173976CA11';
@@ -11,7 +12,12 @@ export interface BatchCall {
 }
 
 /** What a receipt says of a log. */
-export type ReceiptLog = Pick<Log<bigint, number, false>, 'address' | 'data' | 'logIndex' | 'topics'>;
+export interface ReceiptLog {
+  address: string;
+  data: string;
+  logIndex: number;
+  topics: readonly string[];
+}
 
 /** `aggregate3((address target, bool allowFailure, bytes callData)[])` of Multicall3. */
 const aggregate3Selector = '0x82ad56cb';
@@ -36,6 +42,31 @@ export function encodeBatch(calls: readonly BatchCall[]): Hex {
     offset += 128 + padded;
   }
   return `${aggregate3Selector}${word(32)}${word(calls.length)}${offsets}${items}`;
+}
+
+/**
+ * What `aggregate3` answered to each of its calls, read by the ABI's layout. Throws `ChainUnavailableError` where it isn't an answer
+ * to this many calls, as from an address where no batch contract stands.
+ */
+export function decodeBatch(answer: Hex, count: number): { success: boolean; data: Hex }[] {
+  const words = (answer.length - 2) / 64;
+  const wordAt = (index: number): number => {
+    // No answer of ours has more than 2^48 bytes: what says so isn't one.
+    const text = answer.slice(2 + index * 64, 66 + index * 64);
+    const value = text.length === 64 ? Number(`0x${text}`) : Number.NaN;
+    if (!(value < 2 ** 48)) throw new ChainUnavailableError('the batch contract gave no answer');
+    return value;
+  };
+  if (wordAt(0) !== 32 || wordAt(1) !== count || words < 2 + count)
+    throw new ChainUnavailableError('the batch contract gave no answer to as many calls');
+  return Array.from({ length: count }, (_, index) => {
+    const start = 2 + wordAt(2 + index) / 32;
+    const bytes = wordAt(start + 2);
+    const from = 2 + (start + 3) * 64;
+    const data = answer.slice(from, from + 2 * bytes);
+    if (data.length !== 2 * bytes) throw new ChainUnavailableError('the batch contract gave half an answer');
+    return { success: wordAt(start) === 1, data: `0x${data}` };
+  });
 }
 
 /**

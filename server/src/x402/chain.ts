@@ -1,46 +1,45 @@
-import {
-  type Address,
-  createPublicClient,
-  decodeFunctionResult,
-  type Hex,
-  http,
-  multicall3Abi,
-  parseAbi,
-  type TransactionReceipt,
-  TransactionReceiptNotFoundError,
-} from 'viem';
+import type { Address, Hex } from 'viem';
 import {
   addressWord,
   batchContract,
+  decodeBatch,
   encodeBatch,
   judgeBatchReceipt,
-  type ReceiptLog,
   word,
 } from './batch-call.ts';
+import { decodeCodeCheck, encodeCodeCheck } from './code-check.ts';
 import type { Authorization, ExactPayment } from './exact.ts';
+import {
+  bytesOf,
+  ChainUnavailableError,
+  createRpc,
+  hashOf,
+  quantityOf,
+  resultOf,
+  type RpcAnswer,
+  type RpcCall,
+} from './json-rpc.ts';
 import type { Network } from './networks.ts';
 import { createPayerStateReader, type PayerState } from './payer-state.ts';
-
-/** The token's part that a settlement needs (EIP-20, EIP-3009). */
-const tokenAbi = parseAbi([
-  'function balanceOf(address account) view returns (uint256)',
-  'function authorizationState(address authorizer, bytes32 nonce) view returns (bool)',
-  'event AuthorizationUsed(address indexed authorizer, bytes32 indexed nonce)',
-]);
+import { createReceiptWatch, latestBlock } from './receipt-watch.ts';
+import { readHeader, type Receipt } from './receipts.ts';
 
 export interface Fees {
   maxFeePerGas: bigint;
   maxPriorityFeePerGas: bigint;
 }
 
-/** What a mined transaction did, as far as settling needs it. */
-export interface Receipt {
-  hash: Hex;
-  reverted: boolean;
-  logs: readonly ReceiptLog[];
-}
+/** What the chain says of a transfer before it is sent: a payer with code isn't asked for its signature but for its word. */
+export type Verdict = 'fails' | 'has_code' | 'passes';
 
-/** One EVM chain behind its RPC. Every call may throw where the RPC is down. */
+/** What the chain says of an authorisation's nonce, whoever used it. `unknown`: it is used, and no use is to be found. */
+export type NonceUse =
+  | { kind: 'cancelled' }
+  | { kind: 'settled'; transaction: Hex }
+  | { kind: 'unknown' }
+  | { kind: 'unused' };
+
+/** One EVM chain behind its RPC. Every call throws `ChainUnavailableError` where the chain can't be asked. */
 export interface Chain {
   network: Network;
   /** What the RPC says that it is. */
@@ -48,18 +47,18 @@ export interface Chain {
   balanceOf(account: Address): Promise<bigint>;
   nativeBalanceOf(account: Address): Promise<bigint>;
   isNonceUsed(payer: Address, nonce: Hex): Promise<boolean>;
-  /** Both at once, for the hot path. Throws `ChainUnavailableError` where the chain can't be asked. */
+  /** Both at once, for the hot path. */
   payerState(payer: Address, nonce: Hex): Promise<PayerState>;
   transactionCount(account: Address): Promise<number>;
   fees(): Promise<Fees>;
-  /** For each of these transfers, whether it would go through if they were mined now, in this order. */
-  findPassing(payments: readonly ExactPayment[]): Promise<boolean[]>;
-  /** Which of these accounts have code: a contract's, or one that its key has put there (EIP-7702). */
-  findWithCode(accounts: readonly Address[]): Promise<Set<Address>>;
+  /** For each of these transfers, what would become of it if they were mined now, in this order; and what gas costs. */
+  examine(payments: readonly ExactPayment[]): Promise<{ verdicts: Verdict[]; fees: Fees }>;
   /** Sends a signed transaction; sending one that the chain already has is no error. */
   broadcast(raw: Hex): Promise<void>;
-  /** The receipt of whichever of these was mined; nothing where none is yet. */
-  findReceipt(hashes: readonly Hex[]): Promise<Receipt | undefined>;
+  /** The receipt of whichever of these was mined; nothing where none is, once `patienceMs` is over. */
+  findReceipt(hashes: readonly Hex[], patienceMs?: number): Promise<Receipt | undefined>;
+  /** What became of the nonce of each of these, in their order. */
+  findUses(authorizations: readonly Authorization[]): Promise<NonceUse[]>;
   /** The transaction that used the nonce with exactly this transfer, if there is one. */
   findSettlement(payment: Authorization): Promise<Hex | undefined>;
   /** A time that no block which can still appear is before: an authorisation expired by then is dead. */
@@ -67,97 +66,218 @@ export interface Chain {
 }
 
 const rpcTimeoutMs = 5_000;
-/** An authorisation lives two minutes, so its use is near the head; RPC providers cap the range of a log query. */
+/** Some thirty receipts of full batches. */
+const responseBytesMax = 32 * 1024 * 1024;
+/** An authorisation lives an hour at most, so its use is near the head; RPC providers cap the range of a log query. */
 const logBlocks = 5_000n;
+/** Providers commonly take a hundred calls in one request. */
+const callsMax = 100;
+/**
+ * How old a base fee may be that fees are made from: it rises by an eighth a block at most (EIP-1559), and twice what it was outlasts six.
+ * A tip may be older: where it has become too low, the transaction waits, and is replaced by a dearer one.
+ */
+const baseFeeMsMax = 1_000;
+const tipMsMax = 10_000;
 
+/** `balanceOf(address)` (EIP-20). */
+const balanceOfSelector = '0x70a08231';
+/** `authorizationState(address,bytes32)` (EIP-3009). */
+const authorizationStateSelector = '0xe94a0102';
+/** `AuthorizationUsed(address indexed,bytes32 indexed)` and `AuthorizationCanceled(…)`, of the same form (EIP-3009). */
+const nonceTopics = [
+  '0x98de503528ee59b575ef0c0a2576a82497bfc029a5685b209e9ec333479b10a5',
+  '0x1cdd46ff242716cdaa72d159d339a485b3438398348d68f09d7c8c0a59353d81',
+];
+
+/** Opens a chain. `finality`: whether its blocks stay at once, as a local chain's do, or when the RPC calls them finalized. */
 export function createChain(options: {
   network: Network;
   rpcUrl: string;
   finality: 'finalized' | 'instant';
 }): Chain {
   const { network } = options;
-  const token = { address: network.asset.address, abi: tokenAbi } as const;
-  const client = createPublicClient({
-    transport: http(options.rpcUrl, { batch: true, timeout: rpcTimeoutMs, retryCount: 1 }),
-  });
+  const token = network.asset.address;
+  const ask = createRpc({ rpcUrl: options.rpcUrl, timeoutMs: rpcTimeoutMs, responseBytesMax });
+  const watch = createReceiptWatch(ask);
+  let tip: { value: bigint; atMs: number } | undefined;
+
+  async function askOne(method: string, ...params: readonly unknown[]): Promise<unknown> {
+    const [answer] = await ask([{ method, params }]);
+    return resultOf(answer);
+  }
+
+  /** What is missing of the fees is asked for along with these calls. */
+  async function askWithFees(calls: readonly RpcCall[]): Promise<{ answers: RpcAnswer[]; fees: Fees }> {
+    const nowMs = performance.now();
+    const seen = watch.latest();
+    const header = seen && nowMs - seen.atMs < baseFeeMsMax ? seen.header : undefined;
+    const isTipKnown = tip !== undefined && nowMs - tip.atMs < tipMsMax;
+    const answers = await ask([
+      ...calls,
+      ...(header ? [] : [latestBlock]),
+      ...(isTipKnown ? [] : [{ method: 'eth_maxPriorityFeePerGas', params: [] }]),
+    ]);
+    const asked = answers.splice(calls.length);
+    const { baseFeePerGas } = header ?? readHeader(resultOf(asked.shift()));
+    if (!isTipKnown) tip = { value: quantityOf(resultOf(asked.shift())), atMs: nowMs };
+    const maxPriorityFeePerGas = tip?.value ?? 0n;
+    return {
+      answers,
+      fees: { maxFeePerGas: baseFeePerGas * 2n + maxPriorityFeePerGas, maxPriorityFeePerGas },
+    };
+  }
+
+  async function isNonceUsed(payer: Address, nonce: Hex): Promise<boolean> {
+    return booleanOf(await askOne('eth_call', stateCall(token, payer, nonce), 'latest'));
+  }
+
+  async function findReceipt(hashes: readonly Hex[], patienceMs = 0): Promise<Receipt | undefined> {
+    return watch.await(hashes, patienceMs);
+  }
+
+  /** Which of these nonces are used: one call to the batch contract. */
+  async function areUsed(authorizations: readonly Authorization[]): Promise<boolean[]> {
+    const calls = authorizations.map(({ from, nonce }) => stateCall(token, from, nonce));
+    const data = encodeBatch(calls.map((call) => ({ target: call.to, callData: call.data })));
+    const answer = bytesOf(await askOne('eth_call', { to: batchContract, data }, 'latest'));
+    return decodeBatch(answer, calls.length).map((one) => one.success && booleanOf(one.data));
+  }
+
+  async function findUses(authorizations: readonly Authorization[]): Promise<NonceUse[]> {
+    if (authorizations.length === 0) return [];
+    const used = await areUsed(authorizations);
+    const asked = authorizations.filter((_one, index) => used[index] === true);
+    const uses = new Map<Authorization, NonceUse>();
+    for (let start = 0; start < asked.length; start += callsMax) {
+      const part = asked.slice(start, start + callsMax);
+      const found = await findUsesInLogs(part);
+      part.forEach((one, index) => uses.set(one, found[index] ?? { kind: 'unknown' }));
+    }
+    return authorizations.map((one) => uses.get(one) ?? { kind: 'unused' });
+  }
+
+  async function findUsesInLogs(authorizations: readonly Authorization[]): Promise<NonceUse[]> {
+    const head = quantityOf(await askOne('eth_blockNumber'));
+    const fromBlock = `0x${(head > logBlocks ? head - logBlocks : 0n).toString(16)}`;
+    const answers = await ask(
+      authorizations.map(({ from, nonce }) => {
+        const topics = [nonceTopics, `0x${addressWord(from)}`, nonce];
+        return { method: 'eth_getLogs', params: [{ address: token, topics, fromBlock }] };
+      }),
+    );
+    const logs = answers.map((answer) => readFoundLogs(resultOf(answer)));
+    const transactions = new Set(logs.flat().map(({ transaction }) => transaction));
+    const receipts = new Map<Hex, Receipt | undefined>();
+    for (const transaction of transactions) receipts.set(transaction, await findReceipt([transaction]));
+    return authorizations.map((one, index) => judgeUse(one, logs[index] ?? [], receipts));
+  }
+
+  function judgeUse(
+    authorization: Authorization,
+    logs: readonly FoundLog[],
+    receipts: ReadonlyMap<Hex, Receipt | undefined>,
+  ): NonceUse {
+    for (const { transaction } of logs) {
+      const receipt = receipts.get(transaction);
+      const [verdict] = receipt ? judgeBatchReceipt(receipt.logs, [authorization], token) : [];
+      if (verdict === 'settled') return { kind: 'settled', transaction };
+    }
+    // Used for another transfer of its payer's is as good as cancelled: it never pays this one.
+    return logs.length > 0 ? { kind: 'cancelled' } : { kind: 'unknown' };
+  }
 
   return {
     network,
-    chainId: () => client.getChainId(),
-    balanceOf: (account) => client.readContract({ ...token, functionName: 'balanceOf', args: [account] }),
-    nativeBalanceOf: (account) => client.getBalance({ address: account }),
-    isNonceUsed: (payer, nonce) =>
-      client.readContract({ ...token, functionName: 'authorizationState', args: [payer, nonce] }),
-    payerState: createPayerStateReader({ rpcUrl: options.rpcUrl, token: token.address }),
-    transactionCount: (account) => client.getTransactionCount({ address: account, blockTag: 'latest' }),
-
-    async fees() {
-      const [block, tip] = await Promise.all([client.getBlock(), client.estimateMaxPriorityFeePerGas()]);
-      // Twice the base fee outlasts six full blocks (EIP-1559 raises it by an eighth each).
-      return { maxFeePerGas: (block.baseFeePerGas ?? 0n) * 2n + tip, maxPriorityFeePerGas: tip };
+    isNonceUsed,
+    findReceipt,
+    findUses,
+    chainId: async () => Number(quantityOf(await askOne('eth_chainId'))),
+    async balanceOf(account) {
+      const data = `${balanceOfSelector}${addressWord(account)}`;
+      return wordOf(await askOne('eth_call', { to: token, data }, 'latest'));
     },
+    nativeBalanceOf: async (account) => quantityOf(await askOne('eth_getBalance', account, 'latest')),
+    payerState: createPayerStateReader({ rpcUrl: options.rpcUrl, token }),
+    transactionCount: async (account) =>
+      Number(quantityOf(await askOne('eth_getTransactionCount', account, 'latest'))),
+    fees: async () => (await askWithFees([])).fees,
 
-    async findPassing(payments) {
-      const calls = payments.map((payment) => ({ target: token.address, callData: transferCall(payment) }));
-      const { data = '0x' } = await client.call({ to: batchContract, data: encodeBatch(calls) });
-      const results = decodeFunctionResult({ abi: multicall3Abi, functionName: 'aggregate3', data });
-      return results.map(({ success }) => success);
-    },
+    async examine(payments) {
+      const payers = [...new Set(payments.map(({ authorization }) => authorization.from))];
+      const { answers, fees } = await askWithFees([
+        { method: 'eth_call', params: [{ data: encodeCodeCheck(payers) }, 'latest'] },
+        simulation(token, payments),
+      ]);
+      const codes = decodeCodeCheck(bytesOf(resultOf(answers[0])), payers.length);
+      const withCode = new Set(payers.filter((_payer, index) => codes[index] === true));
+      if (withCode.size === 0) return { verdicts: readVerdicts(answers[1], payments.length), fees };
 
-    async findWithCode(accounts) {
-      const codes = await Promise.all(accounts.map((address) => client.getCode({ address })));
-      return new Set(accounts.filter((_account, index) => codes[index] !== undefined));
+      // A payer's code may have used up the gas of the whole look: the others are looked at without it.
+      const others = payments.filter(({ authorization }) => !withCode.has(authorization.from));
+      const verdicts =
+        others.length === 0 ? [] : readVerdicts((await ask([simulation(token, others)]))[0], others.length);
+      return {
+        verdicts: payments.map(({ authorization }) =>
+          withCode.has(authorization.from) ? 'has_code' : (verdicts.shift() ?? 'fails'),
+        ),
+        fees,
+      };
     },
 
     async broadcast(raw) {
-      try {
-        await client.sendRawTransaction({ serializedTransaction: raw });
-      } catch (error) {
-        if (!isAlreadyKnown(error)) throw error;
-      }
-    },
-
-    async findReceipt(hashes) {
-      for (const hash of hashes) {
-        const receipt = await findReceipt(hash);
-        if (receipt) return { hash, reverted: receipt.status === 'reverted', logs: receipt.logs };
-      }
-      return undefined;
+      const [answer] = await ask([{ method: 'eth_sendRawTransaction', params: [raw] }]);
+      if (answer && 'error' in answer && isAlreadyKnown(answer.error)) return;
+      resultOf(answer);
     },
 
     async findSettlement(payment) {
-      const head = await client.getBlockNumber();
-      const logs = await client.getContractEvents({
-        ...token,
-        eventName: 'AuthorizationUsed',
-        args: { authorizer: payment.from, nonce: payment.nonce },
-        fromBlock: head > logBlocks ? head - logBlocks : 0n,
-      });
-      for (const log of logs) {
-        const receipt = await findReceipt(log.transactionHash);
-        const [verdict] = receipt ? judgeBatchReceipt(receipt.logs, [payment], token.address) : [];
-        if (verdict === 'settled') return log.transactionHash;
-      }
-      return undefined;
+      const [use] = await findUsesInLogs([payment]);
+      return use?.kind === 'settled' ? use.transaction : undefined;
     },
 
     async settledTime() {
       // A local chain makes a block only when it has a transaction; its pending block has the present time.
-      const block = await client.getBlock({
-        blockTag: options.finality === 'instant' ? 'pending' : 'finalized',
-      });
-      return block.timestamp;
+      const tag = options.finality === 'instant' ? 'pending' : 'finalized';
+      return readHeader(await askOne('eth_getBlockByNumber', tag, false)).timestamp;
     },
   };
+}
 
-  async function findReceipt(hash: Hex): Promise<TransactionReceipt | undefined> {
-    try {
-      return await client.getTransactionReceipt({ hash });
-    } catch (error) {
-      if (error instanceof TransactionReceiptNotFoundError) return undefined;
-      throw error;
-    }
-  }
+interface FoundLog {
+  transaction: Hex;
+}
+
+function readFoundLogs(answer: unknown): FoundLog[] {
+  if (!Array.isArray(answer)) throw new ChainUnavailableError('the RPC answered something that is no logs');
+  return answer.map((log) => ({
+    transaction: hashOf((log as { transactionHash?: unknown }).transactionHash),
+  }));
+}
+
+function stateCall(token: Address, payer: Address, nonce: Hex): { to: Address; data: Hex } {
+  return { to: token, data: `${authorizationStateSelector}${addressWord(payer)}${nonce.slice(2)}` as Hex };
+}
+
+/** The transfers in one call to the batch contract, as their transaction would make it. */
+function simulation(token: Address, payments: readonly ExactPayment[]): RpcCall {
+  const calls = payments.map((payment) => ({ target: token, callData: transferCall(payment) }));
+  return { method: 'eth_call', params: [{ to: batchContract, data: encodeBatch(calls) }, 'latest'] };
+}
+
+function readVerdicts(answer: RpcAnswer | undefined, count: number): Verdict[] {
+  return decodeBatch(bytesOf(resultOf(answer)), count).map(({ success }) => (success ? 'passes' : 'fails'));
+}
+
+function wordOf(answer: unknown): bigint {
+  if (typeof answer === 'string' && answer.length === 66) return quantityOf(answer);
+  // An address without code answers `0x`: no balance of zero, and no unused nonce.
+  throw new ChainUnavailableError('the token did not answer with one word');
+}
+
+function booleanOf(answer: unknown): boolean {
+  const value = wordOf(answer);
+  if (value > 1n) throw new ChainUnavailableError('the token answered something that is no boolean');
+  return value === 1n;
 }
 
 /**
@@ -179,9 +299,6 @@ export function transferCall(payment: ExactPayment): Hex {
 const transferSelector = '0xe3ee160e';
 
 /** The node has it, or has mined it: either way it needn't be sent again. Texts of geth, reth and anvil. */
-function isAlreadyKnown(error: unknown): boolean {
-  return (
-    error instanceof Error &&
-    /already known|already imported|nonce too low|known transaction/i.test(error.message)
-  );
+function isAlreadyKnown(error: Error): boolean {
+  return /already known|already imported|nonce too low|known transaction/i.test(error.message);
 }

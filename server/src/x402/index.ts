@@ -40,8 +40,8 @@ export {
   type Presenter,
 } from './payment-lane.ts';
 export { type Claim, findClaim } from './payments.sql.ts';
-export { ChainUnavailableError } from './rpc-batch.ts';
-export type { ClaimRefusal, KnownBalance } from './plan-claims.ts';
+export { ChainUnavailableError } from './json-rpc.ts';
+export type { ClaimRefusal, KnownBalance, OwedLimits } from './plan-claims.ts';
 export { attemptSeconds, exactRail, type Rail } from './rail.ts';
 export { ensureRelayer } from './relayers.ts';
 export { resumeCredits } from './resume-credits.ts';

@@ -3,18 +3,26 @@ import { once } from 'node:events';
 import { createServer, type RequestListener } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type Address, getAddress, type Hex, toFunctionSelector } from 'viem';
+import {
+  type Address,
+  decodeFunctionData,
+  encodeFunctionResult,
+  getAddress,
+  type Hex,
+  multicall3Abi,
+  parseAbi,
+} from 'viem';
 import { afterEach, describe, expect, it } from 'vitest';
 import { createPayerStateReader } from './payer-state.ts';
 import { networks } from './networks.ts';
-import { ChainUnavailableError } from './rpc-batch.ts';
+import { ChainUnavailableError } from './json-rpc.ts';
 
 const token = networks.sandbox.asset.address;
 
 interface Call {
   id: number;
   method: string;
-  params: [{ to: Address; data: Hex }, string];
+  params: [{ to?: Address; data: Hex }, string];
 }
 
 /** An RPC provider of a test: notes the batches that it gets, and answers them as it is told. */
@@ -50,16 +58,58 @@ async function startRpc(answering: Answering): Promise<Rpc> {
   return rpc;
 }
 
-const word = (value: bigint) => `0x${value.toString(16).padStart(64, '0')}`;
-const isCode = ({ method }: Call) => method === 'eth_getCode';
-const isBalance = (call: Call) => !isCode(call) && call.params[0].data.startsWith('0x70a08231');
+/** What one request asks, part by part. */
+interface Part {
+  kind: 'balance' | 'code' | 'state';
+  payer: Address;
+  nonce?: Hex;
+}
+
+const views = parseAbi([
+  'function balanceOf(address account) view returns (uint256)',
+  'function authorizationState(address authorizer, bytes32 nonce) view returns (bool)',
+]);
+
+/** The parts of each call: of views through the batch contract, or of a look for code. */
+function partsOf({ params: [{ to, data }] }: Call): Part[] {
+  if (to === undefined) {
+    // The addresses stand behind a program of 42 bytes.
+    const packed = data.slice(2 + 2 * 42);
+    return (packed.match(/.{40}/g) ?? []).map((hex) => ({ kind: 'code', payer: getAddress(`0x${hex}`) }));
+  }
+  const { args = [[]] } = decodeFunctionData({ abi: multicall3Abi, data });
+  const calls = args[0] as readonly { target: Address; callData: Hex }[];
+  return calls.map(({ target, callData }) => {
+    if (target.toLowerCase() !== token.toLowerCase()) throw new Error('only the token is asked');
+    const view = decodeFunctionData({ abi: views, data: callData });
+    return view.functionName === 'balanceOf'
+      ? { kind: 'balance', payer: view.args[0] }
+      : { kind: 'state', payer: view.args[0], nonce: view.args[1] };
+  });
+}
+
+const word = (value: bigint): Hex => `0x${value.toString(16).padStart(64, '0')}`;
+
+/** Answers each part of a batch: a word, code or none, or nothing where its view failed. */
+function answerEach(batch: Call[], answer: (part: Part) => bigint | boolean | undefined) {
+  return batch.map((call) => {
+    const answers = partsOf(call).map(answer);
+    const returned = answers.map((one) =>
+      typeof one === 'bigint'
+        ? { success: true, returnData: word(one) }
+        : { success: false, returnData: '0x' as const },
+    );
+    const result =
+      call.params[0].to === undefined
+        ? `0x${answers.map((one) => (one === true ? '01' : '00')).join('')}`
+        : encodeFunctionResult({ abi: multicall3Abi, functionName: 'aggregate3', result: returned });
+    return { jsonrpc: '2.0', id: call.id, result };
+  });
+}
+
 /** A balance of seven for everyone, no nonce used, and nobody with code. */
 const answerWell = (batch: Call[]) =>
-  batch.map((call) => ({
-    jsonrpc: '2.0',
-    id: call.id,
-    result: isCode(call) ? '0x' : word(isBalance(call) ? 7n : 0n),
-  }));
+  answerEach(batch, ({ kind }) => (kind === 'code' ? false : kind === 'balance' ? 7n : 0n));
 
 const read = (rpc: Rpc) => createPayerStateReader({ rpcUrl: rpc.url, token });
 const newNonce = (): Hex => `0x${randomBytes(32).toString('hex')}`;
@@ -74,22 +124,9 @@ describe('questions', () => {
     const payer = newPayer();
     const states = await Promise.all([ask(payer, newNonce()), ask(payer, newNonce()), ask(...anyone())]);
     expect(states).toEqual([poor, poor, poor]);
-    expect(rpc.batches.map((batch) => batch.length)).toEqual([7]);
-    const [looks, views] = [
-      rpc.batches.flat().filter(isCode),
-      rpc.batches.flat().filter((call) => !isCode(call)),
-    ];
-    expect(looks).toHaveLength(2);
-    const selectors = views.map(({ params }) => params[0].data.slice(0, 10));
-    const balanceOf = toFunctionSelector('balanceOf(address)');
-    const authorizationState = toFunctionSelector('authorizationState(address,bytes32)');
-    expect(selectors.toSorted()).toEqual([
-      balanceOf,
-      balanceOf,
-      authorizationState,
-      authorizationState,
-      authorizationState,
-    ]);
+    expect(rpc.batches).toHaveLength(1);
+    const kinds = (rpc.batches[0] ?? []).flatMap(partsOf).map(({ kind }) => kind);
+    expect(kinds.toSorted()).toEqual(['balance', 'balance', 'code', 'code', 'state', 'state', 'state']);
   });
 
   it('that come while a request is under way go out together with the next, however they came', async () => {
@@ -108,7 +145,7 @@ describe('questions', () => {
     expect(rpc.batches).toHaveLength(1);
     answered.resolve();
     expect(await Promise.all(asked)).toEqual([poor, poor, poor, poor]);
-    expect(rpc.batches.map((batch) => batch.length)).toEqual([3, 9]);
+    expect(rpc.batches.map((batch) => batch.flatMap(partsOf).length)).toEqual([3, 9]);
   });
 
   it('are not held up by a request that stalls', async () => {
@@ -122,28 +159,20 @@ describe('questions', () => {
     expect(performance.now() - start).toBeLessThan(2_000);
   });
 
-  it('of one batch are never more than a provider takes', async () => {
+  it('of one batch are never more than a node runs in one call', async () => {
     const rpc = await startRpc(answerWell);
     const ask = read(rpc);
     const states = await Promise.all(Array.from({ length: 230 }, () => ask(...anyone())));
     expect(states).toHaveLength(230);
-    expect(Math.max(...rpc.batches.map((batch) => batch.length))).toBe(99);
-    expect(rpc.batches).toHaveLength(7);
+    expect(rpc.batches.map((batch) => batch.flatMap(partsOf).length)).toEqual([300, 300, 90]);
   });
 
   it('get their own answers, in whatever order those come', async () => {
     const rpc = await startRpc((batch) =>
-      batch
-        .map((call) => {
-          if (isCode(call)) {
-            // Its first parameter is the address itself.
-            const [address] = call.params as unknown as [Hex, string];
-            return { id: call.id, result: BigInt(address) & 2n ? '0x60' : '0x' };
-          }
-          const payer = BigInt(`0x${call.params[0].data.slice(34, 74)}`);
-          return { id: call.id, result: word(isBalance(call) ? payer : payer & 1n) };
-        })
-        .toReversed(),
+      answerEach(batch, ({ kind, payer }) => {
+        if (kind === 'code') return (BigInt(payer) & 2n) === 2n;
+        return kind === 'balance' ? BigInt(payer) : BigInt(payer) & 1n;
+      }).toReversed(),
     );
     const ask = read(rpc);
     const payers = Array.from({ length: 20 }, () => newPayer());
@@ -159,10 +188,7 @@ describe('questions', () => {
 
   it('are asked afresh each time', async () => {
     const rpc = await startRpc((batch) =>
-      batch.map((call) => ({
-        id: call.id,
-        result: isCode(call) ? '0x' : word(isBalance(call) ? 7n : used),
-      })),
+      answerEach(batch, ({ kind }) => (kind === 'code' ? false : kind === 'balance' ? 7n : used)),
     );
     let used = 0n;
     const ask = read(rpc);
@@ -199,7 +225,7 @@ describe('an RPC', () => {
   it('that does not answer in five seconds is unavailable, and to those who waited for their turn', async () => {
     const rpc = await startRpc(() => undefined);
     const ask = read(rpc);
-    const states = await Promise.allSettled(Array.from({ length: 250 }, () => ask(...anyone())));
+    const states = await Promise.allSettled(Array.from({ length: 450 }, () => ask(...anyone())));
     const reasons = states.map((state) => (state.status === 'rejected' ? String(state.reason) : 'answered'));
     expect(new Set(reasons)).toEqual(
       new Set([
@@ -228,11 +254,20 @@ describe('an RPC', () => {
     ['nothing', () => []],
     ['nulls', (batch) => batch.map(() => null)],
     ['other ids', (batch) => answerWell(batch).map((answer) => ({ ...answer, id: answer.id + 100 }))],
-    ['no balance', (batch) => answerWell(batch).slice(1)],
-    ['no state of the nonce', (batch) => answerWell(batch).slice(0, 1)],
-    ['empty words', (batch) => batch.map(({ id }) => ({ id, result: '0x' }))],
-    ['short words', (batch) => batch.map(({ id }) => ({ id, result: '0x00' }))],
-    ['two for the state of the nonce', (batch) => batch.map(({ id }) => ({ id, result: word(2n) }))],
+    ['no views', (batch) => answerWell(batch).slice(1)],
+    ['no look for code', (batch) => answerWell(batch).slice(0, 1)],
+    ['no bytes', (batch) => batch.map(({ id }) => ({ id, result: '0x' }))],
+    ['a byte', (batch) => batch.map(({ id }) => ({ id, result: '0x00' }))],
+    ['a word', (batch) => batch.map(({ id }) => ({ id, result: word(2n) }))],
+    ['failed views', (batch) => answerEach(batch, () => undefined)],
+    [
+      'half an answer',
+      (batch) => answerWell(batch).map((one) => ({ ...one, result: one.result.slice(0, -64) })),
+    ],
+    [
+      'two for the state of the nonce',
+      (batch) => answerEach(batch, ({ kind }) => (kind === 'code' ? false : 2n)),
+    ],
     [
       'an endless body',
       (batch, _request, response) =>
@@ -244,12 +279,17 @@ describe('an RPC', () => {
     expect(rpc.batches).toHaveLength(1);
   });
 
-  it('that fails one call fails its question alone', async () => {
+  it('that fails one view fails its question alone', async () => {
+    const broken = anyone();
     const rpc = await startRpc((batch) =>
-      answerWell(batch).map((answer) => (answer.id === 3 ? { id: 3, error: { message: 'no' } } : answer)),
+      answerEach(batch, (part) => {
+        if (part.kind === 'code') return false;
+        if (part.kind === 'balance') return 7n;
+        return part.nonce === broken[1] ? undefined : 0n;
+      }),
     );
     const ask = read(rpc);
-    const [first, second] = await Promise.allSettled([ask(...anyone()), ask(...anyone())]);
+    const [first, second] = await Promise.allSettled([ask(...anyone()), ask(...broken)]);
     expect(first).toEqual({ status: 'fulfilled', value: poor });
     expect(second).toMatchObject({
       status: 'rejected',

@@ -1,5 +1,14 @@
 import type { Address, Hex } from 'viem';
-import { ChainUnavailableError, createRpcBatch, type TokenCall } from './rpc-batch.ts';
+import { addressWord, batchContract, decodeBatch, encodeBatch } from './batch-call.ts';
+import { decodeCodeCheck, encodeCodeCheck } from './code-check.ts';
+import {
+  type AskRpc,
+  bytesOf,
+  ChainUnavailableError,
+  createRpc,
+  resultOf,
+  type RpcCall,
+} from './json-rpc.ts';
 
 /** What the chain's latest block says of a payer, as far as one payment needs it. */
 export interface PayerState {
@@ -17,17 +26,22 @@ interface Question {
   reject(error: unknown): void;
 }
 
-/** Three calls each: providers commonly take a hundred calls in one batch, and larger batches gain nothing. */
-const questionsMax = 33;
+/** Two views each, of some thousand gas: far from what nodes allow one call, and larger batches gain nothing. */
+const questionsMax = 100;
 /** Batches under way at a time. */
 const requestsMax = 4;
 /** Waiting for the request under way saves a request; waiting longer than this costs more than it saves. */
 const patienceMs = 100;
 const timeoutMs = 5_000;
+/** An answer has half a kilobyte for each question; an error's text may be longer. */
+const responseBytesMax = 1024 * 1024;
+
+/** The first four bytes of the hash of each view's signature. */
+const selectors = { authorizationState: '0xe94a0102', balanceOf: '0x70a08231' } as const;
 
 /**
- * Asks for payers' balances and nonces, all who ask at the same moment in one JSON-RPC batch: what is asked while a
- * request is under way goes out together with the next. Rejects with `ChainUnavailableError` where there is no answer.
+ * Asks for payers' balances and nonces, all who ask at the same moment in one call to the batch contract, with one look for code beside
+ * it: what is asked while a request is under way goes out together with the next. Rejects with `ChainUnavailableError` where there is no answer.
  *
  * A balance is kept for the batch that brought it, where it serves every question about that payer, and no longer: that
  * batch is answered from one head, and whether the next one's head is the same block only its own answer could tell, one round
@@ -39,7 +53,7 @@ export function createPayerStateReader(options: {
   rpcUrl: string;
   token: Address;
 }): (payer: Address, nonce: Hex) => Promise<PayerState> {
-  const call = createRpcBatch({ ...options, timeoutMs });
+  const ask = createRpc({ rpcUrl: options.rpcUrl, timeoutMs, responseBytesMax });
   const waiting: Question[] = [];
   let underWay = 0;
   let turn: NodeJS.Immediate | undefined;
@@ -63,7 +77,8 @@ export function createPayerStateReader(options: {
   async function send(questions: readonly Question[]): Promise<void> {
     underWay += 1;
     await answerAll(
-      call,
+      ask,
+      options.token,
       questions.filter((question) => !rejectIfLate(question)),
     );
     underWay -= 1;
@@ -89,25 +104,30 @@ function rejectIfLate(question: Question): boolean {
 }
 
 /** Answers each question, one way or the other. */
-async function answerAll(
-  call: (calls: readonly TokenCall[]) => Promise<(bigint | ChainUnavailableError)[]>,
-  questions: readonly Question[],
-): Promise<void> {
+async function answerAll(ask: AskRpc, token: Address, questions: readonly Question[]): Promise<void> {
   if (questions.length === 0) return;
   const payers = [...new Set(questions.map(({ payer }) => payer))];
+  const views = [
+    ...payers.map((payer) => `${selectors.balanceOf}${addressWord(payer)}` as const),
+    ...questions.map(
+      ({ payer, nonce }) => `${selectors.authorizationState}${addressWord(payer)}${nonce.slice(2)}` as const,
+    ),
+  ];
+  const data = encodeBatch(views.map((callData) => ({ target: token, callData })));
   try {
-    const answers = await call([
-      ...payers.map((payer) => ({ method: 'balanceOf', payer }) as const),
-      ...payers.map((payer) => ({ method: 'hasCode', payer }) as const),
-      ...questions.map(({ payer, nonce }) => ({ method: 'authorizationState', payer, nonce }) as const),
+    const answers = await ask([
+      callOf({ to: batchContract, data }),
+      callOf({ data: encodeCodeCheck(payers) }),
     ]);
+    const words = decodeBatch(bytesOf(resultOf(answers[0])), views.length);
+    const codes = decodeCodeCheck(bytesOf(resultOf(answers[1])), payers.length);
     const places = new Map(payers.map((payer, index) => [payer, index]));
     questions.forEach((question, index) => {
       const place = places.get(question.payer) ?? 0;
       answerOne(question, {
-        balance: answers[place],
-        code: answers[payers.length + place],
-        state: answers[2 * payers.length + index],
+        balance: words[place],
+        state: words[payers.length + index],
+        hasCode: codes[place] === true,
       });
     });
   } catch (error) {
@@ -115,15 +135,24 @@ async function answerAll(
   }
 }
 
-type Answer = bigint | ChainUnavailableError | undefined;
+function callOf(call: { to?: Address; data: Hex }): RpcCall {
+  return { method: 'eth_call', params: [call, 'latest'] };
+}
+
+type View = ReturnType<typeof decodeBatch>[number] | undefined;
 
 function answerOne(
   { resolve, reject }: Question,
-  { balance, code, state }: { balance: Answer; code: Answer; state: Answer },
+  answer: { balance: View; state: View; hasCode: boolean },
 ): void {
-  if (typeof balance === 'bigint' && typeof code === 'bigint' && (state === 0n || state === 1n)) {
-    return resolve({ balance, nonceUsed: state === 1n, hasCode: code === 1n });
-  }
-  const error = [balance, code, state].find((answer) => answer instanceof ChainUnavailableError);
-  reject(error ?? new ChainUnavailableError('the token answered something that is no boolean'));
+  const balance = wordOf(answer.balance);
+  const state = wordOf(answer.state);
+  if (balance !== undefined && (state === 0n || state === 1n))
+    return resolve({ balance, nonceUsed: state === 1n, hasCode: answer.hasCode });
+  reject(new ChainUnavailableError('the token did not answer with a balance and a state of the nonce'));
+}
+
+/** An address without code answers with no bytes: no balance of zero, and no unused nonce. */
+function wordOf(view: View): bigint | undefined {
+  return view?.success === true && view.data.length === 66 ? BigInt(view.data) : undefined;
 }

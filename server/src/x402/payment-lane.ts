@@ -25,7 +25,13 @@ import { moveCredits, tellCharged } from './credit-transfers.ts';
 import { isCreditPayment, transferKey } from './credits-rail.ts';
 import type { Payment, PaymentFacts, PaymentTarget, SettlementMode, StoredResponse } from './payment.ts';
 import { type Claim, findClaim } from './payments.sql.ts';
-import { type ClaimRefusal, type KnownBalance, payerName, planClaims } from './plan-claims.ts';
+import {
+  type ClaimRefusal,
+  type KnownBalance,
+  type OwedLimits,
+  payerName,
+  planClaims,
+} from './plan-claims.ts';
 import { attemptLeaseSeconds, sealResponse } from './stored-response.ts';
 
 /** Who presents a payment, as far as that matters for giving its answer out. */
@@ -107,11 +113,13 @@ type Job = ClaimJob | EndJob | RetryJob;
 /** What became of a job: a claimed or taken payment, whether an attempt ended, or why not. */
 type Result = Payment | ClaimRefusal | boolean | undefined;
 
-export function createPaymentLane(deps: { db: Database; clock: Clock; box: SecretBox }): PaymentLane {
+/** @param deps.owedMax how much may be owed by payments that are answered before they are settled. */
+export function createPaymentLane(deps: LaneDeps): PaymentLane {
   const { db, clock } = deps;
   const lane = createLane<Job, Result>({
     batchMax: limits.paymentBatch,
-    run: (jobs) => writeBatch({ db, clock }, (sql, now) => runJobs(deps.box, sql, jobs, now)),
+    intervalMs: limits.paymentBatchMs,
+    run: (jobs) => writeBatch({ db, clock }, (sql, now) => runJobs(deps, sql, jobs, now)),
   });
 
   return {
@@ -134,13 +142,27 @@ export function createPaymentLane(deps: { db: Database; clock: Clock; box: Secre
   };
 }
 
-async function runJobs(box: SecretBox, sql: Sql, jobs: readonly Job[], now: Date) {
+interface LaneDeps {
+  db: Database;
+  clock: Clock;
+  box: SecretBox;
+  owedMax: OwedLimits;
+}
+
+async function runJobs({ box, owedMax }: LaneDeps, sql: Sql, jobs: readonly Job[], now: Date) {
   const results = new Map<Job, Result>();
   const begins = jobs.filter((job) => job.kind !== 'end');
+  // Copies of one authorisation ask for its money once: the first stands for all, and the others find what became of it.
+  const firsts = new Map(begins.toReversed().map((job) => [authorisationName(job), job]));
+  const begun = await runBegins(
+    sql,
+    begins.filter((job) => firsts.get(authorisationName(job)) === job),
+    results,
+    owedMax,
+    now,
+  );
   const ends = jobs.filter((job) => job.kind === 'end');
-  const begun = await runBegins(sql, begins, results, now);
-  await runEnds(box, sql, ends, results, now);
-  const ended = ends.filter((job) => results.get(job) === true);
+  const ended = await runEnds(box, sql, ends, results, now);
   // Last, and once: what is locked in the ledger is locked for everybody else.
   const refused = await moveCredits(
     sql,
@@ -152,31 +174,16 @@ async function runJobs(box: SecretBox, sql: Sql, jobs: readonly Job[], now: Date
     },
     now,
   );
-  refuse(begins, begun, refused, results);
+  for (const { job, payment } of begun) if (refused.has(payment.id)) results.set(job, 'insufficient_funds');
+  for (const job of begins) {
+    const first = firsts.get(authorisationName(job));
+    const result = first && results.get(first);
+    if (typeof result === 'string') results.set(job, result);
+  }
   return { result: jobs.map((job) => results.get(job)), ...tellEnded(ended) };
 }
 
-/** Says no to whom there were no credits for, and to whoever sent the same payment at the same moment: its claim is gone again. */
-function refuse(
-  jobs: readonly (ClaimJob | RetryJob)[],
-  begun: readonly Planned[],
-  refused: ReadonlySet<string>,
-  results: Map<Job, Result>,
-): void {
-  if (refused.size === 0) return;
-  const withdrawn = new Set<string>();
-  for (const { job, payment } of begun) {
-    if (!refused.has(payment.id)) continue;
-    results.set(job, 'insufficient_funds');
-    if (job.kind === 'claim') withdrawn.add(claimName(payment));
-  }
-  for (const job of jobs) {
-    if (job.kind === 'claim' && results.get(job) === undefined && withdrawn.has(claimName(job.payment)))
-      results.set(job, 'insufficient_funds');
-  }
-}
-
-function claimName(payment: Payment): string {
+function authorisationName({ payment }: ClaimJob | RetryJob): string {
   return `${payerName(payment)} ${payment.nonce}`;
 }
 
@@ -194,12 +201,13 @@ async function runBegins(
   sql: Sql,
   jobs: readonly (ClaimJob | RetryJob)[],
   results: Map<Job, Result>,
+  owedMax: OwedLimits,
   now: Date,
 ): Promise<Planned[]> {
   const inCredits = jobs.filter(({ payment }) => isCreditPayment(payment));
   const others = jobs.filter(({ payment }) => !isCreditPayment(payment));
   const planned = [
-    ...(others.length === 0 ? [] : await plan(sql, others, results, now)),
+    ...(others.length === 0 ? [] : await plan(sql, others, results, owedMax, now)),
     // Money that is reserved is as good as settled, and is given back at no cost: no other mode is needed.
     ...inCredits.map((job) => ({ job, payment: inMode(job.payment, 'after_success') })),
   ];
@@ -240,8 +248,6 @@ async function retryPlanned(
   return retries.flatMap(({ job, payment: { id } }) => {
     const payment = byId.get(id);
     results.set(job, payment);
-    // Of two that ask at the same moment, one has it.
-    byId.delete(id);
     return payment ? { job, payment } : [];
   });
 }
@@ -251,6 +257,7 @@ async function plan(
   sql: Sql,
   jobs: readonly (ClaimJob | RetryJob)[],
   results: Map<Job, Result>,
+  owedMax: OwedLimits,
   now: Date,
 ): Promise<Planned[]> {
   const payments = jobs.map(({ payment }) => payment);
@@ -284,7 +291,7 @@ async function plan(
           hosted: job.kind === 'claim' && job.hosted,
         },
   );
-  const verdicts = planClaims(asks, owed, limits.owedAtomic, now);
+  const verdicts = planClaims(asks, owed, owedMax, now);
   return asks.flatMap(({ job, payment }, index) => {
     const verdict = verdicts[index];
     assert(verdict, 'each ask has a verdict');
@@ -300,14 +307,15 @@ function inMode(payment: Payment, mode: SettlementMode): Payment {
   return { ...payment, mode, state: 'responded', attempt: 0, leaseUntil: null, delivery: 'owed' };
 }
 
+/** Gives the jobs whose attempts have ended. */
 async function runEnds(
   box: SecretBox,
   sql: Sql,
   jobs: readonly EndJob[],
   results: Map<Job, Result>,
   now: Date,
-): Promise<void> {
-  if (jobs.length === 0) return;
+): Promise<EndJob[]> {
+  if (jobs.length === 0) return [];
   const ended = await endAttempts(
     sql,
     jobs.map(({ payment, end }) => ({
@@ -321,7 +329,10 @@ async function runEnds(
     now,
     addSeconds(now, limits.storedResponseSeconds),
   );
-  for (const job of jobs) results.set(job, ended.has(job.payment.id));
+  const firsts = new Map(jobs.toReversed().map((job) => [job.payment.id, job]));
+  const told = jobs.filter((job) => ended.has(job.payment.id) && firsts.get(job.payment.id) === job);
+  for (const job of told) results.set(job, true);
+  return told;
 }
 
 /** What credits pay for is settled by the transaction that ends its attempt. */

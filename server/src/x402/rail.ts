@@ -11,7 +11,7 @@ import {
 } from './exact.ts';
 import { exactFacts, type Payment, type PaymentFacts } from './payment.ts';
 import type { KnownBalance } from './plan-claims.ts';
-import { ChainUnavailableError } from './rpc-batch.ts';
+import { ChainUnavailableError } from './json-rpc.ts';
 import type { Settlement, Settler } from './settler.ts';
 
 /** One attempt with its settlement: a payment must be good for this long when it starts. */

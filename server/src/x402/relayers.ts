@@ -1,32 +1,32 @@
-import { type Address, type Hex, keccak256, parseTransaction } from 'viem';
+import { type Address, type Hex, parseTransaction } from 'viem';
 import { privateKeyToAccount } from 'viem/accounts';
 import { type Sql, write, type WriteContext } from '../db/index.ts';
 import type { SecretBox } from '../kernel/crypto.ts';
 import type { Chain, Fees } from './chain.ts';
 import { findFrom, replaceRaw, type SettlementTransaction } from './settlements.sql.ts';
+import { signCall } from './transaction.ts';
 
-interface Relayer {
-  address: Address;
-  privateKey: Buffer;
-  nextNonce: bigint;
-}
-
-/** Makes an account the one that pays the gas on a chain, in the place of any other; repeating it changes nothing. */
+/**
+ * Makes the account that the settings name one that pays the gas on a chain, in the place of the one that they named before. What an operator
+ * has said of it since, or of others, stays; repeating it changes nothing.
+ */
 export async function ensureRelayer(context: WriteContext, chain: Chain, privateKey: Hex): Promise<Address> {
+  const network = chain.network.id;
   const { address } = privateKeyToAccount(privateKey);
-  const sealed = context.box.seal(Buffer.from(privateKey), rowName(chain.network.id, address));
+  const sealed = context.box.seal(Buffer.from(privateKey), rowName(network, address));
   const nextNonce = await chain.transactionCount(address);
   await write(context, async (sql, now) => {
     const rows = await sql.query(
       `INSERT INTO relayers (network, address, private_key, next_nonce, active, created_at)
        VALUES ($1, $2, $3, $4, true, $5) ON CONFLICT DO NOTHING RETURNING address`,
-      [chain.network.id, address, sealed, nextNonce, now],
+      [network, address, sealed, nextNonce, now],
     );
-    await sql.query('UPDATE relayers SET active = (address = $2) WHERE network = $1', [
-      chain.network.id,
-      address,
-    ]);
-    const audit = { action: 'relayer.added', resource: address, data: { network: chain.network.id } };
+    await sql.query(
+      `UPDATE relayers SET configured = (address = $2), active = (address = $2)
+       WHERE network = $1 AND configured <> (address = $2)`,
+      [network, address],
+    );
+    const audit = { action: 'relayer.added', resource: address, data: { network } };
     return { result: undefined, audit: rows.length > 0 ? audit : null };
   });
   return address;
@@ -41,48 +41,63 @@ export async function listRelayers(sql: Sql, network: string): Promise<Address[]
 }
 
 /**
- * Signs a transaction with a relayer's next nonce, under the relayer's row lock: of several relayers the first that nobody
- * else is signing with. What is written down in the same transaction may then be sent any number of times.
+ * Signs a transaction with a relayer's next nonce, under the relayer's row lock: of those that nobody else is signing with, the
+ * one that has waited longest. What is written down in the same transaction may then be sent any number of times.
  */
 export async function signWithNextNonce(
   sql: Sql,
   args: { box: SecretBox; chain: Chain; to: Address; data: Hex; gas: bigint; fees: Fees; now: Date },
 ): Promise<SettlementTransaction> {
-  const { chain, now } = args;
-  const relayer = await lockRelayer(sql, chain.network.id);
-  const key = args.box.open(relayer.privateKey, rowName(chain.network.id, relayer.address));
-  const raw = await privateKeyToAccount(key.toString() as Hex).signTransaction({
-    type: 'eip1559',
-    chainId: chain.network.chainId,
-    nonce: Number(relayer.nextNonce),
-    to: args.to,
-    data: args.data,
-    gas: args.gas,
-    ...args.fees,
-  });
-  await sql.query('UPDATE relayers SET next_nonce = next_nonce + 1 WHERE network = $1 AND address = $2', [
-    chain.network.id,
-    relayer.address,
-  ]);
+  const { box, chain, to, data, gas, fees, now } = args;
+  const network = chain.network.id;
+  const relayer = await takeNonce(sql, network, now);
+  const call = { chainId: chain.network.chainId, nonce: relayer.nonce, to, data, gas, ...fees };
+  const { raw, hash } = signCall(call, openKey(box, { network, ...relayer }));
   return {
-    network: chain.network.id,
+    network,
     relayer: relayer.address,
-    relayerNonce: relayer.nextNonce,
-    hashes: [keccak256(raw)],
+    relayerNonce: relayer.nonce,
+    hashes: [hash],
     raw,
     signedAt: now,
   };
 }
 
-const relayerQuery = `SELECT address, private_key, next_nonce FROM relayers
-  WHERE network = $1 AND active ORDER BY created_at, address LIMIT 1`;
+interface TakenNonce {
+  address: Address;
+  privateKey: Buffer;
+  nonce: bigint;
+}
 
-async function lockRelayer(sql: Sql, network: string): Promise<Relayer> {
-  const [free] = await sql.query<Relayer>(`${relayerQuery} FOR UPDATE SKIP LOCKED`, [network]);
-  if (free) return free;
-  const [awaited] = await sql.query<Relayer>(`${relayerQuery} FOR UPDATE`, [network]);
-  if (!awaited) throw new Error(`no relayer for ${network}`);
-  return awaited;
+async function takeNonce(sql: Sql, network: string, now: Date): Promise<TakenNonce> {
+  // Where all are being signed with, the first of them to be free again is as good as any.
+  for (const wait of ['SKIP LOCKED', '']) {
+    const [taken] = await sql.query<TakenNonce>(
+      `UPDATE relayers SET next_nonce = next_nonce + 1, used_at = $2
+       WHERE network = $1 AND address = (
+         SELECT address FROM relayers WHERE network = $1 AND active
+         ORDER BY used_at NULLS FIRST, created_at, address LIMIT 1 FOR UPDATE ${wait})
+       RETURNING address, private_key, next_nonce - 1 AS nonce`,
+      [network, now],
+    );
+    if (taken) return taken;
+  }
+  throw new Error(`no relayer for ${network} is active`);
+}
+
+/** What each relayer's key was when it was last opened: opening it again for each batch would cost as much as signing. */
+const openedKeys = new WeakMap<SecretBox, Map<string, Buffer>>();
+
+function openKey(box: SecretBox, row: { network: string; address: Address; privateKey: Buffer }): Buffer {
+  const keys = openedKeys.get(box) ?? new Map<string, Buffer>();
+  openedKeys.set(box, keys);
+  const name = rowName(row.network, row.address);
+  // An address has one key, so what was opened stays right.
+  const known = keys.get(name);
+  if (known) return known;
+  const opened = Buffer.from(box.open(row.privateKey, name).toString().slice(2), 'hex');
+  keys.set(name, opened);
+  return opened;
 }
 
 /** Nodes take another version of a transaction only if both of its fees are a tenth higher (geth, reth); a quarter is safe. */
@@ -101,22 +116,14 @@ export async function replaceTransaction(
     maxFeePerGas: max(raised(maxFeePerGas), present.maxFeePerGas),
     maxPriorityFeePerGas: max(raised(maxPriorityFeePerGas), present.maxPriorityFeePerGas),
   };
+  const { network, relayer: address, relayerNonce: nonce } = transaction;
   const [row] = await context.db.query<{ privateKey: Buffer }>(
     'SELECT private_key FROM relayers WHERE network = $1 AND address = $2',
-    [transaction.network, transaction.relayer],
+    [network, address],
   );
-  if (!row) throw new Error(`no relayer ${transaction.relayer}`);
-  const key = context.box.open(row.privateKey, rowName(transaction.network, transaction.relayer));
-  const raw = await privateKeyToAccount(key.toString() as Hex).signTransaction({
-    type: 'eip1559',
-    chainId: chain.network.chainId,
-    nonce: Number(transaction.relayerNonce),
-    to,
-    data,
-    gas,
-    ...fees,
-  });
-  const hash = keccak256(raw);
+  if (!row) throw new Error(`no relayer ${address}`);
+  const key = openKey(context.box, { network, address, ...row });
+  const { raw, hash } = signCall({ chainId: chain.network.chainId, nonce, to, data, gas, ...fees }, key);
   return write(context, async (sql, now) => {
     await replaceRaw(sql, transaction, { raw, hash, now });
     return {

@@ -31,6 +31,20 @@ export function recoverAddress(
   return publicKey && keccak256(publicKey.subarray(1)).subarray(12);
 }
 
+/** Signs a digest of 32 bytes with a private key of 32 bytes. */
+export function signDigest(
+  digest: Buffer,
+  privateKey: Buffer,
+  backend: SignatureBackend = chosen,
+): { r: Buffer; s: Buffer; yParity: number } {
+  assert(digest.length === 32 && privateKey.length === 32, 'a digest has 32 bytes, and so has a private key');
+  const { compact, recoveryId } = backend.sign(digest, privateKey);
+  const bytes = Buffer.from(compact);
+  // Bit 1 would say that the point's x was above the order: it has never been seen, and no chain takes it.
+  assert(recoveryId < 2, "the point's x is below the order");
+  return { r: bytes.subarray(0, 32), s: bytes.subarray(32, 64), yParity: recoveryId };
+}
+
 /** Whether the 32 bytes from `start` are a number from 1 to below the order. */
 function isScalar(signature: Buffer, start: number): boolean {
   const end = start + 32;

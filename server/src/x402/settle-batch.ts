@@ -1,12 +1,12 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { AuditEvent, OutboxEntry, Sql, WriteContext } from '../db/index.ts';
 import { writeBatch } from '../db/index.ts';
-import { addSeconds } from '../kernel/clock.ts';
+import { addSeconds, unixSeconds } from '../kernel/clock.ts';
 import { limits } from '../kernel/limits.ts';
 import { batchContract, encodeBatch, judgeBatchReceipt } from './batch-call.ts';
-import { type Chain, type Receipt, transferCall } from './chain.ts';
+import { type Chain, type NonceUse, transferCall } from './chain.ts';
 import { suspendPayers } from './payers.sql.ts';
 import { authorizationOf, exactPaymentOf, type Payment } from './payment.ts';
+import type { Receipt } from './receipts.ts';
 import { replaceTransaction, signWithNextNonce } from './relayers.ts';
 import {
   closeTransaction,
@@ -25,8 +25,8 @@ export const settledTopic = 'payment.settled';
 const stuckSeconds = 30;
 /** Fees rise by a quarter each time; this many versions are three times as dear as the first. */
 const versionsMax = 6;
-const firstPollMs = 5;
-const slowestPollMs = 250;
+/** How long a dearer version waits for its block before it is looked at again. */
+const versionPatienceMs = 250;
 
 export interface BatchDeps {
   context: WriteContext;
@@ -48,22 +48,18 @@ export interface RecordedBatch {
 export async function recordBatch(
   deps: BatchDeps,
   payments: readonly Payment[],
-): Promise<RecordedBatch | undefined> {
+): Promise<{ recorded: RecordedBatch | undefined; told: Conclusion[] }> {
   const { context, chain } = deps;
-  const [passing, withCode, fees] = await Promise.all([
-    chain.findPassing(payments.map(exactPaymentOf)),
-    chain.findWithCode([...new Set(payments.map((payment) => authorizationOf(payment).from))]),
-    chain.fees(),
-  ]);
+  const { verdicts, fees } = await chain.examine(payments.map(exactPaymentOf));
   // A payer with code is asked by the token, with all the gas that there is: it could make the whole batch fail.
-  const isGood = (payment: Payment, index: number) =>
-    passing[index] === true && !withCode.has(authorizationOf(payment).from);
-  const good = payments.filter(isGood);
-  const bad = payments.filter((payment, index) => !isGood(payment, index));
-  await concludeUnsent(deps, bad);
-  if (good.length === 0) return undefined;
+  const good = payments.filter((_payment, index) => verdicts[index] === 'passes');
+  const told = await concludeUnsent(
+    deps,
+    payments.filter((_payment, index) => verdicts[index] !== 'passes'),
+  );
+  if (good.length === 0) return { recorded: undefined, told };
 
-  return writeBatch(context, async (sql, now) => {
+  const recorded = await writeBatch(context, async (sql, now) => {
     const taken = await takeForSettling(sql, good, now);
     if (taken.length === 0) return { result: undefined, audits: [] };
     const calls = taken.map((payment) => ({
@@ -82,111 +78,139 @@ export async function recordBatch(
     await insertTransaction(sql, transaction, taken, addSeconds(now, limits.settlementMarginSeconds));
     return { result: { transaction, payments: taken }, audits: [] };
   });
+  return { recorded, told };
 }
 
 /**
- * Sends a recorded transaction and waits for the chain's word on it; true once its payments are concluded. A transaction that the
- * chain leaves lying is replaced. At the deadline it is left to whoever takes it over.
+ * Sends a recorded transaction and waits for the chain's word on it; gives what became of its payments, or nothing where the chain
+ * hasn't spoken by the deadline: then it is left to whoever takes it over. A transaction that the chain leaves lying is replaced.
+ * @param known its payments, where this process has just recorded it.
  */
 export async function watchBatch(
   deps: BatchDeps,
   recorded: SettlementTransaction,
   deadline: Date,
-): Promise<boolean> {
+  known?: readonly Payment[],
+): Promise<Conclusion[] | undefined> {
   const { context, chain } = deps;
   let transaction = recorded;
   await chain.broadcast(transaction.raw);
-  for (let pauseMs = firstPollMs; ; pauseMs = Math.min(pauseMs * 1.5, slowestPollMs)) {
-    const receipt = await chain.findReceipt(transaction.hashes);
-    if (receipt) {
-      await conclude(deps, transaction, receipt);
-      return true;
-    }
+  for (;;) {
+    const stuckAt = addSeconds(transaction.signedAt, stuckSeconds);
+    const untilMs = Math.min(deadline.getTime(), stuckAt.getTime()) - context.clock.now().getTime();
+    // Past that, one look decides, and a version that was just sent gets a moment.
+    const patienceMs = Math.max(untilMs, transaction === recorded ? 0 : versionPatienceMs);
+    const receipt = await chain.findReceipt(transaction.hashes, patienceMs);
+    if (receipt) return conclude(deps, transaction, receipt, known);
     const now = context.clock.now();
-    if (now >= addSeconds(transaction.signedAt, stuckSeconds)) {
+    if (now >= stuckAt) {
       const next = await hasten(deps, transaction);
-      if (!next) return true;
+      if (Array.isArray(next)) return next;
       transaction = next;
     }
-    if (now >= deadline) return false;
-    await sleep(pauseMs);
+    if (now >= deadline) return undefined;
   }
 }
 
 /**
- * A transaction that lies too long: signed again with higher fees if it is the one that its relayer's others wait for. Nothing
- * where another transaction has used its nonce (a key that is used elsewhere too): then its payments are concluded.
+ * A transaction that lies too long: signed again with higher fees if it is the one that its relayer's others wait for. Where another
+ * transaction has used its nonce (a key that is used elsewhere too), its payments are concluded instead.
  */
 async function hasten(
   deps: BatchDeps,
   transaction: SettlementTransaction,
-): Promise<SettlementTransaction | undefined> {
+): Promise<Conclusion[] | SettlementTransaction> {
   const { context, chain } = deps;
   const counted = BigInt(await chain.transactionCount(transaction.relayer));
   if (counted > transaction.relayerNonce) {
-    const mined = await chain.findReceipt(transaction.hashes);
-    await conclude(
-      deps,
-      transaction,
-      mined ?? { hash: transaction.hashes[0] ?? '0x', reverted: true, logs: [] },
-    );
-    return undefined;
+    return conclude(deps, transaction, await chain.findReceipt(transaction.hashes));
   }
-  if (counted < transaction.relayerNonce || transaction.hashes.length >= versionsMax) return transaction;
+  if (counted < transaction.relayerNonce || transaction.hashes.length >= versionsMax) {
+    return { ...transaction };
+  }
   const replaced = await replaceTransaction(context, chain, transaction);
   await chain.broadcast(replaced.raw);
   return replaced;
 }
 
-/** Writes what the receipt says of each payment. The transaction's row is closed with them, so that it is told once. */
+/**
+ * Writes what the receipt says of each payment; without a receipt, another transaction has used the nonce of ours. The transaction's
+ * row is closed with them, so that it is told once. A payment of which the chain gives no clear word keeps it open.
+ */
 async function conclude(
   deps: BatchDeps,
   transaction: SettlementTransaction,
-  receipt: Receipt,
-): Promise<void> {
+  receipt: Receipt | undefined,
+  known?: readonly Payment[],
+): Promise<Conclusion[]> {
   const { context, chain } = deps;
-  const items = await findItems(context.db, transaction);
-  const verdicts = judgeBatchReceipt(receipt.logs, items.map(authorizationOf), chain.network.asset.address);
-  const conclusions = await Promise.all(
-    items.map(async (payment, index): Promise<Conclusion> => {
-      if (verdicts[index] === 'settled') return { payment, state: 'settled', transaction: receipt.hash };
-      const found = await concludeByNonce(chain, payment);
-      // Reverted as a whole, a batch says nothing of this payment; it may be another's fault.
-      return receipt.reverted && items.length > 1 && found.state === 'settlement_failed'
-        ? { payment, state: 'responded' }
-        : found;
-    }),
-  );
-  await writeBatch(context, async (sql, now) => {
-    if (!(await closeTransaction(sql, transaction))) return { result: undefined, audits: [] };
-    const changed = await concludePayments(sql, conclusions, ['settling'], now);
-    const told = conclusions.filter(({ payment }) => changed.has(payment.id));
-    await suspendFailed(sql, told, now);
-    return { result: undefined, ...tell(told) };
+  const items = known ?? (await findItems(context.db, transaction));
+  const logs = receipt?.logs ?? [];
+  const verdicts = judgeBatchReceipt(logs, items.map(authorizationOf), chain.network.asset.address);
+  const unsettled = items.filter((_payment, index) => verdicts[index] !== 'settled');
+  const uses = await chain.findUses(unsettled.map(authorizationOf));
+  // Without a transaction of ours, or where that reverted as a whole, nothing is said of one payment: it may be another's fault.
+  const saysNothing = receipt === undefined || (receipt.reverted && items.length > 1);
+  const conclusions = items.flatMap((payment, index): Conclusion[] => {
+    if (receipt && verdicts[index] === 'settled') {
+      return [{ payment, state: 'settled', transaction: receipt.hash }];
+    }
+    const use = uses[unsettled.indexOf(payment)];
+    if (use?.kind === 'unused' && saysNothing) return [{ payment, state: 'responded' }];
+    return concludeByUse(payment, use, context.clock.now());
+  });
+  const state = conclusions.length < items.length ? 'sent' : receipt ? 'mined' : 'final';
+  return writeBatch(context, async (sql, now) => {
+    const isOurs = await closeTransaction(sql, transaction, { state, block: receipt?.block, now });
+    return isOurs ? tell(sql, conclusions, ['settling'], now) : { result: [], audits: [] };
   });
 }
 
 /** These were never sent: perhaps because they were settled already, by a transaction that we, or anyone, sent. */
-async function concludeUnsent({ context, chain }: BatchDeps, payments: readonly Payment[]): Promise<void> {
-  if (payments.length === 0) return;
-  const conclusions = await Promise.all(payments.map((payment) => concludeByNonce(chain, payment)));
-  await writeBatch(context, async (sql, now) => {
-    const changed = await concludePayments(sql, conclusions, ['responded', 'settlement_failed'], now);
-    const told = conclusions.filter(({ payment }) => changed.has(payment.id));
-    await suspendFailed(sql, told, now);
-    return { result: undefined, ...tell(told) };
-  });
+async function concludeUnsent(
+  { context, chain }: BatchDeps,
+  payments: readonly Payment[],
+): Promise<Conclusion[]> {
+  if (payments.length === 0) return [];
+  const uses = await chain.findUses(payments.map(authorizationOf));
+  const now = context.clock.now();
+  const conclusions = payments.flatMap((payment, index) => concludeByUse(payment, uses[index], now));
+  return writeBatch(context, (sql, at) => tell(sql, conclusions, ['responded', 'settlement_failed'], at));
 }
 
-const usedNonce = 'invalid_transaction_state';
+/** What the chain says of a payment whatever became of our transaction; nothing where that isn't clear. */
+function concludeByUse(payment: Payment, use: NonceUse | undefined, now: Date): Conclusion[] {
+  switch (use?.kind) {
+    case 'settled':
+      return [{ payment, state: 'settled', transaction: use.transaction }];
+    case 'cancelled':
+      return [{ payment, state: 'settlement_failed', failure: 'invalid_transaction_state' }];
+    case 'unused':
+      return [{ payment, state: 'settlement_failed', failure: unusedFailure(payment, now) }];
+    // Used, and nobody knows for what: it stays held until the chain answers.
+    case 'unknown':
+    case undefined:
+      return [];
+  }
+}
 
-/** What the chain says of a payment whatever became of our transaction. */
-async function concludeByNonce(chain: Chain, payment: Payment): Promise<Conclusion> {
-  const authorization = authorizationOf(payment);
-  const used = await chain.isNonceUsed(authorization.from, authorization.nonce);
-  const transaction = used ? await chain.findSettlement(authorization) : undefined;
-  if (transaction) return { payment, state: 'settled', transaction };
-  return { payment, state: 'settlement_failed', failure: used ? usedNonce : 'insufficient_funds' };
+function unusedFailure(payment: Payment, now: Date): string {
+  return payment.validBefore <= BigInt(unixSeconds(now))
+    ? 'invalid_exact_evm_payload_authorization_valid_before'
+    : 'insufficient_funds';
+}
+
+/** Writes conclusions of payments in these states, with all that has to hear of them; gives those that were in one. */
+async function tell(
+  sql: Sql,
+  conclusions: readonly Conclusion[],
+  from: Parameters<typeof concludePayments>[2],
+  now: Date,
+): Promise<{ result: Conclusion[]; audits: AuditEvent[]; outbox: OutboxEntry[] }> {
+  const changed = await concludePayments(sql, conclusions, from, now);
+  const told = conclusions.filter(({ payment }) => changed.has(payment.id));
+  await suspendFailed(sql, told, now);
+  return { result: told, ...eventsOf(told) };
 }
 
 /** Work was done for these, and their payers have made it worth nothing; for those upfront none was done. */
@@ -203,7 +227,7 @@ async function suspendFailed(sql: Sql, conclusions: readonly Conclusion[], now: 
 }
 
 /** One audit event for each outcome, by whoever paid; and what the payer's wallet has to hear. */
-function tell(conclusions: readonly Conclusion[]): { audits: AuditEvent[]; outbox: OutboxEntry[] } {
+function eventsOf(conclusions: readonly Conclusion[]): { audits: AuditEvent[]; outbox: OutboxEntry[] } {
   const audits: AuditEvent[] = [];
   const outbox: OutboxEntry[] = [];
   for (const conclusion of conclusions) {

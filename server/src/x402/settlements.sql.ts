@@ -2,6 +2,7 @@ import type { Address, Hex } from 'viem';
 import type { Sql } from '../db/index.ts';
 import type { Payment } from './payment.ts';
 import { paymentColumns } from './payments.sql.ts';
+import type { Block } from './receipts.ts';
 
 /** A relayer's transaction that settles some payments. */
 export interface SettlementTransaction {
@@ -40,19 +41,21 @@ export async function insertTransaction(
 ): Promise<void> {
   const { network, relayer, relayerNonce } = transaction;
   await sql.query(
-    `INSERT INTO settlement_transactions
-       (network, relayer, relayer_nonce, hashes, raw, state, lease_until, signed_at)
-     VALUES ($1, $2, $3, $4, $5, 'sent', $6, $7)`,
-    [network, relayer, relayerNonce, transaction.hashes, transaction.raw, leaseUntil, transaction.signedAt],
-  );
-  await sql.query(
-    `INSERT INTO settlement_items (network, relayer, relayer_nonce, position, environment_id, payment_id)
+    `WITH inserted AS (
+       INSERT INTO settlement_transactions
+         (network, relayer, relayer_nonce, hashes, raw, state, lease_until, signed_at)
+       VALUES ($1, $2, $3, $4, $5, 'sent', $6, $7))
+     INSERT INTO settlement_items (network, relayer, relayer_nonce, position, environment_id, payment_id)
      SELECT $1, $2, $3, k.position, k.environment_id, k.payment_id
-     FROM unnest($4::text[], $5::text[]) WITH ORDINALITY AS k (environment_id, payment_id, position)`,
+     FROM unnest($8::text[], $9::text[]) WITH ORDINALITY AS k (environment_id, payment_id, position)`,
     [
       network,
       relayer,
       relayerNonce,
+      transaction.hashes,
+      transaction.raw,
+      leaseUntil,
+      transaction.signedAt,
       payments.map((payment) => payment.environmentId),
       payments.map((payment) => payment.id),
     ],
@@ -86,12 +89,27 @@ export async function findItems(sql: Sql, transaction: SettlementTransaction): P
   );
 }
 
-/** Ends a transaction once. False where another process has told its end already. */
-export async function closeTransaction(sql: Sql, transaction: SettlementTransaction): Promise<boolean> {
+/**
+ * Says where a transaction stands: mined in a block, or ended without one because its nonce was used by another's; or sent, as before.
+ * False where another process has told its end already. Locks the row, so that its end is told once.
+ */
+export async function closeTransaction(
+  sql: Sql,
+  transaction: SettlementTransaction,
+  next: { state: 'final' | 'mined' | 'sent'; block: Block | undefined; now: Date },
+): Promise<boolean> {
   const rows = await sql.query(
-    `UPDATE settlement_transactions SET state = 'mined'
+    `UPDATE settlement_transactions SET state = $4, block_number = $5, block_hash = $6, checked_at = $7
      WHERE network = $1 AND relayer = $2 AND relayer_nonce = $3 AND state = 'sent' RETURNING relayer_nonce`,
-    [transaction.network, transaction.relayer, transaction.relayerNonce],
+    [
+      transaction.network,
+      transaction.relayer,
+      transaction.relayerNonce,
+      next.state,
+      next.block?.number ?? null,
+      next.block?.hash ?? null,
+      next.now,
+    ],
   );
   return rows.length > 0;
 }
@@ -116,14 +134,17 @@ export async function replaceRaw(
   );
 }
 
-/** Every transaction from this nonce on, in order, ended or not: what a chain that has forgotten must be told again. */
+/** How many transactions of a relayer are sent again in one round: each may have 200 KB. */
+const resentMax = 50;
+
+/** The first transactions from this nonce on, in order, ended or not: what a chain that has forgotten must be told again. */
 export async function findFrom(
   sql: Sql,
   args: { network: string; relayer: Address; relayerNonce: number },
 ): Promise<{ raw: Hex }[]> {
   return sql.query<{ raw: Hex }>(
     `SELECT raw FROM settlement_transactions
-     WHERE network = $1 AND relayer = $2 AND relayer_nonce >= $3 ORDER BY relayer_nonce`,
+     WHERE network = $1 AND relayer = $2 AND relayer_nonce >= $3 ORDER BY relayer_nonce LIMIT ${resentMax}`,
     [args.network, args.relayer, args.relayerNonce],
   );
 }
@@ -161,4 +182,17 @@ export async function concludePayments(
     ],
   );
   return new Set(rows.map((row) => row.id));
+}
+
+/** How these payments stand now. */
+export async function findSettlements(
+  sql: Sql,
+  payments: readonly Pick<Payment, 'environmentId' | 'id'>[],
+): Promise<Pick<Payment, 'failure' | 'id' | 'state' | 'transaction'>[]> {
+  return sql.query(
+    `SELECT p.id, p.state, p.transaction, p.failure FROM payments p
+     JOIN unnest($1::text[], $2::text[]) AS k (environment_id, id)
+       ON p.environment_id = k.environment_id AND p.id = k.id`,
+    [payments.map((payment) => payment.environmentId), payments.map((payment) => payment.id)],
+  );
 }

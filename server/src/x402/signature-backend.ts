@@ -10,11 +10,14 @@ export interface SignatureBackend {
    * the point's y. Nothing where no key can have signed.
    */
   recoverPublicKey(digest: Buffer, compact: Buffer, recoveryId: 0 | 1): Uint8Array | undefined;
+  /** Signs a digest (RFC 6979, s in the lower half of the order): r and s, and the parity of the point's y. */
+  sign(digest: Buffer, privateKey: Buffer): { compact: Uint8Array; recoveryId: number };
 }
 
 /** The part of the package's interface that we use; its types don't describe `bindings`. */
 interface NativeBindings {
   ecdsaRecover(compact: Buffer, recoveryId: number, digest: Buffer, compressed: boolean): Uint8Array;
+  ecdsaSign(digest: Buffer, privateKey: Buffer): { signature: Uint8Array; recid: number };
 }
 
 /**
@@ -32,6 +35,10 @@ export function loadNativeBackend(): SignatureBackend {
         return undefined;
       }
     },
+    sign(digest, privateKey) {
+      const { signature, recid } = bindings.ecdsaSign(digest, privateKey);
+      return { compact: signature, recoveryId: recid };
+    },
   };
 }
 
@@ -46,6 +53,10 @@ export async function loadWasmBackend(): Promise<SignatureBackend> {
       } catch {
         return undefined;
       }
+    },
+    sign(digest, privateKey) {
+      const { signature, recoveryId } = wasm.signRecoverable(digest, privateKey);
+      return { compact: signature, recoveryId };
     },
   };
 }

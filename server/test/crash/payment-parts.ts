@@ -4,6 +4,7 @@ import type { Database, WriteContext } from '../../src/db/index.ts';
 import { addSeconds, unixSeconds } from '../../src/kernel/clock.ts';
 import { createSecretBox } from '../../src/kernel/crypto.ts';
 import { newId } from '../../src/kernel/ids.ts';
+import { limits } from '../../src/kernel/limits.ts';
 import {
   type Chain,
   createChain,
@@ -12,6 +13,7 @@ import {
   type KnownBalance,
   networks,
   type Payment,
+  type PaymentLane,
   type PaymentTarget,
   type Presenter,
   type ReceivedPayment,
@@ -28,13 +30,13 @@ export const storedAnswer = {
   headers: ['content-type', 'text/plain'],
   body: Buffer.from('paid for'),
 };
-const presenter: Presenter = {
+export const presenter: Presenter = {
   agentId: 'agent',
   agentVerified: false,
   clientAddress: '127.0.0.1',
   termsSecret: null,
 };
-const fingerprint = Buffer.alloc(32, 1);
+export const fingerprint = Buffer.alloc(32, 1);
 export const relayerKey = `0x${'5e'.repeat(32)}` as const;
 export const relayer = privateKeyToAccount(relayerKey).address;
 
@@ -61,9 +63,14 @@ export function contextOf(db: Database, secondsAhead = 0): WriteContext {
   };
 }
 
+/** A lane as the program has it, with its own limits on what is owed. */
+export function openLane(context: WriteContext): PaymentLane {
+  return createPaymentLane({ ...context, owedMax: limits.owedAtomic });
+}
+
 /** Claims an order's payment, as the gateway does for a call. */
 export async function claim(context: WriteContext, { sent, target }: Order): Promise<Payment> {
-  const claimed = await createPaymentLane(context).claim(
+  const claimed = await openLane(context).claim(
     {
       facts: exactFacts(sent),
       presenter,
@@ -82,7 +89,7 @@ export async function claim(context: WriteContext, { sent, target }: Order): Pro
 /** Ends the attempt of a claimed payment with an answer. */
 export async function storeAnswer(context: WriteContext, payment: Payment): Promise<void> {
   const end = { kind: 'responded', response: storedAnswer } as const;
-  if (!(await createPaymentLane(context).end(payment, end, context)))
+  if (!(await openLane(context).end(payment, end, context)))
     throw new Error('the attempt was given up meanwhile');
 }
 

@@ -17,7 +17,7 @@ import {
   storeAnswer,
 } from './payment-parts.ts';
 
-const [, , url = '', rpcUrl = '', step = '', order = '{}'] = process.argv;
+const [, , url = '', rpcUrl = '', step = '', given = '{}'] = process.argv;
 const db = openDatabase(url, { poolSize: 2, onError: () => undefined });
 const chain = openChain(rpcUrl);
 
@@ -26,7 +26,7 @@ if (step === 'resume') {
   process.stdout.write(`${count}\n`);
   await db.close();
 } else {
-  await bringTo(step as Point, parseTyped(order) as Order);
+  await bringTo(step as Point, parseTyped(given) as Order);
   process.stdout.write(`${step}\n`);
   setInterval(() => undefined, 60_000);
 }
@@ -38,7 +38,7 @@ async function bringTo(point: Point, order: Order): Promise<void> {
   if (isBefore(point, 'responded')) return;
   await storeAnswer(context, payment);
   if (isBefore(point, 'recorded')) return;
-  const recorded = await recordBatch({ context, chain, report: () => undefined }, [payment]);
+  const { recorded } = await recordBatch({ context, chain, report: () => undefined }, [payment]);
   if (!recorded) throw new Error('nothing was recorded');
   if (isBefore(point, 'sent')) return;
   await chain.broadcast(recorded.transaction.raw);

@@ -42,6 +42,13 @@ describe('bodies of the control plane', { timeout: 20_000 }, () => {
       ignores: true,
     },
     { path: '/refresh', body: agent, required: 'token', ignores: true },
+    {
+      path: '/agent/vc/issue',
+      body: { challenge: 'x', audience: 'x' },
+      required: 'challenge',
+      as: agent.jwt,
+    },
+    { path: '/verify-vc', body: { vc: 'x', challenge: 'x', audience: 'x' }, required: 'audience' },
     { path: '/v1/mandates/create-intent', body: { intent }, required: 'intent', as: agent.jwt },
     {
       path: '/v1/payments/x402',

@@ -19,6 +19,15 @@ import { startUpstream, type Upstream } from '../helpers/upstream.ts';
 
 const kept = 4 * 1024 * 1024;
 
+/** Sends a payment and gives the response at its head, its body still coming. */
+async function open(url: string, payment: PaymentPayload): Promise<IncomingMessage> {
+  const headers = { 'x-agent-id': 'a-buyer', 'payment-signature': encode(payment) };
+  const call = request(url, { headers });
+  call.end();
+  const [response] = (await once(call, 'response')) as [IncomingMessage];
+  return response;
+}
+
 describe('an answer that is not kept', { timeout: 60_000 }, () => {
   let instance: Instance;
   const upstreams: Upstream[] = [];
@@ -40,15 +49,6 @@ describe('an answer that is not kept', { timeout: 60_000 }, () => {
     const payment = await payer.pay(await askTerms(url));
     const earned = () => openChain(instance).balanceOf(sold.payTo);
     return { upstream, url, payer, payment, earned };
-  }
-
-  /** Sends a payment and gives the response at its head, its body still coming. */
-  async function open(url: string, payment: PaymentPayload): Promise<IncomingMessage> {
-    const headers = { 'x-agent-id': 'a-buyer', 'payment-signature': encode(payment) };
-    const call = request(url, { headers });
-    call.end();
-    const [response] = (await once(call, 'response')) as [IncomingMessage];
-    return response;
   }
 
   it('a stream of events is paid for at its headers, and each event comes as it is sent', async () => {

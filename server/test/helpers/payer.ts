@@ -9,14 +9,20 @@ import {
   http,
   parseAbi,
   parseSignature,
+  type TransactionReceipt,
 } from 'viem';
 import { generatePrivateKey, privateKeyToAccount } from 'viem/accounts';
 import { fundAccount } from '../../src/embedded/index.ts';
-import type { Instance } from './instance.ts';
+import type { DevelopmentInfo, Instance } from './instance.ts';
 import { type Answer, send, type Sending } from './request.ts';
 
 export const network = 'eip155:84532';
 const usdc: Address = '0x036CbD53842c5426634e7929541eC2318f3dCF7e';
+
+/** What has a local chain: an instance, or another's program. */
+interface OnChain {
+  info: Pick<DevelopmentInfo, 'rpc_url'>;
+}
 
 /** An x402 v2 client: the stock one, with its steps apart so that a test can come between them. */
 export interface Payer {
@@ -53,7 +59,7 @@ function createPayer(key: Hex): Payer {
 }
 
 /** A payer whom nobody has seen, with test money of its own: tests that run side by side don't share a balance. */
-export async function newPayer(instance: Instance, tokenAtomic = 1_000_000n): Promise<Payer> {
+export async function newPayer(instance: OnChain, tokenAtomic = 1_000_000n): Promise<Payer> {
   const payer = createPayer(generatePrivateKey());
   if (tokenAtomic > 0n) await fundAccount(instance.info.rpc_url, { address: payer.address, tokenAtomic });
   return payer;
@@ -91,12 +97,23 @@ export function sendPaid(url: string, payment: unknown, sending: Sending = {}): 
 const tokenAbi = parseAbi(['function balanceOf(address account) view returns (uint256)']);
 
 /** Reads the chain, past the program under test. */
-export function openChain(instance: Instance) {
+export function openChain(instance: OnChain) {
   const client = createPublicClient({ transport: http(instance.info.rpc_url), cacheTime: 0 });
   return {
     client,
     balanceOf: (account: Address) =>
       client.readContract({ address: usdc, abi: tokenAbi, functionName: 'balanceOf', args: [account] }),
+    /** The receipts of all that this account has sent. */
+    async receiptsOf(sender: Address): Promise<TransactionReceipt[]> {
+      const receipts: TransactionReceipt[] = [];
+      const head = await client.getBlockNumber();
+      for (let blockNumber = 0n; blockNumber <= head; blockNumber++) {
+        const { transactions } = await client.getBlock({ blockNumber, includeTransactions: true });
+        const own = transactions.filter(({ from }) => from.toLowerCase() === sender.toLowerCase());
+        for (const { hash } of own) receipts.push(await client.getTransactionReceipt({ hash }));
+      }
+      return receipts;
+    },
   };
 }
 

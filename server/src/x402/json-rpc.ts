@@ -1,22 +1,26 @@
 import { Pool } from 'undici';
-import type { Address, Hex } from 'viem';
+import type { Hex } from 'viem';
 
 /** The chain can't be asked at the moment: no connection, no answer in time, or an answer that isn't one. */
 export class ChainUnavailableError extends Error {
   override name = 'ChainUnavailableError';
 }
 
-/** A view of an EIP-3009 token, or whether the payer has code: 1 or 0. */
-export type TokenCall =
-  | { method: 'hasCode'; payer: Address }
-  | { method: 'authorizationState'; payer: Address; nonce: Hex }
-  | { method: 'balanceOf'; payer: Address };
+/** One call of JSON-RPC. */
+export interface RpcCall {
+  method: string;
+  params: readonly unknown[];
+}
 
-/** The first four bytes of the hash of each view's signature. */
-const selectors = { authorizationState: '0xe94a0102', balanceOf: '0x70a08231' } as const;
+/** What a call was answered with, or why it wasn't. */
+export type RpcAnswer = { error: ChainUnavailableError } | { result: unknown };
 
-/** An answer has some 110 bytes; an error's text may be longer. */
-const responseBytesMax = 1024 * 1024;
+/**
+ * Asks an RPC, many calls in one HTTP request, over connections that are kept. An answer for each call, in their order. Throws
+ * `ChainUnavailableError` where there are no answers at all, after one retry if the connection failed.
+ */
+export type AskRpc = (calls: readonly RpcCall[]) => Promise<RpcAnswer[]>;
+
 /** A connection that was idle this long may have been closed at the other end without a word. */
 const keepAliveMs = 30_000;
 
@@ -33,17 +37,13 @@ const connectionErrors: ReadonlySet<unknown> = new Set([
   'UND_ERR_SOCKET',
 ]);
 
-/**
- * Asks a token through JSON-RPC, many views in one HTTP request, over connections that are kept. Each answer is one word,
- * or an error of its own. Throws `ChainUnavailableError` where there are no answers, after one retry if the connection failed.
- */
-export function createRpcBatch(options: {
-  rpcUrl: string;
-  token: Address;
-  timeoutMs: number;
-}): (calls: readonly TokenCall[]) => Promise<(bigint | ChainUnavailableError)[]> {
+/** Opens an RPC. Credentials of its URL go into the header that they are meant for. */
+export function createRpc(options: { rpcUrl: string; timeoutMs: number; responseBytesMax: number }): AskRpc {
   const { origin, pathname, search, username, password } = new URL(options.rpcUrl);
-  const pool = new Pool(origin, { keepAliveTimeout: keepAliveMs, maxResponseSize: responseBytesMax });
+  const pool = new Pool(origin, {
+    keepAliveTimeout: keepAliveMs,
+    maxResponseSize: options.responseBytesMax,
+  });
   const headers: Record<string, string> = { 'content-type': 'application/json' };
   if (username !== '' || password !== '') {
     const userAndPassword = `${decodeURIComponent(username)}:${decodeURIComponent(password)}`;
@@ -60,14 +60,15 @@ export function createRpcBatch(options: {
   }
 
   return async (calls) => {
-    const body = JSON.stringify(calls.map((call, id) => encodeCall(options.token, call, id)));
+    if (calls.length === 0) return [];
+    const body = JSON.stringify(calls.map((call, id) => ({ jsonrpc: '2.0', id, ...call })));
     const signal = AbortSignal.timeout(options.timeoutMs);
     try {
       const answer = await post(body, signal).catch((error: unknown) => {
         if (!isConnectionError(error)) throw error;
         return post(body, signal);
       });
-      return decodeAnswers(answer, calls);
+      return inOrder(answer, calls.length);
     } catch (error) {
       if (error instanceof ChainUnavailableError) throw error;
       const why = signal.aborted ? `no answer within ${options.timeoutMs} ms` : 'no answer';
@@ -76,41 +77,46 @@ export function createRpcBatch(options: {
   };
 }
 
-function encodeCall(token: Address, call: TokenCall, id: number): object {
-  if (call.method === 'hasCode') {
-    return { jsonrpc: '2.0', id, method: 'eth_getCode', params: [call.payer, 'latest'] };
-  }
-  // The contract ABI: a selector, then one word of 32 bytes for each argument.
-  const payer = call.payer.slice(2).toLowerCase().padStart(64, '0');
-  const nonce = call.method === 'authorizationState' ? call.nonce.slice(2) : '';
-  const data = selectors[call.method] + payer + nonce;
-  return { jsonrpc: '2.0', id, method: 'eth_call', params: [{ to: token, data }, 'latest'] };
+/** The result of a call; throws what kept it from having one. */
+export function resultOf(answer: RpcAnswer | undefined): unknown {
+  if (answer && 'result' in answer) return answer.result;
+  throw answer?.error ?? new ChainUnavailableError('the RPC left a call unanswered');
+}
+
+/** A quantity as JSON-RPC writes it. Throws `ChainUnavailableError` where it is none. */
+export function quantityOf(value: unknown): bigint {
+  if (typeof value === 'string' && /^0x[0-9a-f]{1,64}$/i.test(value)) return BigInt(value);
+  throw new ChainUnavailableError('the RPC answered something that is no number');
+}
+
+/** Bytes as JSON-RPC writes them. Throws `ChainUnavailableError` where they are none. */
+export function bytesOf(value: unknown): Hex {
+  if (typeof value === 'string' && /^0x(?:[0-9a-f]{2})*$/i.test(value)) return value as Hex;
+  throw new ChainUnavailableError('the RPC answered something that is no bytes');
+}
+
+/** A hash, in lower case. Throws `ChainUnavailableError` where it is none. */
+export function hashOf(value: unknown): Hex {
+  if (typeof value === 'string' && /^0x[0-9a-f]{64}$/i.test(value)) return value.toLowerCase() as Hex;
+  throw new ChainUnavailableError('the RPC answered something that is no hash');
 }
 
 /** Puts the answers, which come in any order, back into the order of the calls. */
-function decodeAnswers(answer: unknown, calls: readonly TokenCall[]): (bigint | ChainUnavailableError)[] {
+function inOrder(answer: unknown, count: number): RpcAnswer[] {
   // A batch that is refused as a whole is answered by one error object.
   if (!Array.isArray(answer)) throw toError(answer);
-  const unanswered = new ChainUnavailableError('the RPC left a call unanswered');
-  const answers = calls.map((): bigint | ChainUnavailableError => unanswered);
+  const answers = Array.from<RpcAnswer | undefined>({ length: count });
   for (const item of answer as unknown[]) {
     const { id, result } = (item ?? {}) as { id?: unknown; result?: unknown };
     if (typeof id !== 'number' || !(id in answers)) continue;
-    if (calls[id]?.method === 'hasCode') {
-      const isCode = typeof result === 'string' && /^0x(?:[0-9a-f]{2})*$/i.test(result);
-      answers[id] = isCode ? BigInt(result !== '0x') : toError(item);
-      continue;
-    }
-    // An address without code answers `0x`: no balance of zero, and no unused nonce.
-    const isWord = typeof result === 'string' && /^0x[0-9a-f]{64}$/i.test(result);
-    answers[id] = isWord ? BigInt(result) : toError(item);
+    answers[id] = result === undefined ? { error: toError(item) } : { result };
   }
-  return answers;
+  return answers.map((one) => one ?? { error: new ChainUnavailableError('the RPC left a call unanswered') });
 }
 
 function toError(answer: unknown): ChainUnavailableError {
   const { error } = (answer ?? {}) as { error?: { message?: unknown } };
-  const text = typeof error?.message === 'string' ? error.message : 'not an answer to eth_call';
+  const text = typeof error?.message === 'string' ? error.message : 'not an answer to JSON-RPC';
   return new ChainUnavailableError(`the RPC refused: ${text}`);
 }
 

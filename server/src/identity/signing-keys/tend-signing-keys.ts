@@ -1,0 +1,22 @@
+import { write, type WriteContext } from '../../db/index.ts';
+import { createSigningKey } from './create-signing-key.ts';
+import { endRetiredKey, findPublishedKeys, notifyKeysChanged } from './signing-keys.sql.ts';
+
+/** The worker's step: publishes a next key where there is none, and ends retired keys whose last signature has expired. */
+export async function tendSigningKeys(context: WriteContext): Promise<void> {
+  const rows = await findPublishedKeys(context.db);
+  for (const { algorithm } of rows.filter((row) => row.state === 'active')) {
+    if (!rows.some((row) => row.state === 'next' && row.algorithm === algorithm))
+      await createSigningKey(context, { algorithm, state: 'next' });
+  }
+  while (await endOne(context));
+}
+
+async function endOne(context: WriteContext): Promise<boolean> {
+  return write(context, async (sql, now) => {
+    const kid = await endRetiredKey(sql, now);
+    if (kid === undefined) return { result: false, audit: null };
+    await notifyKeysChanged(sql);
+    return { result: true, audit: { action: 'signing_key.ended', resource: kid, scope: 'instance' } };
+  });
+}

@@ -1,0 +1,182 @@
+import { randomUUID } from 'node:crypto';
+import { assert } from '../../kernel/assert.ts';
+import { addSeconds, unixSeconds } from '../../kernel/clock.ts';
+import { type AgentId, isAgentId } from '../../kernel/ids.ts';
+import { limits } from '../../kernel/limits.ts';
+import type { Algorithm } from '../signing-keys/signing-key.ts';
+import type { SigningKeys } from '../signing-keys/signing-keys.ts';
+import { type Jws, type JwtClaims, parseJws, readClaims, signJws, verifyJws } from './jws.ts';
+
+/** What we sign, by the `typ` of its header (RFC 8725 section 3.11): access tokens (RFC 9068) and credentials (VC-JOSE-COSE). */
+export type TokenType = 'at+jwt' | 'vc+jwt';
+
+/** What a verifier demands of a token besides our signature. */
+export interface Expected {
+  typ: TokenType;
+  /** Who the token must be for: one of these, if several. */
+  audience: string | readonly string[];
+  now: Date;
+}
+
+/** Who an access token is for, and for how long. */
+export interface AccessTokenGrant {
+  agentId: AgentId;
+  clientId: string;
+  /** The linked person's verified address, and no other. */
+  email?: string;
+  /** Words with a space between them (RFC 6749 section 3.3); may be empty. */
+  scope: string;
+  /** RFC 8707: the resources that it is for. */
+  audience: string | readonly string[];
+  ttlSeconds: number;
+  /** RFC 9449 section 6.1: the thumbprint of the key that the token is bound to. */
+  cnf?: { jkt: string };
+  now: Date;
+}
+
+/** A token, and what a record of it needs. */
+export interface SignedToken {
+  token: string;
+  jti: string;
+  kid: string;
+  issuedAt: Date;
+  expiresAt: Date;
+}
+
+/** Why a token is refused. What its claims say is looked at after its signature, so that this tells a forger nothing. */
+export type TokenFault =
+  | 'malformed'
+  | 'wrong_type'
+  | 'unknown_key'
+  | 'bad_signature'
+  | 'wrong_issuer'
+  | 'wrong_audience'
+  | 'expired'
+  | 'not_yet_valid';
+
+/** The claims of a good token, or what is wrong with it. */
+export type Checked = { claims: JwtClaims; fault?: undefined } | { claims?: undefined; fault: TokenFault };
+
+/** Signs and verifies this instance's own tokens. */
+export interface Tokens {
+  readonly issuer: string;
+  /** Signs claims with the key that is active now, and adds `iss`, `iat`, `exp` and `jti`. */
+  sign(typ: TokenType, claims: JwtClaims, life: { ttlSeconds: number; now: Date }): Promise<SignedToken>;
+  /** The claims of a token that is ours, of this type, for this audience, and good now; otherwise nothing. */
+  verify(token: string, expected: Expected): Promise<JwtClaims | undefined>;
+  /** The same, with the reason of a refusal, for whoever may know it. */
+  check(token: string, expected: Expected): Promise<Checked>;
+  /** A JWT access token of RFC 9068. */
+  issueAccessToken(grant: AccessTokenGrant): Promise<SignedToken>;
+  /** An access token for this server itself, good for 15 minutes. */
+  issueAgentToken(agentId: AgentId, now: Date): Promise<string>;
+  /** Whose access token for this server it is; nothing where it isn't one. */
+  verifyAgentToken(token: string, now: Date): Promise<AgentId | undefined>;
+  /** Whether the text says that it is a token of this issuer, good or not: then no third party may see it. */
+  isOurs(text: string): boolean;
+}
+
+/** Which algorithm signs what. */
+export type TokenAlgorithms = Readonly<Record<TokenType, Algorithm>>;
+
+/** VC-JOSE-COSE section 3.1.1 names what the payload is as well. */
+const contentTypes = { 'at+jwt': {}, 'vc+jwt': { cty: 'vc' } } as const;
+/** Clocks of one instance's machines may differ by this much (RFC 8725 leaves it to us). */
+const skewSeconds = 30;
+
+export function createTokens(
+  keys: Pick<SigningKeys, 'getSigner' | 'findKey' | 'findNewKey'>,
+  issuer: string,
+  algorithms: TokenAlgorithms,
+): Tokens {
+  async function sign(
+    typ: TokenType,
+    claims: JwtClaims,
+    { ttlSeconds, now }: { ttlSeconds: number; now: Date },
+  ): Promise<SignedToken> {
+    // A retiring key is kept for as long as this says, and not for longer.
+    assert(ttlSeconds > 0 && ttlSeconds <= limits.signedTokenSecondsMax, 'no token outlives its key');
+    const key = keys.getSigner(algorithms[typ]);
+    const iat = unixSeconds(now);
+    const jti = randomUUID();
+    const whole = { ...claims, iss: issuer, iat, exp: iat + ttlSeconds, jti };
+    const token = await signJws({ kid: key.kid, typ, ...contentTypes[typ] }, whole, key);
+    const issuedAt = new Date(iat * 1000);
+    return { token, jti, kid: key.kid, issuedAt, expiresAt: addSeconds(issuedAt, ttlSeconds) };
+  }
+
+  async function check(token: string, expected: Expected): Promise<Checked> {
+    const jws = parseJws(token);
+    if (!jws) return { fault: 'malformed' };
+    const { kid, typ } = jws.header;
+    if (typ !== expected.typ) return { fault: 'wrong_type' };
+    if (typeof kid !== 'string') return { fault: 'unknown_key' };
+    const key = keys.findKey(kid) ?? (saysIssuer(jws, issuer) ? await keys.findNewKey(kid) : undefined);
+    if (!key) return { fault: 'unknown_key' };
+    if (!verifyJws(jws, key)) return { fault: 'bad_signature' };
+    const claims = readClaims(jws);
+    if (!claims) return { fault: 'malformed' };
+    const fault = findFault(claims, issuer, expected);
+    return fault ? { fault } : { claims };
+  }
+
+  async function issueAccessToken(grant: AccessTokenGrant): Promise<SignedToken> {
+    const { agentId, clientId, email, scope, audience, cnf, ttlSeconds, now } = grant;
+    const claims = {
+      aud: audience,
+      sub: agentId,
+      agent_id: agentId,
+      client_id: clientId,
+      scope,
+      ...(email === undefined ? {} : { email }),
+      ...(cnf ? { cnf } : {}),
+    };
+    return sign('at+jwt', claims, { ttlSeconds, now });
+  }
+
+  return {
+    issuer,
+    sign,
+    check,
+    verify: async (token, expected) => (await check(token, expected)).claims,
+    issueAccessToken,
+    async issueAgentToken(agentId, now) {
+      const ttlSeconds = limits.agentTokenSeconds;
+      const grant = { agentId, clientId: agentId, scope: '', audience: issuer, ttlSeconds, now };
+      return (await issueAccessToken(grant)).token;
+    },
+    async verifyAgentToken(token, now) {
+      const { claims } = await check(token, { typ: 'at+jwt', audience: issuer, now });
+      const sub = claims?.['sub'];
+      return typeof sub === 'string' && isAgentId(sub) ? sub : undefined;
+    },
+    isOurs(text) {
+      const jws = parseJws(text);
+      return jws !== undefined && saysIssuer(jws, issuer);
+    },
+  };
+}
+
+function saysIssuer(jws: Jws, issuer: string): boolean {
+  return readClaims(jws)?.['iss'] === issuer;
+}
+
+/** RFC 7519 section 4.1. An expiry is kept to the second: only a time that is still to come may be another clock's. */
+function findFault(claims: JwtClaims, issuer: string, { audience, now }: Expected): TokenFault | undefined {
+  const { iss, aud, exp, nbf, iat } = claims;
+  if (iss !== issuer) return 'wrong_issuer';
+  if (!isFor(aud, audience)) return 'wrong_audience';
+  if (typeof exp !== 'number' || typeof iat !== 'number') return 'malformed';
+  if (nbf !== undefined && typeof nbf !== 'number') return 'malformed';
+  const seconds = unixSeconds(now);
+  if (exp <= seconds) return 'expired';
+  return Math.max(iat, nbf ?? iat) > seconds + skewSeconds ? 'not_yet_valid' : undefined;
+}
+
+/** RFC 7519 section 4.1.3: who verifies must be among those whom the token is for. */
+function isFor(aud: unknown, expected: string | readonly string[]): boolean {
+  const named: readonly unknown[] = Array.isArray(aud) ? aud : [aud];
+  return named.some((name) =>
+    typeof expected === 'string' ? name === expected : expected.includes(name as string),
+  );
+}

@@ -1,0 +1,178 @@
+import type { Hex } from 'viem';
+import { type AskRpc, ChainUnavailableError, resultOf, type RpcCall } from './json-rpc.ts';
+import { type Header, readHeader, readReceipt, type Receipt } from './receipts.ts';
+
+/** Looks for what was mined, for all who wait at once. */
+export interface ReceiptWatch {
+  /**
+   * The receipt of whichever of these is mined first. Nothing once `patienceMs` is over, though it is asked for at least once; then
+   * it throws where the RPC gave no believable answer at last.
+   */
+  await(hashes: readonly Hex[], patienceMs: number): Promise<Receipt | undefined>;
+  /** The latest block that was seen, and when by `performance.now()`. */
+  latest(): { header: Header; atMs: number } | undefined;
+}
+
+interface Waiting {
+  hashes: readonly Hex[];
+  untilMs: number;
+  /** How often it was asked for, and at which head last. */
+  asked: number;
+  askedAt: Hex | undefined;
+  error: unknown;
+  resolve(receipt: Receipt | undefined): void;
+  reject(error: unknown): void;
+}
+
+const firstPauseMs = 3;
+const slowestPauseMs = 100;
+/** A chain that mines at once has it at the first or second look; after that a new block is waited for. */
+const looksAnyway = 3;
+/** A full batch's receipt has some 300 KB. */
+const hashesMax = 32;
+
+export const latestBlock: RpcCall = { method: 'eth_getBlockByNumber', params: ['latest', false] };
+
+/** One HTTP request a round, whoever waits: the head, and the receipts of those that the head may have brought. */
+export function createReceiptWatch(ask: AskRpc): ReceiptWatch {
+  const waiting = new Set<Waiting>();
+  let latest: { header: Header; atMs: number } | undefined;
+  let wake: (() => void) | undefined;
+  let pauseMs = firstPauseMs;
+  let running = false;
+
+  async function run(): Promise<void> {
+    running = true;
+    while (waiting.size > 0) {
+      const head = latest?.header.hash;
+      await look(findDue(waiting, head));
+      endImpatient();
+      // A new block may have brought those that weren't asked for in this round.
+      if (latest?.header.hash !== head && findDue(waiting, latest?.header.hash).length > 0) continue;
+      if (waiting.size > 0) await pause();
+    }
+    running = false;
+  }
+
+  async function look(due: readonly Waiting[]): Promise<void> {
+    for (const one of due) {
+      one.asked += 1;
+      one.error = undefined;
+    }
+    try {
+      const hashes = due.flatMap((one) => one.hashes);
+      const [head, ...answers] = await ask([latestBlock, ...hashes.map(receiptCall)]);
+      const header = readHeader(resultOf(head));
+      latest = { header, atMs: performance.now() };
+      const found = new Map<Waiting, Receipt>();
+      for (const one of due) {
+        one.askedAt = header.hash;
+        const own = answers.splice(0, one.hashes.length);
+        try {
+          const receipt = firstOf(one.hashes.map((hash, index) => readReceipt(resultOf(own[index]), hash)));
+          if (receipt) found.set(one, receipt);
+        } catch (error) {
+          one.error = error;
+        }
+      }
+      const hashOfBlock = await findBlockHashes(ask, header, [...found.values()]);
+      for (const [one, receipt] of found) tell(one, receipt, hashOfBlock.get(receipt.block.number));
+    } catch (error) {
+      for (const one of waiting) one.error = error;
+    }
+  }
+
+  function tell(one: Waiting, receipt: Receipt, blockHash: Hex | undefined): void {
+    if (blockHash === receipt.block.hash) {
+      waiting.delete(one);
+      one.resolve(receipt);
+      return;
+    }
+    one.askedAt = undefined;
+    one.error = new ChainUnavailableError(
+      `the receipt of ${receipt.hash} names a block that isn't the chain's`,
+    );
+  }
+
+  function endImpatient(): void {
+    for (const one of waiting) {
+      if (one.asked === 0 || performance.now() < one.untilMs) continue;
+      waiting.delete(one);
+      if (one.error === undefined) one.resolve(undefined);
+      else one.reject(one.error);
+    }
+  }
+
+  async function pause(): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    wake = resolve;
+    const timer = setTimeout(resolve, pauseMs);
+    pauseMs = Math.min(pauseMs * 1.5, slowestPauseMs);
+    await promise;
+    clearTimeout(timer);
+  }
+
+  return {
+    await: (hashes, patienceMs) =>
+      new Promise((resolve, reject) => {
+        const untilMs = performance.now() + patienceMs;
+        waiting.add({ hashes, untilMs, asked: 0, askedAt: undefined, error: undefined, resolve, reject });
+        pauseMs = firstPauseMs;
+        wake?.();
+        if (!running) void run();
+      }),
+    latest: () => latest,
+  };
+}
+
+/** Those that weren't looked for often yet, or not since the head moved; as many as fit into one request. */
+function findDue(waiting: ReadonlySet<Waiting>, head: Hex | undefined): Waiting[] {
+  const due: Waiting[] = [];
+  let count = 0;
+  for (const one of waiting) {
+    if (one.asked >= looksAnyway && one.askedAt === head && one.askedAt !== undefined) continue;
+    count += one.hashes.length;
+    if (count > hashesMax && due.length > 0) break;
+    due.push(one);
+  }
+  return due;
+}
+
+function receiptCall(hash: Hex): RpcCall {
+  return { method: 'eth_getTransactionReceipt', params: [hash] };
+}
+
+function firstOf<T>(values: readonly (T | undefined)[]): T | undefined {
+  return values.find((value) => value !== undefined);
+}
+
+/** The hash of each block that a receipt names, as the chain itself has it. */
+async function findBlockHashes(
+  ask: AskRpc,
+  head: Header,
+  receipts: readonly Receipt[],
+): Promise<Map<bigint, Hex>> {
+  const known = new Map([[head.number, head.hash]]);
+  const missing = [...new Set(receipts.map(({ block }) => block.number))].filter((one) => !known.has(one));
+  for (const [number, hash] of await askBlockHashes(ask, missing)) known.set(number, hash);
+  return known;
+}
+
+/** The hash of each of these blocks of the chain; those that it doesn't have are left out. */
+export async function askBlockHashes(ask: AskRpc, numbers: readonly bigint[]): Promise<Map<bigint, Hex>> {
+  const found = new Map<bigint, Hex>();
+  if (numbers.length === 0) return found;
+  const answers = await ask(
+    numbers.map((number) => ({
+      method: 'eth_getBlockByNumber',
+      params: [`0x${number.toString(16)}`, false],
+    })),
+  );
+  answers.forEach((answer) => {
+    const result = resultOf(answer);
+    if (result === null) return;
+    const header = readHeader(result);
+    found.set(header.number, header.hash);
+  });
+  return found;
+}

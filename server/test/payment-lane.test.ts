@@ -1,0 +1,143 @@
+import { beforeAll, describe, expect, it } from 'vitest';
+import { addSeconds } from '../src/kernel/clock.ts';
+import { exactFacts, findClaim, findStoredResponse, type Payment } from '../src/x402/index.ts';
+import {
+  contextOf,
+  newOrder,
+  openLane,
+  type Order,
+  presenter,
+  price,
+  fingerprint,
+  storedAnswer,
+} from './crash/payment-parts.ts';
+import { openTestDatabase, type TestDatabase } from './helpers/database.ts';
+
+let database: TestDatabase;
+beforeAll(async () => {
+  database = await openTestDatabase();
+});
+
+/** As two processes have it: each its own lane over the one database. */
+const openLanes = (secondsAhead = 0) => {
+  const context = contextOf(database.db, secondsAhead);
+  return { context, lanes: [openLane(context), openLane(context)] as const };
+};
+const claimOf = ({ sent, target }: Order, balance: bigint) => ({
+  facts: exactFacts(sent),
+  presenter,
+  fingerprint,
+  target,
+  mode: 'after_success' as const,
+  hosted: false,
+  balance: { atomic: balance, readAt: new Date() },
+});
+
+describe('claims that are made at the same moment, by several processes', () => {
+  it('on one payment give it to one, though the balance is its price exactly, and tell the others of it', async () => {
+    const { context, lanes } = openLanes();
+    const order = await newOrder();
+    const claims = await Promise.all(
+      Array.from({ length: 40 }, (_, index) =>
+        lanes[index % 2 === 0 ? 0 : 1].claim(claimOf(order, price), context),
+      ),
+    );
+    const [claimed, ...more] = claims.filter((claim) => claim.kind === 'claimed');
+    expect(more).toEqual([]);
+    const known = claims.filter((claim) => claim.kind === 'known');
+    expect(known).toHaveLength(39);
+    for (const claim of known) expect(claim.claim.payment.id).toBe(claimed?.payment.id);
+  });
+
+  it('on one payment that its payer cannot cover refuse every one of them', async () => {
+    const { context, lanes } = openLanes();
+    const order = await newOrder();
+    const claims = await Promise.all(
+      Array.from({ length: 40 }, (_, index) =>
+        lanes[index % 2 === 0 ? 0 : 1].claim(claimOf(order, price - 1n), context),
+      ),
+    );
+    expect(claims).toEqual(claims.map(() => ({ kind: 'refused', reason: 'insufficient_funds' })));
+  });
+
+  it('on one payer’s money let in as many as it covers', async () => {
+    const { context, lanes } = openLanes();
+    const first = await newOrder();
+    const facts = exactFacts(first.sent);
+    const orders = Array.from({ length: 100 }, (_, index) => ({
+      ...claimOf(first, 10n * price),
+      facts: { ...facts, nonce: `0x${(index + 1).toString(16).padStart(64, '0')}` },
+    }));
+    const claims = await Promise.all(
+      orders.map((order, index) => lanes[index % 2 === 0 ? 0 : 1].claim(order, context)),
+    );
+    expect(claims.filter((claim) => claim.kind === 'claimed')).toHaveLength(10);
+    expect(claims.filter((claim) => claim.kind === 'refused')).toHaveLength(90);
+  });
+
+  it('are refused alone where one cannot be stored', async () => {
+    const { context, lanes } = openLanes();
+    const [good, bad] = [await newOrder(), await newOrder()];
+    const unstorable = { ...claimOf(bad, price), presenter: { ...presenter, agentId: 'a\u0000b' } };
+    const [first, second] = await Promise.allSettled([
+      lanes[0].claim(unstorable, context),
+      lanes[0].claim(claimOf(good, price), context),
+    ]);
+    expect(first.status).toBe('rejected');
+    expect(second).toMatchObject({ status: 'fulfilled', value: { kind: 'claimed' } });
+    expect(await findClaim(database.db, exactFacts(bad.sent))).toBeUndefined();
+  });
+});
+
+async function claimOne(): Promise<Payment> {
+  const { context, lanes } = openLanes();
+  const claim = await lanes[0].claim(claimOf(await newOrder(), price), context);
+  if (claim.kind !== 'claimed') throw new Error('not claimed');
+  return claim.payment;
+}
+
+describe('the attempts of a claimed payment', () => {
+  const balance = { atomic: price, readAt: new Date() };
+
+  it('are one at a time: of several that retry, one has it', async () => {
+    const { context, lanes } = openLanes();
+    const payment = await claimOne();
+    expect(await lanes[0].retry(payment, balance, context), 'while the first is running').toBeUndefined();
+    expect(await lanes[0].end(payment, { kind: 'failed', failure: 'reset' }, context)).toBe(true);
+    const retries = await Promise.all(
+      Array.from({ length: 10 }, (_, index) =>
+        lanes[index % 2 === 0 ? 0 : 1].retry(payment, balance, context),
+      ),
+    );
+    const taken = retries.filter((retry) => retry !== undefined);
+    expect(taken).toMatchObject([{ state: 'forwarding', attempt: 2, failure: null }]);
+  });
+
+  it('are fenced: one that slept through its lease ends nothing, and stores nothing', async () => {
+    const { context } = openLanes();
+    const late = openLanes(60);
+    const payment = await claimOne();
+    const taken = (await late.lanes[0].retry(
+      payment,
+      { ...balance, readAt: addSeconds(new Date(), 60) },
+      context,
+    )) as Payment;
+    expect(taken).toMatchObject({ attempt: 2 });
+    const { lanes } = openLanes();
+    const answer = { kind: 'responded', response: storedAnswer } as const;
+    expect(await lanes[0].end(payment, answer, context)).toBe(false);
+    expect(await findStoredResponse(context, payment)).toBeUndefined();
+    expect(await lanes[1].end(taken, answer, context)).toBe(true);
+    expect(await findStoredResponse(context, payment)).toEqual(storedAnswer);
+  });
+
+  it('write one audit event for each that failed, and none for a step on the way', async () => {
+    const { context, lanes } = openLanes();
+    const payment = await claimOne();
+    await Promise.all([1, 2].map(() => lanes[0].end(payment, { kind: 'failed', failure: 'reset' }, context)));
+    const events = await database.db.query('SELECT action, data FROM audit_events WHERE resource = $1', [
+      payment.id,
+    ]);
+    expect(events).toEqual([{ action: 'payment.upstream_failed', data: { failure: 'reset' } }]);
+  });
+});
