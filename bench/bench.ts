@@ -6,6 +6,8 @@ export interface Contender {
   readonly url: string;
   /** Sent with every request. */
   readonly headers?: Readonly<Record<string, string>>;
+  /** Sent with every request, which is a POST then. */
+  readonly body?: string;
   /** Processes whose trees are charged for CPU, by role. PostgreSQL and the chain below them are told apart. */
   readonly roots: Readonly<Record<string, number>>;
   /** For calls that need something of their own each, such as a payment that can be used once. */

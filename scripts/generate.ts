@@ -23,6 +23,9 @@ function describe(): string {
     keys: absent,
     tokens: absent,
     egress: absent,
+    usage: absent,
+    guessGuard: absent,
+    oauth: absent,
     chains: new Map(),
     isReady: async () => false,
   });

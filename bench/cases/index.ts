@@ -3,6 +3,7 @@ import { verifyTokens } from '../in-process/verify-tokens.ts';
 import { firstByte } from './first-byte.ts';
 import { free } from './free.ts';
 import { paidCredits } from './paid-credits.ts';
+import { tokensEs256, tokensRs256 } from './client-credentials.ts';
 import { paid2sBlocks } from './paid-2s-blocks.ts';
 import { paidExact } from './paid-exact.ts';
 import { paidOptimistic } from './paid-optimistic.ts';
@@ -14,6 +15,8 @@ export const cases: readonly (Case | Look)[] = [
   paid2sBlocks,
   paidOptimistic,
   paidCredits,
+  tokensEs256,
+  tokensRs256,
   firstByte,
   verifyTokens,
 ];

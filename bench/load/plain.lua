@@ -1,4 +1,11 @@
 -- The same request over and over: wrk's own fast path, nothing but the totals told.
+function init(args)
+  if args[1] then
+    wrk.method = 'POST'
+    wrk.body = args[1]
+  end
+end
+
 function done(summary, latency, requests)
   local errors = summary.errors
   io.write(string.format(

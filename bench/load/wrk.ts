@@ -21,6 +21,8 @@ export interface LoadResult {
 export interface Load {
   url: string;
   headers: Readonly<Record<string, string>>;
+  /** Makes every request a POST; not with tickets. */
+  body?: string;
   connections: number;
   threads: number;
   /** Of the whole run: ramp, window and drain. */
@@ -52,12 +54,12 @@ export async function runWrk(load: Load): Promise<LoadResult> {
   return JSON.parse(result) as LoadResult;
 }
 
-function argumentsOf({ tickets, threads, connections, seconds, headers, url }: Load): string[] {
+function argumentsOf({ tickets, threads, connections, seconds, headers, url, body }: Load): string[] {
   const script = fileURLToPath(new URL(tickets ? 'tickets.lua' : 'plain.lua', import.meta.url));
   const options = `-t${threads} -c${connections} -d${seconds}s --timeout ${answerTimeout} -s`.split(' ');
   const heads = Object.entries(headers).flatMap(([name, value]) => ['-H', `${name}: ${value}`]);
   const all = [...options, script, ...heads, url];
-  if (!tickets) return all;
+  if (!tickets) return body === undefined ? all : [...all, '--', body];
   const ratePerThread = tickets.ratePerSecond / threads;
   const numbers = [tickets.perFile, tickets.rampSeconds, tickets.windowSeconds, ratePerThread];
   return [...all, '--', tickets.prefix, tickets.header, ...numbers.map(String)];

@@ -73,6 +73,7 @@ async function runOnce(chosen: Case, side: Side, stage: Stage, windowSeconds: nu
   const load = await runWrk({
     url: contender.url,
     headers: contender.headers ?? {},
+    ...(contender.body === undefined ? {} : { body: contender.body }),
     connections,
     threads,
     seconds,

@@ -16,6 +16,9 @@ const routes = createRoutes({
   keys: absent,
   tokens: absent,
   egress: absent,
+  usage: absent,
+  guessGuard: absent,
+  oauth: absent,
   chains: new Map(),
   isReady: async () => false,
 });
@@ -47,17 +50,20 @@ describe('the routes', () => {
       expect(route.summary).not.toBe('');
       expect(Array.isArray(route.auth)).toBe(true);
       expect(rateLimits).toHaveProperty(route.limit);
-      expect([200, 201]).toContain(route.status);
+      expect([200, 201, 204]).toContain(route.status);
       expect(route.schema.response).toBeDefined();
       for (const code of route.errors) expect(errorCodes).toHaveProperty(code);
     },
   );
 
-  it.each(named)('%s is an action or a read with 200, or creates with 201 by POST', (_id, route) => {
-    const creates = /\.(?:create|register|add|create_intent|sign_x402)$/.test(route.id);
-    expect(route.status).toBe(creates ? 201 : 200);
-    expect(!creates || route.method === 'POST').toBe(true);
-  });
+  it.each(named)(
+    '%s is an action or a read with 200, creates with 201 by POST, or ends with 204 by DELETE',
+    (_id, route) => {
+      const creates = /\.(?:create|register|add|create_intent|sign_x402)$/.test(route.id);
+      expect(route.status).toBe(route.method === 'DELETE' ? 204 : creates ? 201 : 200);
+      expect(!creates || route.method === 'POST').toBe(true);
+    },
+  );
 
   it.each(named)('%s reads every parameter of its path, and no other', (_id, route) => {
     const inPath = [...route.path.matchAll(/:([A-Za-z]+)/g)].map((match) => match[1]);

@@ -1,7 +1,7 @@
 import type { RequestListener } from 'node:http';
 import packageJson from '../package.json' with { type: 'json' };
 import type { Logger } from 'pino';
-import { type EnvironmentKind, findEnvironment } from './accounts/index.ts';
+import { type EnvironmentKind, findApiKey, findEnvironment } from './accounts/index.ts';
 import { createAuthenticators, type DevelopmentPrincipal } from './authenticators.ts';
 import type { ChainConfig, Config } from './config.ts';
 import {
@@ -22,12 +22,21 @@ import {
   type Route,
 } from './http/index.ts';
 import {
+  type AgentUsage,
+  type AgentIdentifier,
+  createAgentUsage,
+  createGuessGuard,
   createTokens,
-  findAgent,
+  type GuessGuard,
   identityRoutes,
+  isClientSecretShaped,
   loadSigningKeys,
+  type OAuth,
+  openOAuth,
   type SigningKeys,
   signingKeysChannel,
+  sweepIdleAgents,
+  sweepOAuth,
   tendSigningKeys,
   type Tokens,
 } from './identity/index.ts';
@@ -35,7 +44,7 @@ import { assert } from './kernel/assert.ts';
 import { type Clock, systemClock } from './kernel/clock.ts';
 import { createSecretBox, type SecretBox } from './kernel/crypto.ts';
 import { createEgressGuard, type EgressGuard } from './kernel/egress.ts';
-import type { AgentId, EnvironmentId } from './kernel/ids.ts';
+import type { EnvironmentId } from './kernel/ids.ts';
 import { type Loop, startLoop } from './kernel/loop.ts';
 import { StartupError } from './kernel/startup-error.ts';
 import { findPayeeOfResource, findServerBySlug, marketRoutes, serverChangedChannel } from './market/index.ts';
@@ -103,7 +112,10 @@ interface Services {
   keys: SigningKeys;
   tokens: Tokens;
   egress: EgressGuard;
-  findActiveAgent(token: string): Promise<AgentId | undefined>;
+  usage: AgentUsage;
+  guessGuard: GuessGuard;
+  oauth: OAuth;
+  identifier: AgentIdentifier;
 }
 
 /** Constructs the program over an open database: migrates it, loads its keys, and wires the rooms. */
@@ -132,19 +144,25 @@ export async function createApp(parts: Parts): Promise<App> {
     servers,
     forwarder,
     gatewayUrl: config.gatewayUrl,
-    findAgent: services.findActiveAgent,
-    // API keys, agents' permanent secrets, and tokens.
+    findAgent: async (presented) => (await services.identifier.identify(presented))?.agentId,
+    // API keys, agents' secrets, and tokens.
     isOurCredential: (value) =>
-      /^awx_(?:live|test)_|^cs_[\w-]{43}$/.test(value) || services.tokens.isOurs(value),
+      /^awx_(?:live|test)_/.test(value) || isClientSecretShaped(value) || services.tokens.isOurs(value),
   });
 
   const loops = { capture: [] as Loop[], other: [] as Loop[], keys: startKeysLoop(services) };
+  const flushing = startLoop({
+    intervalMs: intervals.flushMs,
+    run: () => services.usage.flush(),
+    onError: (error) => logger.warn({ err: error }, 'usage counts are written later'),
+  });
   const listener = listen(
     db,
     {
       outbox: () => loops.capture.forEach((loop) => loop.wake()),
       [serverChangedChannel]: (slug) => servers.forget(slug),
       [creditKeysChangedChannel]: (environmentId) => creditKeys.forget(environmentId),
+      ...services.oauth.channels,
       [signingKeysChannel]: () => loops.keys.wake(),
     },
     (error) => logger.warn({ err: error }, 'notifications are interrupted'),
@@ -166,7 +184,11 @@ export async function createApp(parts: Parts): Promise<App> {
     },
     idle: () => gateway.idle(),
     async close() {
-      await Promise.all([...loops.capture, ...loops.other, loops.keys].map((loop) => loop.stop()));
+      await Promise.all([flushing, ...loops.capture, ...loops.other, loops.keys].map((loop) => loop.stop()));
+      await services.usage.flush().catch((error: unknown) => {
+        logger.warn({ err: error }, 'the last usage counts are lost');
+      });
+      await services.oauth.stop();
       await Promise.all([control.close(), forwarder.close(), listener.close(), payments.stop()]);
       await Promise.all([db.close(), services.batches.close()]);
     },
@@ -181,6 +203,7 @@ async function createControl(
   const { db, config } = services;
   const control = await createControlServer({
     ...services,
+    trustedProxies: config.trustedProxies,
     routes: createRoutes({ ...services, isReady: state.isReady }),
     authenticators: createAuthenticators(services, state.developmentPrincipal),
     findGatewayUrl: async (slug) => {
@@ -221,6 +244,18 @@ async function createServicesOver(
     'at+jwt': signatures.tokens,
     'vc+jwt': signatures.credentials,
   });
+  const usage = createAgentUsage({ db, clock });
+  const guessGuard = createGuessGuard();
+  const oauth = await openOAuth({
+    db,
+    clock,
+    box,
+    tokens,
+    usage,
+    guessGuard,
+    dpopNonces: config.dpopNonces,
+    onError: (error) => logger.warn({ err: error }, 'revocations are looked up later'),
+  });
   return {
     config,
     logger,
@@ -232,11 +267,10 @@ async function createServicesOver(
     tokens,
     chains: await openChains(parts, context),
     egress: createEgressGuard({ allow: config.egressAllow, allowLoopback: config.mode === 'development' }),
-    findActiveAgent: async (token) => {
-      const agentId = await tokens.verifyAgentToken(token, clock.now());
-      const agent = agentId === undefined ? undefined : await findAgent(db, agentId);
-      return agent?.status === 'active' ? agent.id : undefined;
-    },
+    usage,
+    guessGuard,
+    oauth,
+    identifier: oauth.identifier,
   };
 }
 
@@ -287,17 +321,28 @@ async function openRelayer(
 
 /** The whole API as data. Nothing is asked of the services before a handler runs. */
 export function createRoutes(
-  services: Pick<Services, 'chains' | 'config' | 'db' | 'egress' | 'keys' | 'tokens'> & {
+  services: Pick<
+    Services,
+    'chains' | 'config' | 'db' | 'egress' | 'guessGuard' | 'keys' | 'oauth' | 'tokens' | 'usage'
+  > & {
     isReady(): Promise<boolean>;
   },
 ): Route[] {
   const { config, db, chains, egress } = services;
   const routes = [
     ...healthRoutes(services.isReady),
-    ...identityRoutes(services),
+    ...identityRoutes({
+      ...services,
+      issuer: config.publicUrl,
+      findApiKey: async (text) => {
+        const key = await findApiKey(db, text);
+        return key && { kind: 'api_key', apiKeyId: key.id, ...key };
+      },
+    }),
     ...walletRoutes({
       chains,
       authorizationUrl: (mandateId) => `${config.publicUrl}/mandates/${mandateId}`,
+      linkUrl: (linkId) => `${config.publicUrl}/links/${linkId}`,
       networkOf: (environmentId) => networkOf(db, environmentId),
       findPayee: (resource, network) => findPayeeOfResource(db, config.gatewayUrl, resource, network),
     }),
@@ -313,6 +358,8 @@ export function createRoutes(
 /** How soon each kind of work is looked for, beyond the notifications that call for some of it at once. */
 const intervals = {
   captureMs: 1_000,
+  flushMs: 5_000,
+  forgetMs: 30_000,
   resumeMs: 2_000,
   expireMs: 2_000,
   refundMs: 30_000,
@@ -340,8 +387,10 @@ function startWorkerLoops(services: Services, loops: { capture: Loop[]; other: L
   loops.other.push(
     startLoop({ intervalMs: intervals.sweepMs, run: () => sweepIdempotencyKeys(context), onError }),
     startLoop({ intervalMs: intervals.resumeMs, run: () => resumeCredits(context), onError }),
-    startLoop({ intervalMs: intervals.refundMs, run: () => refundUndelivered(context), onError }),
+    startLoop({ intervalMs: intervals.sweepMs, run: () => sweepIdleAgents(context), onError }),
+    startLoop({ intervalMs: intervals.forgetMs, run: () => sweepOAuth(context), onError }),
     startLoop({ intervalMs: intervals.tendKeysMs, run: () => tendSigningKeys(context), onError }),
+    startLoop({ intervalMs: intervals.refundMs, run: () => refundUndelivered(context), onError }),
   );
   for (const { chain, settler } of services.chains.values()) {
     loops.other.push(

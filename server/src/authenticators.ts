@@ -2,14 +2,18 @@ import { findApiKey, findEnvironment } from './accounts/index.ts';
 import type { Config } from './config.ts';
 import type { Database } from './db/index.ts';
 import type { Authenticators, Principal } from './http/index.ts';
-import type { AgentId } from './kernel/ids.ts';
+import type { AgentIdentifier } from './identity/index.ts';
 
 /** The owner of development's organisation, for whom this machine's requests without a credential act. */
 export type DevelopmentPrincipal = Extract<Principal, { kind: 'person' }>;
 
 /** What tells the control plane who a request acts as: one way for each kind of credential, and one for none. */
 export function createAuthenticators(
-  services: { config: Config; db: Database; findActiveAgent(token: string): Promise<AgentId | undefined> },
+  services: {
+    config: Config;
+    db: Database;
+    identifier: AgentIdentifier;
+  },
   developmentPrincipal: () => DevelopmentPrincipal | undefined,
 ): Authenticators {
   const { db, config } = services;
@@ -18,9 +22,10 @@ export function createAuthenticators(
       const key = await findApiKey(db, text);
       return key ? { kind: 'api_key', apiKeyId: key.id, ...key } : undefined;
     },
-    async findAgent(jwt) {
-      const agentId = await services.findActiveAgent(jwt);
-      return agentId === undefined ? undefined : { kind: 'agent', agentId };
+    resourceMetadataUrl: `${config.publicUrl}/.well-known/oauth-protected-resource`,
+    async findAgent({ path, ...presented }) {
+      const agent = await services.identifier.identify({ ...presented, url: `${config.publicUrl}${path}` });
+      return agent && { kind: 'agent', ...agent };
     },
   };
   if (!config.developmentPrincipal) return authenticators;

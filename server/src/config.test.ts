@@ -65,12 +65,14 @@ describe('readConfig', () => {
       GATEWAY_PORT: '82',
       CREDENCE_ROLES: 'worker, control',
       CREDENCE_DATA_DIR: '/data',
+      CREDENCE_TRUSTED_PROXIES: '10.0.0.0/8, fd00::1',
     };
     expect(readConfig({ ...set, ...chain })).toMatchObject({
       port: 81,
       gatewayPort: 82,
       roles: new Set(['control', 'worker']),
       dataDirectory: '/data',
+      trustedProxies: ['10.0.0.0/8', 'fd00::1'],
       publicUrl: 'http://localhost:81',
       chains: { sandbox: { rpcUrl: 'http://127.0.0.1:8545', relayerKey: `0x${key}` }, production: undefined },
     });
@@ -100,6 +102,9 @@ describe('readConfig', () => {
     ['CREDENCE_DEV_PRINCIPAL', 'no'],
     ['CREDENCE_EGRESS_ALLOW', 'upstream=everything'],
     ['CREDENCE_EGRESS_ALLOW', 'upstream=169.254.169.254'],
+    ['CREDENCE_TRUSTED_PROXIES', 'proxy.example'],
+    ['CREDENCE_TRUSTED_PROXIES', '10.0.0.0/33'],
+    ['CREDENCE_TRUSTED_PROXIES', '10.0.0.1,'],
     ['CREDENCE_TOKEN_ALGORITHM', 'none'],
     ['CREDENCE_CREDENTIAL_ALGORITHM', 'HS256'],
     ['CREDENCE_LOG_LEVEL', 'loud'],

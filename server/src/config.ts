@@ -1,3 +1,4 @@
+import { isIP } from 'node:net';
 import { resolve } from 'node:path';
 import { type EgressAllow, parseEgressAllow } from './kernel/egress.ts';
 import { limits } from './kernel/limits.ts';
@@ -37,7 +38,11 @@ export interface Config {
   readonly developmentPrincipal: boolean;
   /** What signs access tokens, and what signs credentials for third parties. */
   readonly signatures: { readonly tokens: SignatureAlgorithm; readonly credentials: SignatureAlgorithm };
+  /** Whether proofs of possession must carry a nonce of ours (RFC 9449 section 8). */
+  readonly dpopNonces: boolean;
   readonly egressAllow: EgressAllow;
+  /** Whose `X-Forwarded-For` is believed on the control plane: addresses and CIDR blocks of TLS-terminating proxies. */
+  readonly trustedProxies: readonly string[];
   readonly logLevel: 'debug' | 'error' | 'info' | 'warn';
   /** How much may be owed by payments that were answered before they are settled. */
   readonly owedMax: OwedLimits;
@@ -59,9 +64,11 @@ const known = new Set([
   'CREDENCE_PUBLIC_URL',
   'CREDENCE_GATEWAY_URL',
   'CREDENCE_DEV_PRINCIPAL',
+  'CREDENCE_DPOP_NONCE',
   'CREDENCE_TOKEN_ALGORITHM',
   'CREDENCE_CREDENTIAL_ALGORITHM',
   'CREDENCE_EGRESS_ALLOW',
+  'CREDENCE_TRUSTED_PROXIES',
   'CREDENCE_LOG_LEVEL',
   'CREDENCE_OWED_MAX',
   'CREDENCE_OWED_MAX_PER_SERVER',
@@ -108,7 +115,9 @@ export function readConfig(env: Environment): Config {
       tokens: algorithmOf(env, 'CREDENCE_TOKEN_ALGORITHM'),
       credentials: algorithmOf(env, 'CREDENCE_CREDENTIAL_ALGORITHM'),
     },
+    dpopNonces: oneOf(env, 'CREDENCE_DPOP_NONCE', ['on', 'off'], 'off') === 'on',
     egressAllow: parseEgressAllow(env['CREDENCE_EGRESS_ALLOW']),
+    trustedProxies: trustedProxiesOf(env),
     logLevel: oneOf(
       env,
       'CREDENCE_LOG_LEVEL',
@@ -173,6 +182,22 @@ function rolesOf(env: Environment): ReadonlySet<Role> {
       return role;
     }),
   );
+}
+
+function trustedProxiesOf(env: Environment): string[] {
+  const text = env['CREDENCE_TRUSTED_PROXIES'];
+  if (text === undefined || text === '') return [];
+  const blocks = text.split(',').map((block) => block.trim());
+  for (const block of blocks) {
+    const [address = '', bits] = block.split('/');
+    const bitsMax = isIP(address) === 4 ? 32 : 128;
+    const isBlock = bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= bitsMax);
+    if (isIP(address) === 0 || !isBlock)
+      throw new StartupError(
+        `CREDENCE_TRUSTED_PROXIES: ${block} must be an address or a CIDR block, such as 10.0.0.0/8`,
+      );
+  }
+  return blocks;
 }
 
 /** The value isn't repeated where it is refused: it holds a password. */

@@ -1,10 +1,13 @@
 import type { Clock } from '../kernel/clock.ts';
 import type { Database, Sql } from './database.ts';
 import {
+  auditColumns,
   type AuditEvent,
+  auditValues,
   insertAuditEvents,
   insertOutboxEntries,
   type OutboxEntry,
+  unnestAudits,
 } from './evidence-rows.ts';
 import { runRetrying } from './retry.ts';
 
@@ -32,4 +35,28 @@ export async function writeBatch<T>(
     ]);
     return outcome.result;
   });
+}
+
+/**
+ * As `writeBatch`, where the change is a single statement: its audit events ride along in it, so that the transaction is one round
+ * trip. `tables` are its common table expressions, with parameters from $11 and the time of the change as $10; the last one is `changed` and
+ * has the `position`, from 1, of each thing that was changed: the events at those positions are written, and the others not. Gives them.
+ */
+export async function writeStatement(
+  context: { db: Database; clock: Clock },
+  statement: { name: string; tables: string; values: readonly unknown[] },
+  audits: readonly AuditEvent[],
+): Promise<Set<number>> {
+  const rows = await context.db.query<{ position: number }>(
+    `WITH ${statement.tables}, events AS (
+       INSERT INTO audit_events (${auditColumns})
+       SELECT ${auditColumns.replace(', created_at', '')}, $10::timestamptz
+       FROM ${unnestAudits(1)} WITH ORDINALITY
+         AS event (${auditColumns.replace('created_at', 'position')})
+       JOIN changed USING (position))
+     SELECT position::int FROM changed`,
+    [...auditValues(audits), context.clock.now(), ...statement.values],
+    { prepared: statement.name },
+  );
+  return new Set(rows.map(({ position }) => position));
 }

@@ -1,9 +1,18 @@
 import { Client, type ClientConfig, Pool, type PoolClient, types } from 'pg';
 import { camelCase } from './tables.ts';
 
+export interface QueryOptions {
+  /** A name for the text: each connection then parses and plans it once. Worth it for a statement that runs all the time. */
+  prepared?: string;
+}
+
 /** Runs statements: the pool itself, or one transaction of it. Rows come back with camelCase keys. */
 export interface Sql {
-  query<Row extends object>(text: string, values?: readonly unknown[]): Promise<Row[]>;
+  query<Row extends object>(
+    text: string,
+    values?: readonly unknown[],
+    options?: QueryOptions,
+  ): Promise<Row[]>;
 }
 
 export interface Database extends Sql {
@@ -44,7 +53,8 @@ export function openDatabase(
         .catch(() => undefined);
     pool.on('connect', (client) => void prepare(client));
   }
-  const named = options.planOnce === true;
+  const naming = (text: string, how: QueryOptions | undefined) =>
+    options.planOnce && !how ? { prepared: nameOf(text) } : how;
   // An idle connection that breaks is replaced at its next use; without a listener it would end the process.
   let closed = false;
   pool.on('error', (error) => {
@@ -53,7 +63,7 @@ export function openDatabase(
   });
 
   return {
-    query: (text, values) => run(pool, text, values, named),
+    query: (text, values, how) => run(pool, text, values, naming(text, how)),
     async transaction(body) {
       const client = await pool.connect();
       let failure: Error | undefined;
@@ -66,7 +76,9 @@ export function openDatabase(
         const begun = client.query('BEGIN');
         // The connection is lost then, and the first statement says so.
         begun.catch(() => undefined);
-        const result = await body({ query: (text, values) => run(client, text, values, named) });
+        const result = await body({
+          query: (text, values, how) => run(client, text, values, naming(text, how)),
+        });
         await begun;
         await client.query('COMMIT');
         return result;
@@ -96,10 +108,13 @@ async function run<Row extends object>(
   client: Pool | PoolClient,
   text: string,
   values: readonly unknown[] = [],
-  named = false,
+  { prepared }: QueryOptions = {},
 ): Promise<Row[]> {
-  const statement = { text, values: [...values], ...(named ? { name: nameOf(text) } : {}) };
-  const result = await client.query<Record<string, unknown>>(statement);
+  const result = await client.query<Record<string, unknown>>({
+    text,
+    values: [...values],
+    ...(prepared === undefined ? {} : { name: prepared }),
+  });
   return result.rows.map((row) => camelCase(row) as Row);
 }
 

@@ -45,23 +45,33 @@ export interface OutboxEntry {
 export async function insertAuditEvents(sql: Sql, now: Date, events: readonly AuditEvent[]): Promise<void> {
   if (events.length === 0) return;
   await sql.query(
-    `INSERT INTO audit_events
-       (environment_id, id, action, actor_kind, actor_id, resource, request_id, client_address, data, created_at)
-     SELECT *, $10::timestamptz FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
-       $7::text[], $8::text[], $9::jsonb[])`,
-    [
-      events.map((event) => event.scope),
-      events.map(() => newId('audit_event')),
-      events.map((event) => event.action),
-      events.map((event) => event.actor.kind),
-      events.map((event) => event.actor.id),
-      events.map((event) => event.resource),
-      events.map((event) => event.requestId),
-      events.map((event) => event.clientAddress),
-      events.map((event) => JSON.stringify(event.data ?? {})),
-      now,
-    ],
+    `INSERT INTO audit_events (${auditColumns}) SELECT *, $10::timestamptz FROM ${unnestAudits(1)}`,
+    [...auditValues(events), now],
   );
+}
+
+export const auditColumns =
+  'environment_id, id, action, actor_kind, actor_id, resource, request_id, client_address, data, created_at';
+
+/** The events as rows, without their time; `first` is the number of the first of the nine parameters. */
+export function unnestAudits(first: number): string {
+  const types = ['text', 'text', 'text', 'text', 'text', 'text', 'text', 'text', 'jsonb'];
+  return `unnest(${types.map((type, index) => `$${first + index}::${type}[]`).join(', ')})`;
+}
+
+/** What `unnestAudits` takes. */
+export function auditValues(events: readonly AuditEvent[]): unknown[][] {
+  return [
+    events.map((event) => event.scope),
+    events.map(() => newId('audit_event')),
+    events.map((event) => event.action),
+    events.map((event) => event.actor.kind),
+    events.map((event) => event.actor.id),
+    events.map((event) => event.resource),
+    events.map((event) => event.requestId),
+    events.map((event) => event.clientAddress),
+    events.map((event) => JSON.stringify(event.data ?? {})),
+  ];
 }
 
 export async function insertOutboxEntries(

@@ -56,14 +56,16 @@ export async function seedDevelopment(
   return { environment, apiKey, wallet };
 }
 
-/** The key of the last start, if it is still good: only its holder, `dev.json`, knows its text. */
+/** The key of the last start, if it is still good and has every scope: only its holder, `dev.json`, knows its text. */
 async function getApiKey(
   context: WriteContext,
   environment: Environment,
   earlier: string | undefined,
 ): Promise<string> {
   const known = earlier === undefined ? undefined : await findApiKey(context.db, earlier);
-  if (earlier !== undefined && known?.environmentId === environment.id) return earlier;
+  const isWhole =
+    known?.environmentId === environment.id && apiScopes.every((scope) => known.scopes.includes(scope));
+  if (earlier !== undefined && isWhole) return earlier;
   const { key } = await createApiKey(context, { environment, name: 'Development', scopes: apiScopes });
   return key;
 }

@@ -49,8 +49,14 @@ export interface GatewayDeps {
   chains: ReadonlyMap<string, { chain: Chain; settler: Settler }>;
   payments: PaymentLane;
   creditKeys: CreditKeys;
-  /** The agent whose token this is, if it is good. */
-  findAgent(token: string): Promise<AgentId | undefined>;
+  /** The agent whose token this is, if it is good; one that is bound to a key comes with a proof (RFC 9449). */
+  findAgent(presented: {
+    token: string;
+    scheme: 'plain';
+    proof: string | undefined;
+    method: string;
+    url: string;
+  }): Promise<AgentId | undefined>;
   isOurCredential(value: string): boolean;
 }
 
@@ -115,7 +121,16 @@ async function serve(
   refuseEcho(request, response);
   const matched = await match(deps, request, response);
   if (!matched) return;
-  const caller = await identify(request.headers['x-agent-id'], deps.findAgent, deps.isOurCredential);
+  const proof = request.headers['dpop'];
+  const findAgent = (token: string) =>
+    deps.findAgent({
+      token,
+      scheme: 'plain',
+      proof: typeof proof === 'string' ? proof : undefined,
+      method: request.method ?? 'GET',
+      url: `${deps.gatewayUrl}${request.url?.split('?', 1)[0] ?? '/'}`,
+    });
+  const caller = await identify(request.headers['x-agent-id'], findAgent, deps.isOurCredential);
   if (matched.endpoint.price === 0n) return forwardFree(deps, matched, request, response);
 
   const terms = termsOf(matched);

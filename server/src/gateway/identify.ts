@@ -25,7 +25,7 @@ export async function identify(
     );
   }
   if (isTokenShaped(value)) {
-    const agentId = await findAgent(value);
+    const agentId = await findAgent(value).catch(asFailedAuthentication);
     if (agentId !== undefined) return { agentId, verified: true };
     throw new AppError(
       'agent_authentication_failed',
@@ -45,6 +45,13 @@ export async function identify(
     );
   }
   return { agentId: value, verified: false };
+}
+
+/** A token that is good and lacks its proof: says so, with the challenge that tells what is missing. */
+function asFailedAuthentication(error: unknown): never {
+  if (error instanceof AppError && error.code === 'unauthorized')
+    throw new AppError('agent_authentication_failed', error.message, error.details);
+  throw error;
 }
 
 /** Three base64url parts, or anything else that begins like one: never to be taken for a plain id. */

@@ -42,6 +42,7 @@ beforeAll(async () => {
     '/v1/payment-intents/:id/capture',
   ] as const;
   server = await createControlServer({
+    trustedProxies: [],
     routes: routes.map(route),
     authenticators: {
       findApiKey: async () => undefined,

@@ -7,12 +7,24 @@ import type { Route } from './route.ts';
 /** How credentials are checked: each looks one kind up, and gives nothing where it isn't good. */
 export interface Authenticators {
   findApiKey(key: string): Promise<Principal | undefined>;
-  findAgent(jwt: string): Promise<Principal | undefined>;
+  findAgent(presented: PresentedToken): Promise<Principal | undefined>;
+  /** Where a client learns how to get a token (RFC 9728 section 5.1). */
+  resourceMetadataUrl?: string;
   /** Absent where there is none: in production mode, or switched off. */
   development?: {
     principal(environmentHeader: string | undefined): Promise<Principal | undefined>;
     port(): number;
   };
+}
+
+/** A token as a request presented it, with the proof that a bound one needs (RFC 9449 section 7). */
+export interface PresentedToken {
+  token: string;
+  scheme: 'Bearer' | 'DPoP';
+  proof: string | undefined;
+  method: string;
+  /** As it was sent, without the query. */
+  path: string;
 }
 
 const apiKeyHeaders = ['x-api-key', 'x-affixio-key'] as const;
@@ -44,22 +56,29 @@ async function findPrincipal(
   route: Route,
   request: FastifyRequest,
 ): Promise<Principal> {
-  const credential = readCredential(request);
+  const credential = readCredential(authenticators, request);
   if (credential !== undefined) {
-    const found = credential.includes('.')
-      ? await authenticators.findAgent(credential)
-      : await authenticators.findApiKey(credential);
+    const { token, scheme } = credential;
+    const found =
+      token.includes('.') || scheme === 'DPoP'
+        ? await authenticators.findAgent(credential)
+        : await authenticators.findApiKey(token);
     if (found) return found;
     throw new AppError(
       'unauthorized',
       'The credential is not valid: it may be mistyped, expired or revoked. An agent gets a fresh jwt from POST /refresh',
       {
         next: { refresh: '/refresh' },
+        ...challenge(authenticators, 'invalid_token'),
       },
     );
   }
   if (!authenticators.development) {
-    throw new AppError('unauthorized', 'Send a credential: "Authorization: Bearer …" or "X-API-Key: …"');
+    throw new AppError(
+      'unauthorized',
+      'Send a credential: "Authorization: Bearer …" or "X-API-Key: …"',
+      challenge(authenticators),
+    );
   }
   const refusal = findDevelopmentRefusal({
     method: request.method,
@@ -73,6 +92,7 @@ async function findPrincipal(
     throw new AppError(
       'unauthorized',
       `No credential was sent, and the development principal does not answer here: ${refusal}`,
+      challenge(authenticators),
     );
   }
   const header = request.headers['credence-environment'];
@@ -85,21 +105,47 @@ async function findPrincipal(
 }
 
 /** The one credential of the request. Two of them are refused, so that nothing depends on which one wins. */
-function readCredential(request: FastifyRequest): string | undefined {
-  const found: string[] = [];
+function readCredential(authenticators: Authenticators, request: FastifyRequest): PresentedToken | undefined {
+  const found: { token: string; scheme: PresentedToken['scheme'] }[] = [];
   const { authorization } = request.headers;
   if (authorization !== undefined) {
-    const bearer = /^Bearer +([^\s]+)$/i.exec(authorization)?.[1];
-    if (bearer === undefined)
-      throw new AppError('unauthorized', 'The Authorization header must be "Bearer <credential>"');
-    found.push(bearer);
+    const [, scheme = '', token = ''] = /^(Bearer|DPoP) +([^\s]+)$/i.exec(authorization) ?? [];
+    if (token === '')
+      throw new AppError(
+        'unauthorized',
+        'The Authorization header must be "Bearer <credential>", or "DPoP <token>" for one that is bound to a key',
+        challenge(authenticators),
+      );
+    found.push({ token, scheme: scheme.toLowerCase() === 'dpop' ? 'DPoP' : 'Bearer' });
   }
   for (const name of apiKeyHeaders) {
     const value = request.headers[name];
-    if (typeof value === 'string') found.push(value.trim());
+    if (typeof value === 'string') found.push({ token: value.trim(), scheme: 'Bearer' });
   }
   if (found.length > 1) throw new AppError('unauthorized', 'Send one credential, not several');
-  return found[0];
+  const [credential] = found;
+  const proof = request.headers['dpop'];
+  return (
+    credential && {
+      ...credential,
+      proof: typeof proof === 'string' ? proof : undefined,
+      method: request.method,
+      path: request.originalUrl.split('?', 1)[0] ?? '/',
+    }
+  );
+}
+
+/** RFC 6750 section 3, with the document that RFC 9728 section 5.1 adds. */
+function challenge(
+  { resourceMetadataUrl }: Authenticators,
+  error?: 'invalid_token',
+): { headers: Record<string, string> } {
+  const parts = [
+    'Bearer realm="credence"',
+    ...(error ? [`error="${error}"`] : []),
+    ...(resourceMetadataUrl === undefined ? [] : [`resource_metadata="${resourceMetadataUrl}"`]),
+  ];
+  return { headers: { 'www-authenticate': parts.join(', ') } };
 }
 
 function describe(kinds: readonly string[]): string {

@@ -52,7 +52,7 @@ export function describeApi(routes: readonly Route[], version: string): JsonObje
           description: 'A session; in development mode none is needed',
         },
       },
-      schemas: { Problem: problemSchema },
+      schemas: { OAuthError: oauthErrorSchema, Problem: problemSchema },
     },
   };
   // The schemas carry non-enumerable marks of the type builder; JSON leaves plain data.
@@ -70,7 +70,14 @@ function describeOperation(route: Route): unknown {
       ...describeParameters('query', query),
       ...(route.method === 'POST' && route.auth.length > 0 ? [idempotencyKey] : []),
     ],
-    ...(body ? { requestBody: { required: (body.required?.length ?? 0) > 0, content: json(body) } } : {}),
+    ...(body
+      ? {
+          requestBody: {
+            required: (body.required?.length ?? 0) > 0,
+            content: { ...json(body), ...(route.form ? form(body) : {}) },
+          },
+        }
+      : {}),
     responses: {
       [route.status]: {
         description: 'Success',
@@ -106,7 +113,9 @@ function describeErrors(route: Route): Record<string, unknown> {
       status,
       {
         description: codes.map((code) => `\`${code}\`: ${errorCodes[code].title}`).join('; '),
-        content: { 'application/problem+json': { schema: { $ref: '#/components/schemas/Problem' } } },
+        content: route.path.startsWith('/oauth/')
+          ? { 'application/json': { schema: { $ref: '#/components/schemas/OAuthError' } } }
+          : { 'application/problem+json': { schema: { $ref: '#/components/schemas/Problem' } } },
       },
     ]),
   );
@@ -155,6 +164,17 @@ const problemSchema = {
     next: { type: 'object', additionalProperties: { type: 'string' } },
   },
 };
+
+/** RFC 6749 section 5.2. */
+const oauthErrorSchema = {
+  type: 'object',
+  required: ['error', 'error_description'],
+  properties: { error: { type: 'string' }, error_description: { type: 'string' } },
+};
+
+function form(schema: object): Record<string, unknown> {
+  return { 'application/x-www-form-urlencoded': { schema } };
+}
 
 function json(schema: object): Record<string, unknown> {
   return { 'application/json': { schema } };

@@ -13,7 +13,7 @@ describe("the console's pages", () => {
     await app.ready();
   });
 
-  it.each(['/', '/mandates/dlg_any', '/console.js', '/console.css'])(
+  it.each(['/', '/mandates/dlg_any', '/links/lnk_any', '/console.js', '/console.css'])(
     '%s comes with a policy under which text cannot become a script',
     async (path) => {
       const { statusCode, headers } = await app.inject(path);
@@ -40,7 +40,7 @@ describe("the console's pages", () => {
     expect(named.size).toBeGreaterThan(5);
   });
 
-  it.each(['console.js', 'mandate.js', 'overview.js', 'page.js'])(
+  it.each(['console.js', 'link.js', 'mandate.js', 'overview.js', 'page.js'])(
     '%s puts what others wrote into the page as text, never as markup',
     (name) => {
       const source = readFileSync(new URL(name, folder), 'utf8');

@@ -16,8 +16,10 @@ export async function addConsolePages(app: FastifyInstance, directory: URL): Pro
   const files = {
     '/': { name: 'index.html', type: html },
     '/mandates/:id': { name: 'index.html', type: html },
+    '/links/:id': { name: 'index.html', type: html },
     '/console.css': { name: 'console.css', type: 'text/css; charset=utf-8' },
     '/console.js': { name: 'console.js', type: script },
+    '/link.js': { name: 'link.js', type: script },
     '/mandate.js': { name: 'mandate.js', type: script },
     '/overview.js': { name: 'overview.js', type: script },
     '/page.js': { name: 'page.js', type: script },

@@ -3,8 +3,12 @@ import type { AgentId, ApiKeyId, EnvironmentId, OrganisationId } from '../kernel
 
 /** What an API key may do on management routes. An agent's own scopes are another thing, and open none of them. */
 export const apiScopes = [
+  'agents:read',
+  'agents:write',
   'audit:read',
   'mandates:read',
+  'resources:read',
+  'resources:write',
   'servers:read',
   'servers:write',
   'wallets:read',
@@ -14,7 +18,14 @@ export type ApiScope = (typeof apiScopes)[number];
 
 /** Who a request acts as. The development principal is a person: the owner of the organisation in `dev.json`. */
 export type Principal =
-  | { kind: 'agent'; agentId: AgentId }
+  | {
+      kind: 'agent';
+      agentId: AgentId;
+      /** Whether the token was given to somebody who acts for the agent (`act`, RFC 8693 section 4.1). */
+      delegated: boolean;
+      /** RFC 7638 thumbprint of the key whose possession this request has proved (RFC 9449); `null` for a bearer. */
+      keyThumbprint: string | null;
+    }
   | {
       kind: 'api_key';
       apiKeyId: ApiKeyId;

@@ -1,4 +1,4 @@
-import { AppError, errorCodes } from '../kernel/errors.ts';
+import { AppError, type ErrorCode, errorCodes } from '../kernel/errors.ts';
 
 /** A problem document (RFC 9457) with our members. */
 export interface Problem {
@@ -15,7 +15,7 @@ export function renderProblem(error: AppError, requestId: string): Problem {
   return {
     status,
     contentType: 'application/problem+json',
-    headers: authenticationChallenge(error),
+    headers: headersOf(error),
     body: {
       ...extra,
       type: `urn:credence:error:${error.code}`,
@@ -36,7 +36,7 @@ export function renderOAuthError(error: AppError): Problem {
   return {
     status,
     contentType: 'application/json',
-    headers: authenticationChallenge(error),
+    headers: headersOf(error),
     body: { error: oauthCode(error), error_description: error.message },
   };
 }
@@ -50,14 +50,33 @@ export function internalError(cause: unknown): AppError {
   );
 }
 
+/** Codes that are OAuth's own (RFC 6749 section 5.2, RFC 8707 section 2, RFC 9449 section 5) go out as they are. */
+const oauthCodes: ReadonlySet<ErrorCode> = new Set([
+  'invalid_client',
+  'invalid_dpop_proof',
+  'invalid_grant',
+  'invalid_scope',
+  'invalid_target',
+  'unauthorized_client',
+  'unsupported_grant_type',
+  'unsupported_response_type',
+  'use_dpop_nonce',
+]);
+
 function oauthCode(error: AppError): string {
-  if (error.code === 'invalid_client' || error.code === 'unauthorized') return 'invalid_client';
+  if (oauthCodes.has(error.code)) return error.code;
+  if (error.code === 'unauthorized') return 'invalid_client';
   if (error.status === 403) return 'access_denied';
   if (error.status >= 500) return 'server_error';
   return 'invalid_request';
 }
 
-/** RFC 9110 section 11.6.1: a 401 says how to authenticate. */
-function authenticationChallenge(error: AppError): Record<string, string> {
-  return error.status === 401 ? { 'www-authenticate': 'Bearer realm="credence"' } : {};
+/** RFC 9110: a 401 says how to authenticate (section 11.6.1), and who has to wait hears how long (10.2.3). */
+function headersOf(error: AppError): Record<string, string> {
+  const { headers, retryAfterSeconds } = error.details;
+  const challenge = error.status === 401 ? { 'www-authenticate': 'Bearer realm="credence"' } : {};
+  return {
+    ...(headers ?? challenge),
+    ...(retryAfterSeconds === undefined ? {} : { 'retry-after': String(retryAfterSeconds) }),
+  };
 }

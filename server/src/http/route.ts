@@ -1,3 +1,4 @@
+import type { IncomingHttpHeaders } from 'node:http';
 import type { Static, TObject, TSchema } from 'typebox';
 import type { WriteContext } from '../db/index.ts';
 import type { ErrorCode } from '../kernel/errors.ts';
@@ -11,6 +12,8 @@ export const rateLimits = {
   registration: 60,
   /** Compares a secret. */
   credential: 300,
+  /** Tokens for clients that show who they are: a fleet may stand behind one address, so that failures are counted, and nothing else. */
+  token: Number.POSITIVE_INFINITY,
   read: 3_000,
   write: 1_200,
   /** An agent's own payments: bounded by its mandate, not by us. */
@@ -30,12 +33,23 @@ type Shape<Schema extends TSchema | undefined> = Schema extends TSchema
   ? Static<Schema>
   : Record<string, never>;
 
+/** The request as it was sent, for what standards put into headers. */
+export interface SentRequest {
+  method: string;
+  /** Without the query, before a prefix is rewritten. */
+  path: string;
+  headers: IncomingHttpHeaders;
+  /** A header of the success. */
+  setHeader(name: string, value: string): void;
+}
+
 export interface Call<Kind extends PrincipalKind, Schema extends RouteSchema> {
   /** `null` only on a public route. */
   principal: [Kind] extends [never] ? null : PrincipalOf<Kind>;
   params: Shape<Schema['params']>;
   query: Shape<Schema['query']>;
   body: Shape<Schema['body']>;
+  request: SentRequest;
   /** Who writes, on which environment, under which idempotency key: what `write()` needs. */
   context: WriteContext;
 }
@@ -44,7 +58,7 @@ export interface RouteDefinition<Kind extends PrincipalKind, Schema extends Rout
   /** The operation's name in audit events, OpenAPI and logs: `noun.verb`. */
   id: string;
   summary: string;
-  method: 'DELETE' | 'GET' | 'POST';
+  method: 'DELETE' | 'GET' | 'PATCH' | 'POST';
   path: `/${string}`;
   /** Which principals may call it; none means anyone. */
   auth: readonly Kind[];
@@ -58,6 +72,8 @@ export interface RouteDefinition<Kind extends PrincipalKind, Schema extends Rout
   errors: readonly ErrorCode[];
   /** Standards that tell servers to ignore what they don't know. */
   unknownKeys?: 'ignored';
+  /** The body may come as a form as well (`application/x-www-form-urlencoded`), a repeated field as a list. */
+  form?: true;
   /** `Cache-Control` of the success; `no-store` unless it says otherwise. What may be kept has an ETag as well. */
   cacheControl?: string;
   /** The media type of a success that is a text; JSON unless it says otherwise. */
@@ -72,6 +88,7 @@ export interface Route extends Omit<RouteDefinition<PrincipalKind, RouteSchema>,
     params: unknown;
     query: unknown;
     body: unknown;
+    request: SentRequest;
     context: WriteContext;
   }) => Promise<unknown>;
 }

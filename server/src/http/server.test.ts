@@ -79,6 +79,7 @@ beforeAll(async () => {
   };
   const key = { kind: 'api_key' as const, apiKeyId: newId('api_key'), ...principal };
   app = await createControlServer({
+    trustedProxies: [],
     routes,
     authenticators: {
       findApiKey: async (credential) =>

@@ -1,4 +1,4 @@
-import rateLimit from '@fastify/rate-limit';
+import rateLimit, { type RateLimitOptions } from '@fastify/rate-limit';
 import Fastify, {
   type FastifyBaseLogger,
   type FastifyInstance,
@@ -7,6 +7,7 @@ import Fastify, {
   LogController,
 } from 'fastify';
 import type { Database, WriteContext } from '../db/index.ts';
+import { addressBlock } from '../kernel/address-block.ts';
 import type { Clock } from '../kernel/clock.ts';
 import { type SecretBox, sha256 } from '../kernel/crypto.ts';
 import { AppError } from '../kernel/errors.ts';
@@ -32,6 +33,8 @@ export interface ControlServerOptions {
   clock: Clock;
   box: SecretBox;
   logger: FastifyBaseLogger;
+  /** Whose `X-Forwarded-For` is believed. */
+  trustedProxies: readonly string[];
   /** The gateway's URL of a slug that somebody called on this plane by mistake. */
   findGatewayUrl(slug: string): Promise<string | undefined>;
 }
@@ -45,6 +48,7 @@ export async function createControlServer(options: ControlServerOptions): Promis
     loggerInstance: options.logger,
     logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: limits.apiBodyBytes,
+    ...(options.trustedProxies.length > 0 ? { trustProxy: [...options.trustedProxies] } : {}),
     genReqId: () => `req_${crypto.randomUUID()}`,
     rewriteUrl: (request) => rewritePrefix(request.url ?? '/', rootPaths),
     // What fails before a route is found, such as "%ff" in a path, knows no hook and no error handler.
@@ -59,7 +63,11 @@ export async function createControlServer(options: ControlServerOptions): Promis
   reportErrors(app, options);
   await app.register(rateLimit, { global: false });
 
-  for (const route of options.routes) addRoute(app, route, options);
+  for (const route of options.routes.filter(({ form }) => !form)) addRoute(app, route, options);
+  await app.register(async (forms) => {
+    acceptForms(forms);
+    for (const route of options.routes.filter(({ form }) => form)) addRoute(forms, route, options);
+  });
   app.addHook('onResponse', logRequest);
   return app;
 }
@@ -85,17 +93,7 @@ function addRoute(app: FastifyInstance, route: Route, options: ControlServerOpti
         : {}),
       response: { [route.status]: response },
     },
-    config: {
-      rateLimit: {
-        max: rateLimits[route.limit],
-        timeWindow: '1 minute',
-        hook: 'preValidation',
-        keyGenerator: (request) =>
-          `${route.id} ${request.principal ? actorOf(request.principal).id : request.ip}`,
-        errorResponseBuilder: (_request, context) =>
-          new AppError('rate_limited', `Too many requests for ${route.id}; try again in ${context.after}`),
-      },
-    },
+    config: route.limit === 'token' ? {} : { rateLimit: rateLimitOf(route) },
     onRequest: async (request) => {
       request.principal = await authenticate(options.authenticators, route, request);
     },
@@ -106,6 +104,12 @@ function addRoute(app: FastifyInstance, route: Route, options: ControlServerOpti
         params: request.params,
         query: request.query,
         body: request.body,
+        request: {
+          method: request.method,
+          path: request.originalUrl.split('?', 1)[0] ?? '/',
+          headers: request.headers,
+          setHeader: (name, value) => void reply.header(name, value),
+        },
         context: writeContext(route, request, options),
       });
       return reply
@@ -126,6 +130,19 @@ async function addETag(request: FastifyRequest, reply: FastifyReply, payload: un
   if (!known?.some((tag) => tag === etag || tag === '*')) return payload;
   reply.code(304).removeHeader('content-type');
   return null;
+}
+
+/** Counted by principal, or by address where there is none. */
+function rateLimitOf(route: Route): RateLimitOptions {
+  return {
+    max: rateLimits[route.limit],
+    timeWindow: '1 minute',
+    hook: 'preValidation',
+    keyGenerator: (request) =>
+      `${route.id} ${request.principal ? actorOf(request.principal).id : addressBlock(request.ip)}`,
+    errorResponseBuilder: (_request, context) =>
+      new AppError('rate_limited', `Too many requests for ${route.id}; try again in ${context.after}`),
+  };
 }
 
 function writeContext(route: Route, request: FastifyRequest, options: ControlServerOptions): WriteContext {
@@ -162,6 +179,27 @@ function acceptEmptyJson(app: FastifyInstance): void {
     if (request.method === 'POST' && request.body === undefined) request.body = {};
     refuseUnstorableText(request.params, request.query, request.body);
   });
+}
+
+/** Reads a form as an object of texts; of a field that is repeated, as a list. */
+function acceptForms(app: FastifyInstance): void {
+  app.addContentTypeParser(
+    'application/x-www-form-urlencoded',
+    { parseAs: 'string' },
+    (_request, body, done) => {
+      const fields: Record<string, string | string[]> = Object.create(null) as object as Record<
+        string,
+        string
+      >;
+      for (const [name, value] of new URLSearchParams(body.toString())) {
+        const earlier = fields[name];
+        if (earlier === undefined) fields[name] = value;
+        else if (typeof earlier === 'string') fields[name] = [earlier, value];
+        else earlier.push(value);
+      }
+      done(null, fields);
+    },
+  );
 }
 
 function reportErrors(app: FastifyInstance, options: ControlServerOptions): void {

@@ -1,4 +1,11 @@
-export { findAgent, findLinkedEnvironments, linkAgent } from './agents.sql.ts';
+export { findAgent, findLinkedEnvironments, linkAgent } from './agents/agents.sql.ts';
+export { sweepIdleAgents } from './agents/delete-idle-agents.ts';
+export { createAgentUsage, type AgentUsage } from './agents/usage.ts';
+export { isClientSecretShaped } from './credentials/client-secret.ts';
+export { createGuessGuard, type GuessGuard } from './credentials/guess-guard.ts';
+export { demandLink } from './links/demand-link.ts';
+export { type AgentIdentifier } from './oauth/identify-agent.ts';
+export { type OAuth, openOAuth, sweepOAuth } from './oauth/open-oauth.ts';
 export { identityRoutes } from './routes.ts';
 export { loadSigningKeys, type SigningKeys } from './signing-keys/signing-keys.ts';
 export { replaceSigningKeys } from './signing-keys/replace-signing-key.ts';

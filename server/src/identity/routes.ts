@@ -1,18 +1,63 @@
 import { Type } from 'typebox';
-import { defineRoute, type Route } from '../http/index.ts';
-import { checkAgentToken } from './refresh-agent-token.ts';
-import { registerAgent } from './register-agent.ts';
+import { defineRoute, type Principal, type Route } from '../http/index.ts';
+import { AppError } from '../kernel/errors.ts';
+import { tokenTime } from './agents/agent.ts';
+import { agentRoutes } from './agents/agent-routes.ts';
+import { selfRoutes } from './agents/self-routes.ts';
+import { stateRoutes } from './agents/state-routes.ts';
+import type { AgentUsage } from './agents/usage.ts';
+import { credentialRoutes } from './credentials/credential-routes.ts';
+import type { GuessGuard } from './credentials/guess-guard.ts';
+import { registerAgent } from './agents/register-agent.ts';
+import { checkAgentToken } from './credentials/check-agent-token.ts';
+import { linkRoutes } from './links/link-routes.ts';
+import type { OAuth } from './oauth/open-oauth.ts';
+import { oauthRoutes } from './oauth/routes.ts';
 import { AgentCredentials, RefreshBody, RegisterBody } from './schemas.ts';
 import { signingKeyRoutes } from './signing-keys/routes.ts';
 import type { SigningKeys } from './signing-keys/signing-keys.ts';
 import type { Tokens } from './tokens/tokens.ts';
-import { credentialRoutes } from './verifiable-credentials/routes.ts';
+import { credentialRoutes as verifiableCredentialRoutes } from './verifiable-credentials/routes.ts';
 
-/** Registration, fresh tokens, and the keys that verify them. */
-export function identityRoutes(deps: { keys: SigningKeys; tokens: Tokens }): Route[] {
+/** What tokens are made with, and what watches over those who ask for them. */
+export interface IdentityDeps {
+  keys: SigningKeys;
+  tokens: Tokens;
+  usage: AgentUsage;
+  guessGuard: GuessGuard;
+  oauth: OAuth;
+  issuer: string;
+  findApiKey(key: string): Promise<Principal | undefined>;
+}
+
+/** Agents and their credentials, registration, fresh tokens, and the keys that verify them. */
+export function identityRoutes(deps: IdentityDeps): Route[] {
+  return [
+    ...[...agentRoutes(), ...stateRoutes(), ...selfRoutes(), ...credentialRoutes(), ...linkRoutes()].map(
+      (route) => knownAtOnce(route, deps),
+    ),
+    ...registrationRoutes(deps),
+    ...oauthRoutes(deps),
+  ];
+}
+
+/** Who was answered that an agent is stopped finds it stopped here; other processes hear of it a moment later. */
+function knownAtOnce(route: Route, deps: Pick<IdentityDeps, 'oauth'>): Route {
+  if (route.method === 'GET') return route;
+  return {
+    ...route,
+    handler: async (call) => {
+      const result = await route.handler(call);
+      await deps.oauth.catchUp();
+      return result;
+    },
+  };
+}
+
+function registrationRoutes(deps: IdentityDeps): Route[] {
   return [
     ...signingKeyRoutes(deps),
-    ...credentialRoutes(deps),
+    ...verifiableCredentialRoutes(deps),
 
     defineRoute({
       id: 'agent.register',
@@ -33,6 +78,7 @@ export function identityRoutes(deps: { keys: SigningKeys; tokens: Tokens }): Rou
           email: body.email ?? null,
         });
         const jwt = await deps.tokens.issueAgentToken(agent.id, context.clock.now());
+        deps.usage.count(agent.id, 'token');
         return { agent_id: agent.id, token, jwt };
       },
     }),
@@ -50,8 +96,17 @@ export function identityRoutes(deps: { keys: SigningKeys; tokens: Tokens }): Rou
       errors: ['invalid_client'],
       unknownKeys: 'ignored',
       handler: async ({ body, context }) => {
+        const { clock } = context;
+        const attempt = { address: context.clientAddress ?? '', clientId: body.agent_id };
+        deps.guessGuard.admit(attempt, clock.now());
         const agent = await checkAgentToken(context, { agentId: body.agent_id, token: body.token });
-        return { jwt: await deps.tokens.issueAgentToken(agent.id, context.clock.now()) };
+        if (!agent) {
+          deps.guessGuard.failed(attempt, clock.now());
+          throw new AppError('invalid_client', 'agent_id and token do not belong to an active agent');
+        }
+        deps.guessGuard.succeeded(attempt);
+        deps.usage.count(agent.id, 'token');
+        return { jwt: await deps.tokens.issueAgentToken(agent.id, tokenTime(agent, clock.now())) };
       },
     }),
   ];

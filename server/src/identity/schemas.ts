@@ -7,7 +7,7 @@ export const AgentCredentials = Type.Object({
 });
 
 /** A name or a note: one line of text, without control characters. */
-const Line = (maxLength: number) =>
+export const Line = (maxLength: number) =>
   Type.String({
     minLength: 1,
     maxLength,

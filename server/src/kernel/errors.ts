@@ -8,6 +8,14 @@ export const errorCodes = {
   invalid_path: { status: 400, title: 'The path cannot be forwarded safely' },
   no_supported_payment_option: { status: 400, title: 'No offer can be paid by this wallet' },
   invalid_payment: { status: 400, title: 'The payment header cannot be read' },
+  invalid_grant: { status: 400, title: 'The grant is not valid any more' },
+  invalid_scope: { status: 400, title: 'The scope is more than may be given' },
+  invalid_target: { status: 400, title: 'The resource is not known' },
+  invalid_dpop_proof: { status: 400, title: 'The DPoP proof is not valid' },
+  use_dpop_nonce: { status: 400, title: 'The DPoP proof needs our nonce' },
+  unauthorized_client: { status: 400, title: 'The client may not use this grant' },
+  unsupported_grant_type: { status: 400, title: 'The grant type is not supported' },
+  unsupported_response_type: { status: 400, title: 'The response type is not supported' },
   unauthorized: { status: 401, title: 'Credentials are missing or not valid' },
   invalid_client: { status: 401, title: 'The agent and its token do not match' },
   agent_authentication_failed: { status: 401, title: 'Agent authentication failed' },
@@ -19,6 +27,7 @@ export const errorCodes = {
   settlement_failed: { status: 402, title: 'Settlement failed' },
   settlement_pending: { status: 402, title: 'Settlement is pending' },
   forbidden: { status: 403, title: 'Not allowed' },
+  agent_not_linked: { status: 403, title: 'The agent is not linked to a wallet' },
   mandate_not_signed: { status: 403, title: 'The mandate is not signed' },
   payment_denied: { status: 403, title: 'The mandate does not allow this payment' },
   not_found: { status: 404, title: 'Not found' },
@@ -52,6 +61,10 @@ export interface ErrorDetails {
   next?: Readonly<Record<string, string>>;
   /** Members beside the standard ones, such as the decision that denied. */
   extra?: Readonly<Record<string, unknown>>;
+  /** Headers that the error calls for, such as a challenge of its own (RFC 9110 section 11.6.1). */
+  headers?: Readonly<Record<string, string>>;
+  /** How long to wait, in whole seconds: the `Retry-After` of the answer. */
+  retryAfterSeconds?: number;
   cause?: unknown;
 }
 

@@ -4,14 +4,18 @@ import { randomUUIDv7 } from 'node:crypto';
 const idPrefixes = {
   audit_event: 'evt',
   api_key: 'key',
+  client: 'cid',
+  credential: 'cred',
   decision: 'dec',
   delegation: 'dlg',
   endpoint: 'ep',
   environment: 'env',
   hold: 'hold',
+  link: 'lnk',
   organisation: 'org',
   outgoing_payment: 'out',
   payment: 'pay',
+  resource: 'res',
   server: 'srv',
   wallet: 'wal',
 } as const;
@@ -25,9 +29,13 @@ export type AgentId = string & { readonly agentId: unique symbol };
 export type EnvironmentId = Id<'environment'>;
 export type OrganisationId = Id<'organisation'>;
 export type ApiKeyId = Id<'api_key'>;
+export type ClientId = Id<'client'>;
+export type CredentialId = Id<'credential'>;
+export type LinkId = Id<'link'>;
 export type DelegationId = Id<'delegation'>;
 export type PaymentId = Id<'payment'>;
 export type OutgoingPaymentId = Id<'outgoing_payment'>;
+export type ResourceId = Id<'resource'>;
 export type ServerId = Id<'server'>;
 export type EndpointId = Id<'endpoint'>;
 export type WalletId = Id<'wallet'>;

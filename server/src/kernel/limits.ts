@@ -53,14 +53,65 @@ export const limits = {
   refundValiditySeconds: 24 * 60 * 60,
   /** Without the secret of the terms, a retry from the same place is honest only for a short while. */
   retryWithoutSecretSeconds: 5 * 60,
+  /** A client has two secrets while one takes the other's place; a third would be one that nobody looks after. */
+  agentSecretsMax: 2,
+  /** A key for each place where an agent runs, and one to replace each. */
+  agentKeysMax: 8,
+  /** How long a rotated secret may still work: a week, for what is deployed by hand. */
+  rotationGraceSecondsMax: 7 * 24 * 60 * 60,
+  /** An agent may be made to end within ten years; whoever wants longer lets it have no end. */
+  agentLifeSecondsMax: 10 * 365 * 24 * 60 * 60,
+  /** What an owner notes down about an agent. */
+  agentMetadataBytes: 10 * 1024,
+  /** A self-registered agent that nobody linked, and that did nothing for a month, is noise. */
+  idleAgentSeconds: 30 * 24 * 60 * 60,
+  /** Deleted in one transaction: the locks of some hundreds are held for milliseconds. */
+  idleAgentBatch: 500,
+  /** A secret in a stored answer is shown again to whoever lost the first one, for as long as a retry may take. */
+  secretShownSeconds: 10 * 60,
+  /** Wrong credentials that cost no waiting: a person mistypes, a machine with an old secret retries, an office shares an address. */
+  freeFailuresOfPair: 5,
+  freeFailuresOfAddress: 20,
+  freeFailuresOfClient: 20,
+  /** Long enough to make guessing pointless, short enough for whoever shares an address with a guesser. */
+  guessWaitSecondsMax: 60,
+  guessMemorySeconds: 15 * 60,
+  /** Keys of some hundred bytes: a few megabytes, whoever sends what. */
+  guessMemoryEntries: 10_000,
   /** A self-registered agent's token is short-lived: revocation needs no list then. */
   agentTokenSeconds: 15 * 60,
+  /** A token of `/oauth/token`: long enough for a run of an agent, short enough to be waited out by those who can't ask us. */
+  accessTokenSeconds: 60 * 60,
+  /** One grant's refresh tokens: after a month, the client shows its credential again. */
+  refreshFamilySeconds: 30 * 24 * 60 * 60,
+  /** An answer that got lost is given again to the same client for this long; a later use of a spent token is a theft. */
+  refreshRetrySeconds: 30,
+  /** A proof of possession is made for one request: what is older was kept for another. */
+  dpopWindowSeconds: 60,
+  /** A nonce of ours is good for as long as a client may wait between two requests of a session. */
+  dpopNonceSeconds: 5 * 60,
+  /** A client's assertion of itself is made for one request; stock clients give it one to five minutes. */
+  assertionSecondsMax: 10 * 60,
+  /** Clocks of machines that we don't keep may differ by this much (RFC 8725 leaves it to us). */
+  clockSkewSeconds: 30,
+  /** An assertion or a proof with an RSA key has less than 2 KiB. */
+  foreignJwsCharacters: 8 * 1024,
+  /** One commit's tokens: a larger batch adds latency, and hardly any rate. */
+  tokenBatch: 256,
+  /** Clients that a process remembers: some kilobytes each. */
+  clientsRemembered: 10_000,
+  /** Knowledge of what has been revoked is asked for anew after this, in whole seconds below the 5 that are promised. */
+  revocationAgeSeconds: 4,
   /** Nothing that a signing key signs lives longer: a day's credential (seed 000). So long a retired key goes on verifying. */
   signedTokenSecondsMax: 24 * 60 * 60,
   /** A verifier's challenge is copied into the credential twice; seed 000 sets the size. */
   challengeBytes: 4096,
   /** Verifiers may keep the JWKS for so long. */
   jwksCacheSeconds: 5 * 60,
+  /** An agent's request to be linked waits this long for a person: as long as that of a mandate. */
+  linkRequestSeconds: 10 * 60,
+  /** Of 20^8 codes; whoever mistypes more often has another agent before them. */
+  wrongUserCodes: 5,
   /** A key is published for longer than a verifier keeps the JWKS before it signs; the minute is for fetching, and for caches between. */
   nextKeyPublishedSeconds: 6 * 60,
   /** A process may sign with a retired key until it has heard of the rotation, within seconds; clocks may differ by as much. */

@@ -2,18 +2,63 @@ import type { Static } from 'typebox';
 import { findLimits, type Limit } from '../authority/index.ts';
 import type { Sql } from '../db/index.ts';
 import { defineRoute, type Principal, type Route } from '../http/index.ts';
-import { findLinkedEnvironments } from '../identity/index.ts';
+import { demandLink, findLinkedEnvironments } from '../identity/index.ts';
 import { AppError } from '../kernel/errors.ts';
+import type { LinkId } from '../kernel/ids.ts';
+import { limits } from '../kernel/limits.ts';
 import { parseAtomicAmount } from '../kernel/money.ts';
 import { type MandateRequest, mandateStatus } from './mandate.ts';
-import { findMandateRequest } from './mandates.sql.ts';
+import { findMandateRequest, listMandateRequests } from './mandates.sql.ts';
 import { requestMandate } from './request-mandate.ts';
-import { CreatedIntent, CreateIntentBody, MandateParams, MandateView, NoFields } from './schemas.ts';
+import {
+  CreatedIntent,
+  CreateIntentBody,
+  MandateList,
+  MandateParams,
+  MandateView,
+  NoFields,
+  PageQuery,
+} from './schemas.ts';
 import { signMandate } from './sign-mandate.ts';
 
 /** Asking for a mandate, reading it, and signing it. */
-export function mandateRoutes(deps: { authorizationUrl(mandateId: string): string }): Route[] {
+export function mandateRoutes(deps: {
+  authorizationUrl(mandateId: string): string;
+  /** Where a person links an agent. */
+  linkUrl(linkId: LinkId): string;
+}): Route[] {
   return [
+    defineRoute({
+      id: 'mandate.list',
+      summary: "An agent's mandates, or those that the environment has signed; newest first",
+      method: 'GET',
+      path: '/v1/mandates',
+      auth: ['agent', 'api_key', 'person'],
+      scopes: ['mandates:read'],
+      limit: 'read',
+      status: 200,
+      schema: { query: PageQuery, response: MandateList },
+      errors: ['agent_not_linked'],
+      handler: async ({ principal, query, context }) => {
+        if (principal.kind === 'agent') await demandLink(context, principal.agentId, deps.linkUrl);
+        const limit = query.limit ?? limits.pageSizeDefault;
+        const owner =
+          principal.kind === 'agent'
+            ? { agentId: principal.agentId }
+            : { environmentId: principal.environmentId };
+        const page = { before: query.cursor ?? null, limit: limit + 1 };
+        const rows = await listMandateRequests(context.db, owner, page);
+        const shown = rows.slice(0, limit);
+        const has_more = rows.length > limit;
+        const now = context.clock.now();
+        return {
+          data: await Promise.all(shown.map((mandate) => presentMandate(context.db, mandate, now))),
+          has_more,
+          next_cursor: has_more ? (shown.at(-1)?.id ?? null) : null,
+        };
+      },
+    }),
+
     defineRoute({
       id: 'mandate.create_intent',
       summary: 'Ask a person for a budget',
@@ -104,8 +149,8 @@ async function presentMandate(
   now: Date,
 ): Promise<Static<typeof MandateView>> {
   const { environmentId, id } = mandate;
-  const limits = environmentId === null ? [] : await findLimits(sql, { environmentId, id });
-  const lifetime = limits.find((limit) => limit.kind === 'lifetime');
+  const budget = environmentId === null ? [] : await findLimits(sql, { environmentId, id });
+  const lifetime = budget.find((limit) => limit.kind === 'lifetime');
   const remaining = lifetime ? remainingOf(lifetime) : mandate.limitAmount;
   return {
     id,

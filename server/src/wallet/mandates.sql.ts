@@ -1,5 +1,5 @@
 import type { Sql } from '../db/index.ts';
-import type { DelegationId, EnvironmentId } from '../kernel/ids.ts';
+import type { AgentId, DelegationId, EnvironmentId } from '../kernel/ids.ts';
 import type { MandateRequest } from './mandate.ts';
 
 const mandateColumns = `id, agent_id, natural_language, category, currency, limit_amount, max_amount_per_tx,
@@ -41,6 +41,21 @@ export async function lockMandateRequest(sql: Sql, id: string): Promise<MandateR
     [id],
   );
   return row;
+}
+
+/** Of an agent, or signed for an environment; newest first. `before` is the id that the last page ended with. */
+export async function listMandateRequests(
+  sql: Sql,
+  owner: { agentId: AgentId } | { environmentId: EnvironmentId },
+  page: { before: string | null; limit: number },
+): Promise<MandateRequest[]> {
+  const [column, value] =
+    'agentId' in owner ? ['agent_id', owner.agentId] : ['environment_id', owner.environmentId];
+  return sql.query<MandateRequest>(
+    `SELECT ${mandateColumns} FROM mandate_requests WHERE ${column} = $1 AND ($2::text IS NULL OR id < $2)
+     ORDER BY id DESC LIMIT $3`,
+    [value, page.before, page.limit],
+  );
 }
 
 export async function markSigned(

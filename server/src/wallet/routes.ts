@@ -1,4 +1,5 @@
 import { defineRoute, type Route } from '../http/index.ts';
+import type { LinkId } from '../kernel/ids.ts';
 import type { Chain } from '../x402/index.ts';
 import { decodePaymentRequired } from '../x402/index.ts';
 import { creditRoutes } from './credit-routes.ts';
@@ -8,7 +9,12 @@ import { PayBody, SignedPaymentView, WalletList } from './schemas.ts';
 import { findWallets } from './wallet.ts';
 
 /** Wallets, their mandates and their payments. */
-export function walletRoutes(deps: WalletDeps & { chains: ReadonlyMap<string, { chain: Chain }> }): Route[] {
+export function walletRoutes(
+  deps: WalletDeps & {
+    chains: ReadonlyMap<string, { chain: Chain }>;
+    linkUrl(linkId: LinkId): string;
+  },
+): Route[] {
   return [
     ...mandateRoutes(deps),
     ...creditRoutes(),

@@ -71,6 +71,20 @@ export const MandateView = Type.Object({
   expiresAt: Time,
 });
 
+export const MandateList = Type.Object({
+  data: Type.Array(MandateView),
+  has_more: Type.Boolean(),
+  next_cursor: Type.Union([Type.String(), Type.Null()]),
+});
+
+export const PageQuery = Type.Object(
+  {
+    limit: Type.Optional(Type.Integer({ minimum: 1, maximum: limits.pageSizeMax })),
+    cursor: Type.Optional(Type.String({ maxLength: 100, description: 'next_cursor of the page before' })),
+  },
+  { additionalProperties: false },
+);
+
 export const MandateParams = Type.Object({ mandateId: Type.String() });
 
 export const PayBody = Type.Object(

@@ -59,6 +59,11 @@ describe('bodies of the control plane', { timeout: 20_000 }, () => {
     { path: '/v1/servers', body: server, required: 'base_url' },
     { path: `/v1/servers/${sold.serverId}/endpoints`, body: endpoint, required: 'price' },
     { path: `/v1/servers/${sold.serverId}/publish`, body: {}, required: null },
+    {
+      path: '/v1/resources',
+      body: { identifier: 'https://api.example', name: 'x' },
+      required: 'identifier',
+    },
   ];
   const post = (path: string, body: string, as: string | undefined, type = 'application/json') =>
     send(`${instance.info.api_url}${path}`, {
@@ -69,7 +74,10 @@ describe('bodies of the control plane', { timeout: 20_000 }, () => {
 
   it('are all tried: these are the POST routes that the API describes', async () => {
     const { paths } = (await callApi(instance, '/v1/openapi.json')).json();
-    const described = Object.keys(paths).filter((path) => 'post' in paths[path]);
+    // Those of OAuth take forms and have errors of their own: oauth-attacks.test.ts.
+    const described = Object.keys(paths).filter(
+      (path) => 'post' in paths[path] && !path.startsWith('/oauth/'),
+    );
     const tried = [...routes().map(({ path }) => path), '/v1/mandates/x/sign'];
     expect(tried.map(plain).toSorted()).toEqual(described.map(plain).toSorted());
   });

@@ -31,7 +31,7 @@ export interface Instance {
   stop(): Promise<number | null>;
 }
 
-const mainFile = new URL('../../src/main.ts', import.meta.url).pathname;
+export const mainFile = new URL('../../src/main.ts', import.meta.url).pathname;
 const startTimeoutMs = 60_000;
 
 /** Starts an instance and waits until it is ready. A `dataDirectory` that is given is kept at the end. */

@@ -31,6 +31,8 @@ export interface AccessTokenGrant {
   ttlSeconds: number;
   /** RFC 9449 section 6.1: the thumbprint of the key that the token is bound to. */
   cnf?: { jkt: string };
+  /** Where the caller names the token itself; it must never have named another so. */
+  jti?: string;
   now: Date;
 }
 
@@ -61,7 +63,11 @@ export type Checked = { claims: JwtClaims; fault?: undefined } | { claims?: unde
 export interface Tokens {
   readonly issuer: string;
   /** Signs claims with the key that is active now, and adds `iss`, `iat`, `exp` and `jti`. */
-  sign(typ: TokenType, claims: JwtClaims, life: { ttlSeconds: number; now: Date }): Promise<SignedToken>;
+  sign(
+    typ: TokenType,
+    claims: JwtClaims,
+    life: { ttlSeconds: number; now: Date; jti?: string | undefined },
+  ): Promise<SignedToken>;
   /** The claims of a token that is ours, of this type, for this audience, and good now; otherwise nothing. */
   verify(token: string, expected: Expected): Promise<JwtClaims | undefined>;
   /** The same, with the reason of a refusal, for whoever may know it. */
@@ -92,13 +98,12 @@ export function createTokens(
   async function sign(
     typ: TokenType,
     claims: JwtClaims,
-    { ttlSeconds, now }: { ttlSeconds: number; now: Date },
+    { ttlSeconds, now, jti = randomUUID() }: { ttlSeconds: number; now: Date; jti?: string | undefined },
   ): Promise<SignedToken> {
     // A retiring key is kept for as long as this says, and not for longer.
     assert(ttlSeconds > 0 && ttlSeconds <= limits.signedTokenSecondsMax, 'no token outlives its key');
     const key = keys.getSigner(algorithms[typ]);
     const iat = unixSeconds(now);
-    const jti = randomUUID();
     const whole = { ...claims, iss: issuer, iat, exp: iat + ttlSeconds, jti };
     const token = await signJws({ kid: key.kid, typ, ...contentTypes[typ] }, whole, key);
     const issuedAt = new Date(iat * 1000);
@@ -121,7 +126,7 @@ export function createTokens(
   }
 
   async function issueAccessToken(grant: AccessTokenGrant): Promise<SignedToken> {
-    const { agentId, clientId, email, scope, audience, cnf, ttlSeconds, now } = grant;
+    const { agentId, clientId, email, scope, audience, cnf, ttlSeconds, now, jti } = grant;
     const claims = {
       aud: audience,
       sub: agentId,
@@ -131,7 +136,7 @@ export function createTokens(
       ...(email === undefined ? {} : { email }),
       ...(cnf ? { cnf } : {}),
     };
-    return sign('at+jwt', claims, { ttlSeconds, now });
+    return sign('at+jwt', claims, { ttlSeconds, now, jti });
   }
 
   return {

@@ -1,5 +1,6 @@
 import { defineRoute, type Route } from '../../http/index.ts';
-import { findAgent } from '../agents.sql.ts';
+import { isLive } from '../agents/agent.ts';
+import { findAgent } from '../agents/agents.sql.ts';
 import type { Tokens } from '../tokens/tokens.ts';
 import { issueCredential } from './issue-credential.ts';
 import { IssueBody, IssuedCredential, Verification, VerifyBody } from './schemas.ts';
@@ -48,9 +49,12 @@ export function credentialRoutes({ tokens }: { tokens: Tokens }): Route[] {
       schema: { body: VerifyBody, response: Verification },
       errors: [],
       handler: async ({ body, context }) => {
-        const isActive = async (id: Parameters<typeof findAgent>[1]) =>
-          (await findAgent(context.db, id))?.status === 'active';
-        return verifyCredential({ tokens, isActive }, { ...body, now: context.clock.now() });
+        const now = context.clock.now();
+        const isActive = async (id: Parameters<typeof findAgent>[1]) => {
+          const agent = await findAgent(context.db, id);
+          return agent !== undefined && isLive(agent, now);
+        };
+        return verifyCredential({ tokens, isActive }, { ...body, now });
       },
     }),
   ];

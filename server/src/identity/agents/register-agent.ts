@@ -1,20 +1,20 @@
-import { write, type WriteContext } from '../db/index.ts';
-import { randomSecret, sha256 } from '../kernel/crypto.ts';
-import { newAgentId } from '../kernel/ids.ts';
-import { type Agent, insertAgent, insertSecret } from './agents.sql.ts';
+import { write, type WriteContext } from '../../db/index.ts';
+import { newSecretCredential } from '../credentials/new-secret-credential.ts';
+import { type Agent, newAgent } from './agent.ts';
+import { insertAgent } from './agents.sql.ts';
 
 /** Registers an agent by its own word: no login, no home. Its `token` is in the result, and nowhere else. */
 export async function registerAgent(
   context: WriteContext,
   args: { name: string; clientInfo: string; email: string | null },
 ): Promise<{ agent: Agent; token: string }> {
-  const token = `cs_${randomSecret()}`;
+  const secret = newSecretCredential();
   return write(context, async (sql, now) => {
-    const agent: Agent = { id: newAgentId(), ...args, status: 'active', createdAt: now };
+    const agent = newAgent({ ...args, homeEnvironmentId: null }, now);
     await insertAgent(sql, agent);
-    await insertSecret(sql, { agentId: agent.id, secretHash: sha256(token), now });
+    await secret.insert(sql, { agentId: agent.id, createdBy: 'agent', now });
     return {
-      result: { agent, token },
+      result: { agent, token: secret.text },
       audit: { action: 'agent.registered', resource: agent.id, data: { name: agent.name } },
     };
   });

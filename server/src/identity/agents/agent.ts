@@ -1,0 +1,130 @@
+import { addSeconds, unixSeconds } from '../../kernel/clock.ts';
+import { type AgentId, type ClientId, type EnvironmentId, newAgentId, newId } from '../../kernel/ids.ts';
+import type { JsonObject } from '../../kernel/json.ts';
+
+/** `inactive`: deactivated by its owner or by itself. `suspended`: stopped, which only those lift who may start it. */
+export type AgentStatus = 'active' | 'inactive' | 'suspended';
+
+/** A software identity, of the whole instance; also an OAuth client. */
+export interface Agent {
+  id: AgentId;
+  clientId: ClientId;
+  name: string;
+  type: string | null;
+  description: string;
+  clientInfo: string;
+  email: string | null;
+  /** Words for the APIs that it calls. They open no management route. */
+  scopes: string[];
+  tags: string[];
+  metadata: JsonObject;
+  /** The environment that owns it; nothing where it registered itself. */
+  homeEnvironmentId: EnvironmentId | null;
+  status: AgentStatus;
+  /** Every environment that has stopped it and not started it again. */
+  suspendedBy: EnvironmentId[];
+  deactivatedAt: Date | null;
+  expiresAt: Date | null;
+  /** Access tokens and refresh families that began before this are dead. */
+  tokensValidFrom: Date | null;
+  /** The owner's switch: whether the agent may rotate its own secret. */
+  selfRotation: boolean;
+  /** Whether `/oauth/refresh` takes a bare refresh token of it, without client authentication. */
+  refreshWithoutClientAuth: boolean;
+  createdAt: Date;
+  updatedAt: Date;
+}
+
+/** An agent as it begins, with what it is given and nothing else. */
+export function newAgent(
+  given: Partial<Agent> & Pick<Agent, 'homeEnvironmentId' | 'name'>,
+  now: Date,
+): Agent {
+  return {
+    id: newAgentId(),
+    clientId: newId('client'),
+    type: null,
+    description: '',
+    clientInfo: '',
+    email: null,
+    scopes: [],
+    tags: [],
+    metadata: {},
+    status: 'active',
+    suspendedBy: [],
+    deactivatedAt: null,
+    expiresAt: null,
+    tokensValidFrom: null,
+    selfRotation: true,
+    refreshWithoutClientAuth: true,
+    createdAt: now,
+    updatedAt: now,
+    ...given,
+  };
+}
+
+/** What decides whether an agent may do anything at all. */
+export type AgentState = Pick<Agent, 'expiresAt' | 'status' | 'tokensValidFrom'>;
+
+/** Whether it may authenticate, be given tokens and use them. */
+export function isLive(agent: Pick<Agent, 'expiresAt' | 'status'>, now: Date): boolean {
+  return agent.status === 'active' && (agent.expiresAt === null || now < agent.expiresAt);
+}
+
+/**
+ * Whether an access token issued at `iat` (unix seconds) is one of a live agent's, and of after its last stop. `iat` has no parts
+ * of a second, so that a token of the very second of the stop counts as older.
+ */
+export function acceptsTokenOf(agent: AgentState, iat: number, now: Date): boolean {
+  return isLive(agent, now) && (agent.tokensValidFrom === null || iat > unixSeconds(agent.tokensValidFrom));
+}
+
+/** Whether a refresh family begun then is of before the agent's last stop or deactivation: it's dead for good. */
+export function isFamilyBeforeEpoch(agent: Pick<Agent, 'tokensValidFrom'>, begunAt: Date): boolean {
+  return agent.tokensValidFrom !== null && begunAt <= agent.tokensValidFrom;
+}
+
+/** The `iat` for a token of now: never one that `acceptsTokenOf` takes for older than the last stop, a second off at most. */
+export function tokenTime(agent: Pick<Agent, 'tokensValidFrom'>, now: Date): Date {
+  const { tokensValidFrom } = agent;
+  if (tokensValidFrom === null || unixSeconds(now) > unixSeconds(tokensValidFrom)) return now;
+  return addSeconds(tokensValidFrom, 1);
+}
+
+/** Who owns an agent manages it: its credentials, its name, its end. An environment it is linked to may only see and stop it. */
+export function isOwnedBy(agent: Pick<Agent, 'homeEnvironmentId'>, environmentId: EnvironmentId): boolean {
+  return agent.homeEnvironmentId === environmentId;
+}
+
+/** What stops or deactivates an agent changes of it. */
+export type StateChange = Pick<Agent, 'deactivatedAt' | 'status' | 'suspendedBy'>;
+
+/** After the environment's stop. */
+export function stopped(agent: StateChange, environmentId: EnvironmentId): StateChange {
+  const suspendedBy = [...agent.suspendedBy.filter((id) => id !== environmentId), environmentId];
+  return withStatus({ ...agent, suspendedBy });
+}
+
+/** After a deactivation by the owner, or by itself. */
+export function deactivated(agent: StateChange, now: Date): StateChange {
+  return withStatus({ ...agent, deactivatedAt: agent.deactivatedAt ?? now });
+}
+
+/**
+ * After the environment has started it again. The owner lifts everything; another environment its own stop and, where the agent has
+ * no owner, what the agent did to itself. The rest stays, and so may the status.
+ */
+export function started(
+  agent: StateChange & Pick<Agent, 'homeEnvironmentId'>,
+  environmentId: EnvironmentId,
+): StateChange {
+  const owned = isOwnedBy(agent, environmentId);
+  const suspendedBy = owned ? [] : agent.suspendedBy.filter((id) => id !== environmentId);
+  const deactivatedAt = owned || agent.homeEnvironmentId === null ? null : agent.deactivatedAt;
+  return withStatus({ ...agent, suspendedBy, deactivatedAt });
+}
+
+function withStatus({ suspendedBy, deactivatedAt }: StateChange): StateChange {
+  const standing = deactivatedAt === null ? 'active' : 'inactive';
+  return { suspendedBy, deactivatedAt, status: suspendedBy.length > 0 ? 'suspended' : standing };
+}

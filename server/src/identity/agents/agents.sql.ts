@@ -1,0 +1,229 @@
+import type { Sql } from '../../db/index.ts';
+import { type AgentId, type EnvironmentId, isAgentId, isId } from '../../kernel/ids.ts';
+import type { Agent, StateChange } from './agent.ts';
+
+/** Every process hears on it of an agent whose state, expiry, rights or epoch has changed: the payload is the agent's id. */
+export const agentChangedChannel = 'agent_changed';
+
+const columns =
+  `id client_id name type description client_info email scopes tags metadata home_environment_id status
+  suspended_by deactivated_at expires_at tokens_valid_from self_rotation refresh_without_client_auth created_at
+  updated_at`.split(/\s+/);
+/** The members of `Agent`, of a table that the query calls `a`. */
+export const agentColumns = columns.map((name) => `a.${name}`).join(', ');
+
+export async function insertAgent(sql: Sql, agent: Agent): Promise<void> {
+  const places = columns.map((_, index) => `$${index + 1}`).join(', ');
+  await sql.query(`INSERT INTO agents (${columns.join(', ')}) VALUES (${places})`, [
+    agent.id,
+    agent.clientId,
+    agent.name,
+    agent.type,
+    agent.description,
+    agent.clientInfo,
+    agent.email,
+    agent.scopes,
+    agent.tags,
+    JSON.stringify(agent.metadata),
+    agent.homeEnvironmentId,
+    agent.status,
+    agent.suspendedBy,
+    agent.deactivatedAt,
+    agent.expiresAt,
+    agent.tokensValidFrom,
+    agent.selfRotation,
+    agent.refreshWithoutClientAuth,
+    agent.createdAt,
+    agent.updatedAt,
+  ]);
+}
+
+/** Whatever its state, but not once it is deleted. */
+export async function findAgent(sql: Sql, id: AgentId): Promise<Agent | undefined> {
+  const [row] = await sql.query<Agent>(
+    `SELECT ${agentColumns} FROM agents a WHERE a.id = $1 AND a.deleted_at IS NULL`,
+    [id],
+  );
+  return row;
+}
+
+/** By what a client calls itself: `cid_…`, or the bare agent id. */
+export async function findAgentByClientId(sql: Sql, clientId: string): Promise<Agent | undefined> {
+  if (isAgentId(clientId)) return findAgent(sql, clientId);
+  if (!isId('client', clientId)) return undefined;
+  const [row] = await sql.query<Agent>(
+    `SELECT ${agentColumns} FROM agents a WHERE a.client_id = $1 AND a.deleted_at IS NULL`,
+    [clientId],
+  );
+  return row;
+}
+
+/** As `findAgent`, holding the row: changes of an agent and of its credentials come one after another. */
+export async function lockAgent(sql: Sql, id: AgentId): Promise<Agent | undefined> {
+  const [row] = await sql.query<Agent>(
+    `SELECT ${agentColumns} FROM agents a WHERE a.id = $1 AND a.deleted_at IS NULL FOR UPDATE`,
+    [id],
+  );
+  return row;
+}
+
+/** The agent, if the environment is linked to it; `lock` as in `lockAgent`. */
+export async function findLinkedAgent(
+  sql: Sql,
+  environmentId: EnvironmentId,
+  id: AgentId,
+  lock = false,
+): Promise<Agent | undefined> {
+  const [row] = await sql.query<Agent>(
+    `SELECT ${agentColumns} FROM agents a JOIN agent_links l ON l.agent_id = a.id
+     WHERE l.environment_id = $1 AND a.id = $2 AND a.deleted_at IS NULL ${lock ? 'FOR UPDATE OF a' : ''}`,
+    [environmentId, id],
+  );
+  return row;
+}
+
+/** Those that the environment is linked to, newest first; `before` is the id that the last page ended with. */
+export async function listAgents(
+  sql: Sql,
+  args: {
+    environmentId: EnvironmentId;
+    before: AgentId | null;
+    limit: number;
+    /** Anywhere in name, description or client id, in whichever case. */
+    search: string | null;
+    /** All of them. */
+    tags: readonly string[];
+    status: string | null;
+  },
+): Promise<Agent[]> {
+  const pattern = args.search === null ? null : `%${args.search.replaceAll(/[\\%_]/g, '\\$&')}%`;
+  return sql.query<Agent>(
+    `SELECT ${agentColumns} FROM agent_links l JOIN agents a ON a.id = l.agent_id
+     WHERE l.environment_id = $1 AND a.deleted_at IS NULL AND ($2::uuid IS NULL OR l.agent_id < $2)
+       AND ($4::text IS NULL OR a.name ILIKE $4 OR a.description ILIKE $4 OR a.client_id ILIKE $4)
+       AND a.tags @> $5::text[] AND ($6::text IS NULL OR a.status = $6)
+     ORDER BY l.agent_id DESC LIMIT $3`,
+    [args.environmentId, args.before, args.limit, pattern, args.tags, args.status],
+  );
+}
+
+/** Writes what its owner may change. The row is locked by the caller. */
+export async function updateAgent(sql: Sql, agent: Agent, now: Date): Promise<void> {
+  await sql.query(
+    `UPDATE agents SET name = $2, type = $3, description = $4, scopes = $5, tags = $6, metadata = $7, expires_at = $8,
+       self_rotation = $9, refresh_without_client_auth = $10, updated_at = $11 WHERE id = $1`,
+    [
+      agent.id,
+      agent.name,
+      agent.type,
+      agent.description,
+      agent.scopes,
+      agent.tags,
+      JSON.stringify(agent.metadata),
+      agent.expiresAt,
+      agent.selfRotation,
+      agent.refreshWithoutClientAuth,
+      now,
+    ],
+  );
+  await notifyAgentsChanged(sql, [agent.id]);
+}
+
+/** Writes a change of state. With an epoch, tokens and refresh families that began before it are dead for good. */
+export async function updateAgentState(
+  sql: Sql,
+  id: AgentId,
+  change: StateChange & { tokensValidFrom: Date | null },
+  now: Date,
+): Promise<void> {
+  await sql.query(
+    `UPDATE agents SET status = $2, suspended_by = $3, deactivated_at = $4,
+       tokens_valid_from = greatest(tokens_valid_from, $5), updated_at = $6 WHERE id = $1`,
+    [id, change.status, change.suspendedBy, change.deactivatedAt, change.tokensValidFrom, now],
+  );
+  await notifyAgentsChanged(sql, [id]);
+}
+
+/** Ends it: nothing finds it any more, and what refers to it stays. Its links and credentials end with it. */
+export async function markAgentDeleted(sql: Sql, id: AgentId, now: Date): Promise<void> {
+  await sql.query(
+    `UPDATE agents SET deleted_at = $2, tokens_valid_from = $2, updated_at = $2,
+       status = CASE WHEN suspended_by <> '{}' THEN 'suspended' ELSE 'inactive' END WHERE id = $1`,
+    [id, now],
+  );
+  await sql.query('UPDATE agent_credentials SET revoked_at = $2 WHERE agent_id = $1 AND revoked_at IS NULL', [
+    id,
+    now,
+  ]);
+  await sql.query('DELETE FROM agent_links WHERE agent_id = $1', [id]);
+  await notifyAgentsChanged(sql, [id]);
+}
+
+/** Suspends every agent that the environment is linked to and hasn't stopped yet; gives their ids. */
+export async function suspendLinkedAgents(
+  sql: Sql,
+  environmentId: EnvironmentId,
+  now: Date,
+): Promise<AgentId[]> {
+  // In the order of ids, so that two such stops don't wait for each other in a ring.
+  const rows = await sql.query<{ id: AgentId }>(
+    `WITH linked AS (
+       SELECT a.id FROM agents a JOIN agent_links l ON l.agent_id = a.id
+       WHERE l.environment_id = $1 AND a.deleted_at IS NULL AND NOT a.suspended_by @> ARRAY[$1]
+       ORDER BY a.id FOR UPDATE OF a)
+     UPDATE agents SET suspended_by = suspended_by || $1, status = 'suspended',
+       tokens_valid_from = greatest(tokens_valid_from, $2), updated_at = $2
+     WHERE id IN (SELECT id FROM linked) RETURNING id`,
+    [environmentId, now],
+  );
+  const ids = rows.map((row) => row.id);
+  await notifyAgentsChanged(sql, ids);
+  return ids;
+}
+
+/** Deletes agents without a home and without links that did nothing since then; gives their ids. */
+export async function deleteIdleAgents(
+  sql: Sql,
+  args: { idleSince: Date; limit: number },
+): Promise<AgentId[]> {
+  // One that is being linked at this moment is held by the link's foreign key, and skipped.
+  const rows = await sql.query<{ id: AgentId }>(
+    `DELETE FROM agents WHERE id IN (
+       SELECT a.id FROM agents a
+       WHERE a.home_environment_id IS NULL AND a.deleted_at IS NULL AND a.updated_at < $1
+         AND NOT EXISTS (SELECT 1 FROM agent_links l WHERE l.agent_id = a.id)
+         AND NOT EXISTS (SELECT 1 FROM agent_usage u WHERE u.agent_id = a.id AND u.last_active_at >= $1)
+       ORDER BY a.id LIMIT $2 FOR UPDATE OF a SKIP LOCKED)
+     RETURNING id`,
+    [args.idleSince, args.limit],
+  );
+  const ids = rows.map((row) => row.id);
+  await notifyAgentsChanged(sql, ids);
+  return ids;
+}
+
+/** Tells every process that what it knows of the agents is old. Delivered at commit. */
+export async function notifyAgentsChanged(sql: Sql, ids: readonly AgentId[]): Promise<void> {
+  await sql.query('SELECT pg_notify($1, id) FROM unnest($2::text[]) AS id', [agentChangedChannel, ids]);
+}
+
+/** Makes the agent one of the environment's. Linking twice is linking once. */
+export async function linkAgent(
+  sql: Sql,
+  row: { environmentId: EnvironmentId; agentId: AgentId; linkedBy: string; now: Date },
+): Promise<void> {
+  await sql.query(
+    `INSERT INTO agent_links (environment_id, agent_id, linked_by, created_at) VALUES ($1, $2, $3, $4)
+     ON CONFLICT DO NOTHING`,
+    [row.environmentId, row.agentId, row.linkedBy, row.now],
+  );
+}
+
+/** The environments that an agent may act in. */
+export async function findLinkedEnvironments(sql: Sql, agentId: AgentId): Promise<EnvironmentId[]> {
+  const rows = await sql.query<{ environmentId: EnvironmentId }>(
+    'SELECT environment_id FROM agent_links WHERE agent_id = $1 ORDER BY created_at, environment_id',
+    [agentId],
+  );
+  return rows.map((row) => row.environmentId);
+}

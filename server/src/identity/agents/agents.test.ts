@@ -1,0 +1,109 @@
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { listen } from '../../db/index.ts';
+import type { AgentId } from '../../kernel/ids.ts';
+import { addPublicKey, addSecret } from '../credentials/add-credential.ts';
+import { rotateOwnSecret, rotateSecret } from '../credentials/rotate-secret.ts';
+import { codeOf, newKey, openAgents, self, start } from './agents.fixture.ts';
+import { agentChangedChannel, findAgent, findAgentByClientId } from './agents.sql.ts';
+import { deactivateAgent, deactivateItself, startAgent, stopAgent } from './change-agent-state.ts';
+import { deleteAgent } from './delete-agent.ts';
+import { stopAllAgents } from './stop-all-agents.ts';
+import { changeAgent } from './update-agent.ts';
+
+const { db, home, other, at, newAgent, link, works } = await openAgents();
+
+describe('an environment that an agent is linked to, but not at home in,', () => {
+  it('sees, stops and starts it, and gets no hold on its credentials', async () => {
+    const { agent, secret } = await newAgent();
+    const asOther = at(start, other);
+    expect(await codeOf(stopAgent(asOther, other.id, agent.id))).toBe('not_found');
+    await link(agent.id, other);
+    for (const attempt of [
+      () => rotateSecret(asOther, other.id, agent.id, 0),
+      () => addSecret(asOther, other.id, agent.id),
+      () => addPublicKey(asOther, other.id, agent.id, newKey()),
+      () => changeAgent(asOther, other.id, agent.id, { name: 'Mine' }),
+      () => deactivateAgent(asOther, other.id, agent.id),
+      () => deleteAgent(asOther, other.id, agent.id),
+    ])
+      expect(await codeOf(attempt())).toBe('forbidden');
+    expect(await works(agent.id, secret)).toBe(true);
+    await stopAgent(asOther, other.id, agent.id);
+    expect((await findAgent(db, agent.id))?.status).toBe('suspended');
+    await startAgent(asOther, other.id, agent.id);
+    expect((await findAgent(db, agent.id))?.status).toBe('active');
+  });
+
+  it('cannot lift what its owner did', async () => {
+    const { agent } = await newAgent();
+    await link(agent.id, other);
+    await deactivateAgent(at(start), home.id, agent.id);
+    expect(await codeOf(startAgent(at(start, other), other.id, agent.id))).toBe('forbidden');
+    expect((await findAgent(db, agent.id))?.status).toBe('inactive');
+  });
+});
+
+describe('every change of an agent', () => {
+  const heard: string[] = [];
+  let listener: ReturnType<typeof listen>;
+  beforeAll(async () => {
+    listener = listen(db, { [agentChangedChannel]: (payload) => heard.push(payload) }, () => undefined);
+    await vi.waitUntil(() => heard.includes(''));
+  });
+  afterAll(() => listener.close());
+
+  it.each<[string, (id: AgentId) => Promise<unknown>]>([
+    ['stop', (id) => stopAgent(at(start), home.id, id)],
+    ['deactivation', (id) => deactivateAgent(at(start), home.id, id)],
+    ['own deactivation', (id) => deactivateItself(at(start), id)],
+    ['update', (id) => changeAgent(at(start), home.id, id, { expiresAt: start })],
+    ['rotation', (id) => rotateSecret(at(start), home.id, id, 0)],
+    ['own rotation', (id) => rotateOwnSecret(at(start), self(id), 0)],
+    ['deletion', (id) => deleteAgent(at(start), home.id, id)],
+  ])('is told to every process: %s', async (_name, change) => {
+    const { agent } = await newAgent();
+    await change(agent.id);
+    await expect.poll(() => heard).toContain(agent.id);
+    const events = await db.query('SELECT action FROM audit_events WHERE resource = $1', [agent.id]);
+    expect(events).toHaveLength(2);
+  });
+
+  it('is told once, and written down once, where it is made twice', async () => {
+    const { agent } = await newAgent();
+    for (let time = 0; time < 2; time += 1) await stopAgent(at(start), home.id, agent.id);
+    const events = await db.query(
+      "SELECT 1 FROM audit_events WHERE resource = $1 AND action = 'agent.stopped'",
+      [agent.id],
+    );
+    expect(events).toHaveLength(1);
+  });
+});
+
+describe('stopping all agents of an environment', () => {
+  it('stops those that it is linked to and no others, tells of each, and raises their epoch', async () => {
+    const [one, two] = [await newAgent(other), await newAgent(home)];
+    const three = await newAgent(home);
+    await link(two.agent.id, other);
+    expect(await stopAllAgents(at(start, other), other.id)).toBeGreaterThanOrEqual(2);
+    expect(await stopAllAgents(at(start, other), other.id)).toBe(0);
+    const found = await Promise.all([one, two, three].map(({ agent }) => findAgent(db, agent.id)));
+    expect(found.map((agent) => agent?.status)).toEqual(['suspended', 'suspended', 'active']);
+    expect(found.map((agent) => agent?.tokensValidFrom)).toEqual([start, start, null]);
+    const rows = await db.query(
+      "SELECT 1 FROM outbox WHERE topic = 'agent.stopped' AND payload->>'agent_id' = ANY($1)",
+      [[one.agent.id, two.agent.id]],
+    );
+    expect(rows).toHaveLength(2);
+  });
+});
+
+describe('a deleted agent', () => {
+  it('is found by nothing, and its secret opens nothing', async () => {
+    const { agent, secret } = await newAgent();
+    await deleteAgent(at(start), home.id, agent.id);
+    expect(await findAgent(db, agent.id)).toBeUndefined();
+    expect(await findAgentByClientId(db, agent.clientId)).toBeUndefined();
+    expect(await works(agent.id, secret)).toBe(false);
+    expect(await codeOf(startAgent(at(start), home.id, agent.id))).toBe('not_found');
+  });
+});

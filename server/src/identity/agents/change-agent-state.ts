@@ -1,0 +1,91 @@
+import { write, type WriteContext } from '../../db/index.ts';
+import { AppError } from '../../kernel/errors.ts';
+import type { AgentId, EnvironmentId } from '../../kernel/ids.ts';
+import { type Agent, deactivated, started, stopped } from './agent.ts';
+import { lockAgent, updateAgentState } from './agents.sql.ts';
+import { getLinkedAgent, lockOwnedAgent } from './owned-agent.ts';
+
+/**
+ * Stops an agent, for whoever is linked to it: its credentials don't work until it is started again, and the tokens that it has are
+ * dead for good. Stopping it twice is stopping it once.
+ */
+export async function stopAgent(
+  context: WriteContext,
+  environmentId: EnvironmentId,
+  id: AgentId,
+): Promise<Agent> {
+  return write(context, async (sql, now) => {
+    const agent = await getLinkedAgent(sql, environmentId, id, true);
+    if (agent.suspendedBy.includes(environmentId)) return { result: agent, audit: null };
+    const change = { ...stopped(agent, environmentId), tokensValidFrom: now };
+    await updateAgentState(sql, id, change, now);
+    return {
+      result: { ...agent, ...change, updatedAt: now },
+      audit: { action: 'agent.stopped', resource: id },
+      outbox: [{ topic: 'agent.stopped', scope: environmentId, payload: { agent_id: id } }],
+    };
+  });
+}
+
+/** Starts an agent that was stopped or deactivated. Throws `forbidden` where that is another environment's to do. */
+export async function startAgent(
+  context: WriteContext,
+  environmentId: EnvironmentId,
+  id: AgentId,
+): Promise<Agent> {
+  return write(context, async (sql, now) => {
+    const agent = await getLinkedAgent(sql, environmentId, id, true);
+    if (agent.status === 'active') return { result: agent, audit: null };
+    const change = started(agent, environmentId);
+    const lifted =
+      change.suspendedBy.length < agent.suspendedBy.length || change.deactivatedAt !== agent.deactivatedAt;
+    if (!lifted)
+      throw new AppError(
+        'forbidden',
+        `The agent is ${agent.status}, and not by you: whoever did it may end it`,
+      );
+    await updateAgentState(sql, id, { ...change, tokensValidFrom: null }, now);
+    return {
+      result: { ...agent, ...change, updatedAt: now },
+      audit: { action: 'agent.started', resource: id, data: { status: change.status } },
+    };
+  });
+}
+
+/** Deactivates the environment's own agent, its tokens included, until it is started again. */
+export async function deactivateAgent(
+  context: WriteContext,
+  environmentId: EnvironmentId,
+  id: AgentId,
+): Promise<Agent> {
+  return write(context, async (sql, now) =>
+    deactivate(await lockOwnedAgent(sql, environmentId, id), now, (change) =>
+      updateAgentState(sql, id, change, now),
+    ),
+  );
+}
+
+/** As `deactivateAgent`, by the agent itself. Its owner may start it again, or whoever it is linked to where it has none. */
+export async function deactivateItself(context: WriteContext, id: AgentId): Promise<Agent> {
+  return write(context, async (sql, now) => {
+    const agent = await lockAgent(sql, id);
+    if (!agent) throw new AppError('unauthorized', 'The agent was deleted');
+    const outcome = await deactivate(agent, now, (change) => updateAgentState(sql, id, change, now));
+    const scope = agent.homeEnvironmentId ?? ('instance' as const);
+    return { ...outcome, audit: outcome.audit && { ...outcome.audit, scope } };
+  });
+}
+
+async function deactivate(
+  agent: Agent,
+  now: Date,
+  update: (change: Parameters<typeof updateAgentState>[2]) => Promise<void>,
+) {
+  if (agent.deactivatedAt !== null) return { result: agent, audit: null };
+  const change = { ...deactivated(agent, now), tokensValidFrom: now };
+  await update(change);
+  return {
+    result: { ...agent, ...change, updatedAt: now },
+    audit: { action: 'agent.deactivated', resource: agent.id },
+  };
+}

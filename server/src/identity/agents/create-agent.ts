@@ -1,0 +1,33 @@
+import { write, type WriteContext } from '../../db/index.ts';
+import { addSeconds } from '../../kernel/clock.ts';
+import type { EnvironmentId } from '../../kernel/ids.ts';
+import { newSecretCredential } from '../credentials/new-secret-credential.ts';
+import { type Agent, newAgent } from './agent.ts';
+import { insertAgent, linkAgent } from './agents.sql.ts';
+
+/** What an owner says of a new agent. */
+export type NewAgent = Pick<
+  Agent,
+  'description' | 'metadata' | 'name' | 'scopes' | 'selfRotation' | 'tags' | 'type'
+> & { expiresInSeconds: number | null };
+
+/** Makes an agent that the environment owns and is linked to. Its secret is in the result, and nowhere else. */
+export async function createAgent(
+  context: WriteContext,
+  environmentId: EnvironmentId,
+  { expiresInSeconds, ...given }: NewAgent,
+): Promise<{ agent: Agent; secret: string; madeAt: Date }> {
+  const secret = newSecretCredential();
+  return write(context, async (sql, now) => {
+    const expiresAt = expiresInSeconds === null ? null : addSeconds(now, expiresInSeconds);
+    const agent = newAgent({ ...given, expiresAt, homeEnvironmentId: environmentId }, now);
+    await insertAgent(sql, agent);
+    await linkAgent(sql, { environmentId, agentId: agent.id, linkedBy: context.actor.id, now });
+    await secret.insert(sql, { agentId: agent.id, createdBy: 'owner', now });
+    const data = { name: agent.name, scopes: agent.scopes };
+    return {
+      result: { agent, secret: secret.text, madeAt: now },
+      audit: { action: 'agent.created', resource: agent.id, data },
+    };
+  });
+}

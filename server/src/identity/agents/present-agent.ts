@@ -1,0 +1,101 @@
+import type { Static } from 'typebox';
+import type { Sql } from '../../db/index.ts';
+import type { EnvironmentId } from '../../kernel/ids.ts';
+import { type Credential, isCredentialLive } from '../credentials/credential.ts';
+import { findCredentials } from '../credentials/credentials.sql.ts';
+import { type Agent, isLive, isOwnedBy } from './agent.ts';
+import type { AgentView, CredentialView, UsageView } from './schemas.ts';
+import { findUsage, findUsageDays } from './usage.sql.ts';
+
+/** As an environment that is linked to it sees it, or itself (`null`). */
+export function presentAgent(
+  agent: Agent,
+  viewer: EnvironmentId | null,
+  now: Date,
+): Static<typeof AgentView> {
+  return {
+    id: agent.id,
+    agent_id: agent.id,
+    client_id: agent.clientId,
+    name: agent.name,
+    type: agent.type,
+    description: agent.description,
+    scopes: agent.scopes,
+    tags: agent.tags,
+    metadata: { ...agent.metadata },
+    status: agent.status,
+    is_active: isLive(agent, now),
+    is_owned: viewer !== null && isOwnedBy(agent, viewer),
+    self_rotation: agent.selfRotation,
+    refresh_without_client_auth: agent.refreshWithoutClientAuth,
+    expires_at: agent.expiresAt?.toISOString() ?? null,
+    deactivated_at: agent.deactivatedAt?.toISOString() ?? null,
+    created_at: agent.createdAt.toISOString(),
+    updated_at: agent.updatedAt.toISOString(),
+  };
+}
+
+export function presentCredential(credential: Credential, now: Date): Static<typeof CredentialView> {
+  return {
+    id: credential.id,
+    credential_id: credential.id,
+    agent_id: credential.agentId,
+    type: credential.kind,
+    state: stateOf(credential, now),
+    display_prefix: credential.displayPrefix,
+    public_key: credential.publicJwk && { ...credential.publicJwk },
+    thumbprint: credential.thumbprint,
+    rotated_from: credential.rotatedFrom,
+    created_by: credential.createdBy,
+    created_at: credential.createdAt.toISOString(),
+    expires_at: credential.expiresAt?.toISOString() ?? null,
+    revoked_at: credential.revokedAt?.toISOString() ?? null,
+  };
+}
+
+/** A month of days, and the latest rotations. */
+const usageDays = 31;
+const rotationsShown = 100;
+
+export async function presentUsage(
+  sql: Sql,
+  agent: Agent,
+  viewer: EnvironmentId | null,
+  now: Date,
+): Promise<Static<typeof UsageView>> {
+  const totals = await findUsage(sql, agent.id);
+  const days = await findUsageDays(sql, agent.id, usageDays);
+  const credentials = await findCredentials(sql, agent.id, rotationsShown);
+  return {
+    agent: presentAgent(agent, viewer, now),
+    token_count: Number(totals.tokens),
+    refresh_count: Number(totals.refreshes),
+    request_count: Number(totals.requests),
+    last_activity_at: totals.lastActiveAt?.toISOString() ?? null,
+    last_token_issued_at: totals.lastTokenAt?.toISOString() ?? null,
+    rotation_history: credentials.flatMap(({ id, rotatedFrom, createdAt, createdBy }) =>
+      rotatedFrom === null
+        ? []
+        : [
+            {
+              rotated_at: createdAt.toISOString(),
+              rotated_by: createdBy,
+              credential_id: id,
+              rotated_from: rotatedFrom,
+            },
+          ],
+    ),
+    requests_per_day: days.map(({ day, requests, tokens, refreshes }) => ({
+      day,
+      requests: Number(requests),
+      tokens: Number(tokens),
+      refreshes: Number(refreshes),
+    })),
+  };
+}
+
+function stateOf(credential: Credential, now: Date): Static<typeof CredentialView>['state'] {
+  if (credential.revokedAt !== null) return 'revoked';
+  if (!isCredentialLive(credential, now)) return 'expired';
+  return credential.expiresAt === null ? 'active' : 'expiring';
+}

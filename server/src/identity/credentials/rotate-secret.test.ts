@@ -1,0 +1,84 @@
+import { describe, expect, it } from 'vitest';
+import { codeOf, newKey, openAgents, self, start } from '../agents/agents.fixture.ts';
+import { changeAgent } from '../agents/update-agent.ts';
+import { addSeconds } from '../../kernel/clock.ts';
+import { addPublicKey, addSecret } from './add-credential.ts';
+import { findLiveCredentials } from './credentials.sql.ts';
+import { thumbprintOf } from './public-key.ts';
+import { revokeCredential } from './revoke-credential.ts';
+import { rotateOwnSecret, rotateSecret } from './rotate-secret.ts';
+
+const { db, home, other, at, newAgent, link, works } = await openAgents();
+
+describe('rotation', () => {
+  it('by the owner stops every old secret at once, and the new one names whom it follows', async () => {
+    const { agent, secret } = await newAgent();
+    const second = await addSecret(at(start), home.id, agent.id);
+    const rotated = await rotateSecret(at(start), home.id, agent.id, 0);
+    expect(await works(agent.id, secret)).toBe(false);
+    expect(await works(agent.id, second.secret)).toBe(false);
+    expect(await works(agent.clientId, rotated.secret)).toBe(true);
+    expect(rotated.credential).toMatchObject({ rotatedFrom: second.credential.id, createdBy: 'owner' });
+  });
+
+  it('with grace lets the newest old secret work until then, and no third one beside', async () => {
+    const { agent, secret } = await newAgent();
+    const first = await rotateSecret(at(start), home.id, agent.id, 100);
+    const second = await rotateSecret(at(addSeconds(start, 10)), home.id, agent.id, 1000);
+    expect(await works(agent.id, secret, addSeconds(start, 10))).toBe(false);
+    expect(await works(agent.id, first.secret, addSeconds(start, 1009))).toBe(true);
+    expect(await works(agent.id, first.secret, addSeconds(start, 1010))).toBe(false);
+    expect(await works(agent.id, second.secret, addSeconds(start, 1010))).toBe(true);
+  });
+
+  it('twice at the same time leaves one secret, whichever', async () => {
+    const { agent } = await newAgent();
+    await Promise.all([1, 2, 3].map(() => rotateSecret(at(start), home.id, agent.id, 0)));
+    expect(await findLiveCredentials(db, agent.id, start)).toHaveLength(1);
+  });
+
+  it('by the agent leaves a notice to every environment that it is linked to', async () => {
+    const { agent } = await newAgent();
+    await link(agent.id, other);
+    await rotateOwnSecret(at(start), self(agent.id), 0);
+    const rows = await db.query<{ environmentId: string }>(
+      "SELECT environment_id FROM outbox WHERE topic = 'notice' AND payload->>'agent_id' = $1",
+      [agent.id],
+    );
+    expect(rows.map((row) => row.environmentId).toSorted()).toEqual([home.id, other.id].toSorted());
+  });
+
+  it('by the agent is refused with a token that somebody acts for it with', async () => {
+    const { agent, secret } = await newAgent();
+    const delegated = { ...self(agent.id), delegated: true };
+    expect(await codeOf(rotateOwnSecret(at(start), delegated, 0))).toBe('forbidden');
+    expect(await works(agent.id, secret)).toBe(true);
+  });
+
+  it('by the agent is refused where the owner has switched it off, until it is on again', async () => {
+    const { agent } = await newAgent();
+    await changeAgent(at(start), home.id, agent.id, { selfRotation: false });
+    expect(await codeOf(rotateOwnSecret(at(start), self(agent.id), 0))).toBe('forbidden');
+    await changeAgent(at(start), home.id, agent.id, { selfRotation: true });
+    expect(await codeOf(rotateOwnSecret(at(start), self(agent.id), 0))).toBe('done');
+  });
+
+  it('by an agent with a key asks for the proof of that key, not of any', async () => {
+    const { agent } = await newAgent();
+    const jwk = newKey();
+    await addPublicKey(at(start), home.id, agent.id, jwk);
+    const proving = (keyThumbprint: string | null) =>
+      codeOf(rotateOwnSecret(at(start), { ...self(agent.id), keyThumbprint }, 0));
+    expect(await proving(null)).toBe('forbidden');
+    expect(await proving(thumbprintOf(newKey()))).toBe('forbidden');
+    expect(await proving(thumbprintOf(jwk))).toBe('done');
+  });
+
+  it('gives no secret to an agent that has keys alone', async () => {
+    const { agent } = await newAgent();
+    const [secret] = await findLiveCredentials(db, agent.id, start);
+    await revokeCredential(at(start), home.id, agent.id, secret?.id ?? '');
+    await addPublicKey(at(start), home.id, agent.id, newKey());
+    expect(await codeOf(rotateSecret(at(start), home.id, agent.id, 0))).toBe('conflict');
+  });
+});

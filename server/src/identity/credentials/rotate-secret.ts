@@ -1,0 +1,122 @@
+import { type Sql, write, type WriteContext } from '../../db/index.ts';
+import { addSeconds } from '../../kernel/clock.ts';
+import { AppError } from '../../kernel/errors.ts';
+import type { AgentId, EnvironmentId } from '../../kernel/ids.ts';
+import { findLinkedEnvironments, lockAgent, notifyAgentsChanged } from '../agents/agents.sql.ts';
+import { lockOwnedAgent } from '../agents/owned-agent.ts';
+import type { Credential } from './credential.ts';
+import { findLiveCredentials, limitCredentials, revokeCredentials } from './credentials.sql.ts';
+import { newSecretCredential, type NewSecret } from './new-secret-credential.ts';
+
+/** The new secret; its text is here alone. `madeAt` tells an answer that is given again how old it is. */
+export interface Rotation {
+  credential: Credential;
+  secret: string;
+  madeAt: Date;
+}
+
+/**
+ * Replaces the agent's secrets by a new one. The old ones stop at once, the newest of them after `graceSeconds`; refresh families
+ * end with the secret that they began with, and access tokens live until they expire.
+ * Throws `forbidden` for whom it doesn't belong to, and `conflict` for an agent that has keys alone.
+ */
+export async function rotateSecret(
+  context: WriteContext,
+  environmentId: EnvironmentId,
+  agentId: AgentId,
+  graceSeconds: number,
+): Promise<Rotation> {
+  const secret = newSecretCredential();
+  return write(context, async (sql, now) => {
+    await lockOwnedAgent(sql, environmentId, agentId);
+    const credential = await replace(sql, secret, { agentId, createdBy: 'owner', graceSeconds, now });
+    return {
+      result: { credential, secret: secret.text, madeAt: now },
+      audit: auditOf(credential, graceSeconds),
+    };
+  });
+}
+
+/** How an agent has shown that it is itself. */
+export interface SelfProof {
+  agentId: AgentId;
+  /** Somebody acts for it. */
+  delegated: boolean;
+  /** Of the key whose possession the request proved. */
+  keyThumbprint: string | null;
+}
+
+/**
+ * As `rotateSecret`, by the agent itself; every environment that it is linked to gets a notice. Throws `forbidden` for a delegated
+ * token, where the owner has switched it off, and for an agent with keys whose request proves possession of none of them: else a
+ * stolen bearer token would buy a lasting secret.
+ */
+export async function rotateOwnSecret(
+  context: WriteContext,
+  self: SelfProof,
+  graceSeconds: number,
+): Promise<Rotation> {
+  if (self.delegated)
+    throw new AppError('forbidden', 'A token to act for the agent may not rotate its secret; the agent may');
+  const { agentId } = self;
+  const secret = newSecretCredential();
+  return write(context, async (sql, now) => {
+    const agent = await lockAgent(sql, agentId);
+    if (!agent) throw new AppError('unauthorized', 'The agent was deleted');
+    if (!agent.selfRotation)
+      throw new AppError('forbidden', 'The owner has switched self-rotation off; ask them to rotate');
+    await demandKey(sql, self, now);
+    const credential = await replace(sql, secret, { agentId, createdBy: 'agent', graceSeconds, now });
+    const linked = await findLinkedEnvironments(sql, agentId);
+    const payload = { kind: 'agent.rotated_itself', agent_id: agentId, at: now.toISOString() };
+    return {
+      result: { credential, secret: secret.text, madeAt: now },
+      audit: { ...auditOf(credential, graceSeconds), scope: agent.homeEnvironmentId ?? 'instance' },
+      outbox: linked.map((scope) => ({ topic: 'notice', scope, payload })),
+    };
+  });
+}
+
+async function demandKey(sql: Sql, self: SelfProof, now: Date): Promise<void> {
+  const live = await findLiveCredentials(sql, self.agentId, now);
+  const keys = live.filter(({ kind }) => kind === 'public_key');
+  if (keys.length === 0 || keys.some((key) => key.thumbprint === self.keyThumbprint)) return;
+  throw new AppError(
+    'forbidden',
+    'The agent has a key, so that its bearer token alone may not rotate its secret: send a DPoP proof made with the key (RFC 9449)',
+  );
+}
+
+async function replace(
+  sql: Sql,
+  secret: NewSecret,
+  args: { agentId: AgentId; createdBy: Credential['createdBy']; graceSeconds: number; now: Date },
+): Promise<Credential> {
+  const { agentId, createdBy, graceSeconds, now } = args;
+  const live = await findLiveCredentials(sql, agentId, now);
+  const old = live.filter(({ kind }) => kind === 'secret');
+  const newest = old.at(-1);
+  if (!newest)
+    throw new AppError(
+      'conflict',
+      'The agent has no secret to rotate; its owner gives it one with POST /v1/agents/{id}/credentials',
+    );
+  const ending = graceSeconds === 0 ? old : old.slice(0, -1);
+  await revokeCredentials(
+    sql,
+    ending.map(({ id }) => id),
+    now,
+  );
+  if (graceSeconds > 0) await limitCredentials(sql, [newest.id], addSeconds(now, graceSeconds));
+  await notifyAgentsChanged(sql, [agentId]);
+  return secret.insert(sql, { agentId, createdBy, rotatedFrom: newest.id, now });
+}
+
+function auditOf(credential: Credential, graceSeconds: number) {
+  const data = {
+    credential_id: credential.id,
+    rotated_from: credential.rotatedFrom,
+    grace_seconds: graceSeconds,
+  };
+  return { action: 'agent.secret_rotated', resource: credential.agentId, data };
+}

@@ -1,0 +1,116 @@
+import type { Origin } from '../../db/index.ts';
+import { equalDigests, sha256 } from '../../kernel/crypto.ts';
+import type { AppError } from '../../kernel/errors.ts';
+import { type CredentialId, isAgentId, isId } from '../../kernel/ids.ts';
+import { isLive } from '../agents/agent.ts';
+import { looksLikeClientSecret } from '../credentials/client-secret.ts';
+import type { AuthorizationServer, OAuthRequest } from './authorization-server.ts';
+import { findAssertionKey, readClientAssertion } from './client-assertion.ts';
+import { type ClientParameters, type ClientProof, invalidClient, readClientProof } from './client-proof.ts';
+import type { Client } from './clients.sql.ts';
+
+/** A client that showed who it is, and with which of its credentials. */
+export interface AuthenticatedClient {
+  client: Client;
+  credentialId: CredentialId;
+  method: ClientProof['method'];
+}
+
+/**
+ * Authenticates the client of a request, in one of three ways. Every failure is an audit event; unknown, wrong and inactive are one
+ * answer to whoever guesses. Throws `invalid_client`, or `invalid_request` where it can't be told what is meant.
+ */
+export async function authenticateClient(
+  server: AuthorizationServer,
+  request: OAuthRequest,
+  body: ClientParameters,
+): Promise<AuthenticatedClient> {
+  const proof = readClientProof(request.authorization, body);
+  if (proof.method === 'none')
+    throw invalidClient(
+      'Authenticate the client: client_id with client_secret, or a client_assertion',
+      false,
+    );
+  return proof.method === 'private_key_jwt'
+    ? authenticateByAssertion(server, request, proof)
+    : authenticateBySecret(server, request, proof);
+}
+
+async function authenticateBySecret(
+  server: AuthorizationServer,
+  { origin }: OAuthRequest,
+  proof: Extract<ClientProof, { secret: string }>,
+): Promise<AuthenticatedClient> {
+  const now = server.clock.now();
+  const attempt = { address: origin.clientAddress ?? '', clientId: proof.clientId };
+  server.guessGuard.admit(attempt, now);
+  const client = looksLikeClientSecret(proof.secret) ? await server.clients.find(proof.clientId) : undefined;
+  const hash = sha256(proof.secret);
+  const secret = client?.secrets.find((one) => equalDigests(one.hash, hash) && isInTime(one, now));
+  if (!client || !secret || !isLive(client, now)) {
+    const error = invalidClient(refusal, proof.method === 'client_secret_basic');
+    throw await refuse(server, origin, { name: proof.clientId, method: proof.method }, error);
+  }
+  server.guessGuard.succeeded(attempt);
+  return { client, credentialId: secret.credentialId, method: proof.method };
+}
+
+async function authenticateByAssertion(
+  server: AuthorizationServer,
+  { origin }: OAuthRequest,
+  proof: Extract<ClientProof, { assertion: string }>,
+): Promise<AuthenticatedClient> {
+  const { method } = proof;
+  const now = server.clock.now();
+  // RFC 7523 section 3 lets the token endpoint's URL stand for us; current guidance is the issuer.
+  const audiences = [server.issuer, `${server.issuer}/oauth/token`];
+  const assertion = readClientAssertion(proof.assertion, { audiences, now });
+  const name = typeof assertion === 'string' ? (proof.clientId ?? '') : assertion.clientId;
+  const attempt = { address: origin.clientAddress ?? '', clientId: name };
+  server.guessGuard.admit(attempt, now);
+  const fail = (message: string) => refuse(server, origin, { name, method }, invalidClient(message, false));
+  if (typeof assertion === 'string') throw await fail(`The client_assertion is not good: ${assertion}`);
+  if (proof.clientId !== undefined && proof.clientId !== assertion.clientId)
+    throw await fail('The client_assertion is not good: it is not of the client_id');
+  const client = await server.clients.find(assertion.clientId);
+  const key =
+    client &&
+    findAssertionKey(
+      assertion,
+      client.keys.filter((one) => isInTime(one, now)),
+    );
+  if (!client || !key || !isLive(client, now)) throw await fail(refusal);
+  // Only now, so that nobody else can use up a client's ids.
+  const isFirst = await server.proofs.use('assertion', client.agentId, assertion.jti, assertion.expiresAt);
+  if (!isFirst) throw await fail('The client_assertion is not good: its jti was used before');
+  server.guessGuard.succeeded(attempt);
+  return { client, credentialId: key.credentialId, method };
+}
+
+const refusal = 'The client is not known or not active, or its credential is not good';
+
+function isInTime({ expiresAt }: { expiresAt: Date | null }, now: Date): boolean {
+  return expiresAt === null || now < expiresAt;
+}
+
+async function refuse(
+  server: AuthorizationServer,
+  origin: Origin,
+  client: { name: string; method: string },
+  error: AppError,
+): Promise<AppError> {
+  server.guessGuard.failed(
+    { address: origin.clientAddress ?? '', clientId: client.name },
+    server.clock.now(),
+  );
+  // What was sent in the place of a name may be anything, a misplaced secret as well.
+  const isName = isAgentId(client.name) || isId('client', client.name);
+  await server.lane.note({
+    ...origin,
+    scope: 'instance',
+    action: 'agent.token_refused',
+    resource: isName ? client.name : 'unknown',
+    data: { method: client.method },
+  });
+  return error;
+}

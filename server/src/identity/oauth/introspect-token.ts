@@ -1,0 +1,60 @@
+import { equalDigests } from '../../kernel/crypto.ts';
+import { unixSeconds } from '../../kernel/clock.ts';
+import { isFamilyBeforeEpoch, isLive } from '../agents/agent.ts';
+import { findAgent } from '../agents/agents.sql.ts';
+import { isCredentialLive } from '../credentials/credential.ts';
+import type { AccessTokens } from './access-tokens.ts';
+import type { AuthorizationServer } from './authorization-server.ts';
+import { type Caller, mayKnow } from './oauth-caller.ts';
+import { findFamily } from './refresh-families.sql.ts';
+import { readRefreshToken } from './refresh-token.ts';
+
+/** RFC 7662 section 2.2; `{ active: false }` and nothing else for whatever isn't good, or isn't the caller's to know about. */
+export type Introspection = { active: false } | ({ active: true } & Record<string, unknown>);
+
+/** What is true of a token at this moment. A wrong `token_type_hint` changes nothing: the text says what it is. */
+export async function introspectToken(
+  server: AuthorizationServer & { accessTokens: AccessTokens },
+  caller: Caller,
+  token: string,
+): Promise<Introspection> {
+  const found = token.startsWith('rt_')
+    ? await introspectRefreshToken(server, token)
+    : await introspectAccessToken(server, token);
+  return found && (await mayKnow(server, caller, found.agentId)) ? found.answer : { active: false };
+}
+
+async function introspectAccessToken(server: { accessTokens: AccessTokens }, text: string) {
+  const token = await server.accessTokens.verify(text);
+  if (!token) return undefined;
+  const answer = {
+    ...token.claims,
+    active: true as const,
+    token_type: token.keyThumbprint === undefined ? 'Bearer' : 'DPoP',
+    client_id: token.clientId,
+  };
+  return { agentId: token.agentId, answer };
+}
+
+async function introspectRefreshToken(server: AuthorizationServer, text: string) {
+  const token = readRefreshToken(text);
+  const family = token && (await findFamily(server.db, token.familyId));
+  if (!token || !family || !equalDigests(token.hash, family.tokenHash)) return undefined;
+  const now = server.clock.now();
+  const agent = await findAgent(server.db, family.agentId);
+  const credential = { revokedAt: family.credentialRevokedAt, expiresAt: family.credentialExpiresAt };
+  if (family.revokedAt !== null || family.expiresAt <= now || !agent || !isLive(agent, now)) return undefined;
+  if (isFamilyBeforeEpoch(agent, family.createdAt) || !isCredentialLive(credential, now)) return undefined;
+  const answer = {
+    active: true as const,
+    iss: server.issuer,
+    sub: family.agentId,
+    client_id: agent.clientId,
+    scope: family.scope,
+    aud: family.resource,
+    iat: unixSeconds(family.createdAt),
+    exp: unixSeconds(family.expiresAt),
+    ...(family.keyThumbprint === null ? {} : { cnf: { jkt: family.keyThumbprint } }),
+  };
+  return { agentId: family.agentId, answer };
+}

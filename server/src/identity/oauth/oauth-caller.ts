@@ -1,0 +1,55 @@
+import type { Principal } from '../../http/index.ts';
+import { AppError } from '../../kernel/errors.ts';
+import type { AgentId, ApiKeyId, EnvironmentId } from '../../kernel/ids.ts';
+import { authenticateClient } from './authenticate-client.ts';
+import type { AuthorizationServer, OAuthRequest } from './authorization-server.ts';
+import type { ClientParameters } from './client-proof.ts';
+import { isLinked } from './resources.sql.ts';
+
+/** Who asks about a token, or wants one ended. */
+export type Caller =
+  | { kind: 'client'; agentId: AgentId }
+  | { kind: 'api_key'; apiKeyId: ApiKeyId; environmentId: EnvironmentId };
+
+type ApiKey = Extract<Principal, { kind: 'api_key' }>;
+
+/**
+ * Authenticates a caller of introspection or revocation: a client as at the token endpoint, or an API key in a header of ours or as
+ * `Bearer`. Throws `invalid_client`, and `forbidden` where the key lacks the scope.
+ */
+export async function authenticateCaller(
+  server: AuthorizationServer,
+  findApiKey: (key: string) => Promise<Principal | undefined>,
+  request: OAuthRequest & { apiKey: string | undefined },
+  body: ClientParameters,
+  scope: string,
+): Promise<Caller> {
+  const bearer = /^Bearer +(\S+)$/i.exec(request.authorization ?? '')?.[1];
+  const key = request.apiKey ?? bearer;
+  if (key === undefined) {
+    const { client } = await authenticateClient(server, request, body);
+    return { kind: 'client', agentId: client.agentId };
+  }
+  if (body.client_secret !== undefined || body.client_assertion !== undefined)
+    throw new AppError('invalid_request', 'Authenticate in one way, not in several');
+  if (request.apiKey !== undefined && request.authorization !== undefined)
+    throw new AppError('invalid_request', 'Authenticate in one way, not in several');
+  const found = (await findApiKey(key)) as ApiKey | undefined;
+  if (!found) {
+    throw new AppError('invalid_client', 'The API key is not good', {
+      headers: { 'www-authenticate': 'Bearer realm="credence", error="invalid_token"' },
+    });
+  }
+  if (!found.scopes.includes(scope)) throw new AppError('forbidden', `The API key lacks the scope ${scope}`);
+  return { kind: 'api_key', apiKeyId: found.apiKeyId, environmentId: found.environmentId };
+}
+
+/** Whether a token of this agent is the caller's to know about: its own, or one of an agent of its environment. */
+export async function mayKnow(
+  server: AuthorizationServer,
+  caller: Caller,
+  agentId: AgentId,
+): Promise<boolean> {
+  if (caller.kind === 'client') return caller.agentId === agentId;
+  return isLinked(server.db, caller.environmentId, agentId);
+}

@@ -1,0 +1,70 @@
+import type { Database, WriteContext } from '../../db/index.ts';
+import { addSeconds, type Clock } from '../../kernel/clock.ts';
+import type { SecretBox } from '../../kernel/crypto.ts';
+import { limits } from '../../kernel/limits.ts';
+import type { AgentUsage } from '../agents/usage.ts';
+import type { GuessGuard } from '../credentials/guess-guard.ts';
+import type { Tokens } from '../tokens/tokens.ts';
+import { type AccessTokens, createAccessTokens } from './access-tokens.ts';
+import type { AuthorizationServer } from './authorization-server.ts';
+import { createClients } from './clients.ts';
+import { createDpop } from './dpop.ts';
+import { type AgentIdentifier, createAgentIdentifier } from './identify-agent.ts';
+import { createProofRegister, sweepProofs } from './proof-register.ts';
+import { sweepFamilies } from './refresh-families.sql.ts';
+import { openRevocations } from './revocations.ts';
+import { sweepRevokedTokens } from './revocations.sql.ts';
+import { createTokenLane } from './token-lane.ts';
+
+/** The authorization server of a process, with what verifies its tokens on every plane. */
+export interface OAuth {
+  server: AuthorizationServer & { accessTokens: AccessTokens };
+  identifier: AgentIdentifier;
+  /** What it has to be told of, by `listen`. */
+  channels: Record<string, (payload: string) => void>;
+  /** Knows the changes of agents that are committed by now, so that who made one finds it made. */
+  catchUp(): Promise<void>;
+  /** Resolves when all that was begun is written, and no more is read. */
+  stop(): Promise<void>;
+}
+
+/** Wires it over an open database, once what has been revoked so far is known. */
+export async function openOAuth(given: {
+  db: Database;
+  clock: Clock;
+  box: SecretBox;
+  tokens: Tokens;
+  usage: AgentUsage;
+  guessGuard: GuessGuard;
+  dpopNonces: boolean;
+  onError: (error: unknown) => void;
+}): Promise<OAuth> {
+  const { issuer } = given.tokens;
+  const revocations = await openRevocations(given);
+  const clients = createClients(given);
+  revocations.onAgentChanged((agentId) => clients.forget(agentId));
+  const proofs = createProofRegister(given);
+  const dpop = createDpop({ ...given, proofs, nonces: given.dpopNonces });
+  const lane = createTokenLane(given);
+  const accessTokens = createAccessTokens({ ...given, revocations });
+  return {
+    server: { ...given, issuer, clients, proofs, dpop, lane, revocations, accessTokens },
+    identifier: createAgentIdentifier({ accessTokens, dpop, issuer, usage: given.usage }),
+    channels: revocations.channels,
+    catchUp: () => revocations.catchUp().catch(given.onError),
+    async stop() {
+      await Promise.all([revocations.stop(), lane.idle()]);
+    },
+  };
+}
+
+/** Forgets what is over: answers kept for a retry, families of a month ago, used proofs, and revocations of tokens that have expired. */
+export async function sweepOAuth(context: WriteContext): Promise<void> {
+  const now = context.clock.now();
+  await sweepFamilies(context.db, {
+    answersBefore: addSeconds(now, -limits.refreshRetrySeconds),
+    familiesBefore: addSeconds(now, -limits.refreshFamilySeconds),
+  });
+  await sweepProofs(context);
+  await sweepRevokedTokens(context.db, addSeconds(now, -limits.clockSkewSeconds));
+}

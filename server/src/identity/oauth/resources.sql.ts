@@ -1,0 +1,89 @@
+import type { Sql } from '../../db/index.ts';
+import type { AgentId, EnvironmentId, ResourceId } from '../../kernel/ids.ts';
+
+/** An API that tokens are for (RFC 8707). */
+export interface Resource {
+  environmentId: EnvironmentId;
+  id: ResourceId;
+  /** What its tokens have as `aud`: an absolute URI. */
+  identifier: string;
+  name: string;
+  /** The words that it understands; none named means any. */
+  scopes: string[];
+  createdAt: Date;
+}
+
+const columns = 'environment_id, id, identifier, name, scopes, created_at';
+
+/** False where the environment has one of this identifier. */
+export async function insertResource(sql: Sql, resource: Resource): Promise<boolean> {
+  const rows = await sql.query(
+    `INSERT INTO oauth_resources (${columns}) VALUES ($1, $2, $3, $4, $5, $6)
+     ON CONFLICT (environment_id, identifier) DO NOTHING RETURNING id`,
+    [
+      resource.environmentId,
+      resource.id,
+      resource.identifier,
+      resource.name,
+      resource.scopes,
+      resource.createdAt,
+    ],
+  );
+  return rows.length > 0;
+}
+
+export async function deleteResource(sql: Sql, environmentId: EnvironmentId, id: string): Promise<boolean> {
+  const rows = await sql.query(
+    'DELETE FROM oauth_resources WHERE environment_id = $1 AND id = $2 RETURNING id',
+    [environmentId, id],
+  );
+  return rows.length > 0;
+}
+
+export async function findResource(
+  sql: Sql,
+  environmentId: EnvironmentId,
+  id: string,
+): Promise<Resource | undefined> {
+  const [row] = await sql.query<Resource>(
+    `SELECT ${columns} FROM oauth_resources WHERE environment_id = $1 AND id = $2`,
+    [environmentId, id],
+  );
+  return row;
+}
+
+/** Newest first; `before` is the id that the last page ended with. */
+export async function listResources(
+  sql: Sql,
+  args: { environmentId: EnvironmentId; before: string | null; limit: number },
+): Promise<Resource[]> {
+  return sql.query<Resource>(
+    `SELECT ${columns} FROM oauth_resources WHERE environment_id = $1 AND ($2::text IS NULL OR id < $2)
+     ORDER BY id DESC LIMIT $3`,
+    [args.environmentId, args.before, args.limit],
+  );
+}
+
+/** The resource of this identifier in an environment that the agent is linked to; where several have it, the agent's oldest. */
+export async function findResourceForAgent(
+  sql: Sql,
+  agentId: AgentId,
+  identifier: string,
+): Promise<Resource | undefined> {
+  const [row] = await sql.query<Resource>(
+    `SELECT r.environment_id, r.id, r.identifier, r.name, r.scopes, r.created_at
+     FROM oauth_resources r JOIN agent_links l ON l.environment_id = r.environment_id AND l.agent_id = $1
+     WHERE r.identifier = $2 ORDER BY l.created_at, l.environment_id LIMIT 1`,
+    [agentId, identifier],
+  );
+  return row;
+}
+
+/** Whether the agent is one of the environment's. */
+export async function isLinked(sql: Sql, environmentId: EnvironmentId, agentId: AgentId): Promise<boolean> {
+  const rows = await sql.query(
+    'SELECT 1 AS one FROM agent_links WHERE environment_id = $1 AND agent_id = $2',
+    [environmentId, agentId],
+  );
+  return rows.length > 0;
+}

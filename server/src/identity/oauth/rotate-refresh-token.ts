@@ -1,0 +1,204 @@
+import { type Sql, write, type WriteContext } from '../../db/index.ts';
+import { addSeconds } from '../../kernel/clock.ts';
+import { equalDigests, sha256 } from '../../kernel/crypto.ts';
+import { AppError } from '../../kernel/errors.ts';
+import type { AgentId } from '../../kernel/ids.ts';
+import { limits } from '../../kernel/limits.ts';
+import { type Agent, isFamilyBeforeEpoch, isLive } from '../agents/agent.ts';
+import { findAgent } from '../agents/agents.sql.ts';
+import { isCredentialLive } from '../credentials/credential.ts';
+import { makeAnswer, type TokenAnswer } from './answer.ts';
+import type { AuthorizationServer } from './authorization-server.ts';
+import { invalidClient } from './client-proof.ts';
+import {
+  type FamilyState,
+  findSpentToken,
+  insertSpentToken,
+  lockFamily,
+  revokeFamily,
+  type SpentToken,
+  updateFamilyToken,
+} from './refresh-families.sql.ts';
+import { newRefreshToken, readRefreshToken, type RefreshToken } from './refresh-token.ts';
+import { notifyTokensRevoked } from './revocations.sql.ts';
+import { grantScope, splitScope } from './scope.ts';
+
+/** A refresh as it is asked for, its client and its key already shown. */
+export interface Refresh {
+  refreshToken: string;
+  /** Who authenticated; nothing on the route that takes a bare token. */
+  agentId: AgentId | undefined;
+  /** Whom the request names without showing it; a bare token may come with it. */
+  clientId: string | undefined;
+  scope: string | undefined;
+  resource: string | undefined;
+  keyThumbprint: string | null;
+}
+
+type Outcome =
+  | { kind: 'answered'; agentId: AgentId; answer: TokenAnswer }
+  | { kind: 'refused'; error: AppError }
+  | { kind: 'reused'; familyId: string };
+
+/**
+ * Takes a refresh token and gives the next one (RFC 6749 section 6, RFC 9700 section 4.14.2). A spent token given again by the same
+ * client for the same thing within the retry window gets the very same answer, as the first may have been lost; later it is a theft,
+ * and ends the family. Throws `invalid_grant`, `invalid_scope`, `invalid_target` or `invalid_dpop_proof`, none of which ends it.
+ */
+export async function rotateRefreshToken(
+  server: AuthorizationServer,
+  context: WriteContext,
+  refresh: Refresh,
+): Promise<TokenAnswer> {
+  const token = readRefreshToken(refresh.refreshToken);
+  const outcome = await write(context, async (sql, now) => {
+    const family = token && (await lockFamily(sql, token.familyId));
+    const agent = family && (await findAgent(sql, family.agentId));
+    const result: Outcome =
+      token && family && agent
+        ? await decide(server, sql, { refresh, token, family, agent, now })
+        : refused('It is unknown');
+    return { result, audit: auditOf(result, family, agent) };
+  });
+  if (outcome.kind === 'answered') {
+    server.usage.count(outcome.agentId, 'refresh');
+    return outcome.answer;
+  }
+  if (outcome.kind === 'refused') throw outcome.error;
+  server.revocations.learn(outcome.familyId);
+  throw new AppError('invalid_grant', 'The refresh token was used before: its whole family is revoked now');
+}
+
+const needsClient = 'Refresh tokens of this agent need client authentication: use POST /oauth/token';
+
+interface Case {
+  refresh: Refresh;
+  token: RefreshToken;
+  family: FamilyState;
+  agent: Agent;
+  now: Date;
+}
+
+async function decide(server: AuthorizationServer, sql: Sql, one: Case): Promise<Outcome> {
+  const { refresh, token, family, agent } = one;
+  const isCurrent = equalDigests(token.hash, family.tokenHash);
+  const spent = isCurrent ? undefined : await findSpentToken(sql, family.id, token.hash);
+  if (!isCurrent && !spent) return refused('It is unknown');
+  if (refresh.agentId !== undefined && refresh.agentId !== family.agentId)
+    return refused('It is of another client');
+  if (refresh.agentId === undefined) {
+    if (
+      refresh.clientId !== undefined &&
+      refresh.clientId !== agent.clientId &&
+      refresh.clientId !== agent.id
+    )
+      return refused('It is of another client');
+    if (!agent.refreshWithoutClientAuth) return { kind: 'refused', error: invalidClient(needsClient, false) };
+  }
+  const ended = findEnd(one);
+  if (ended !== undefined) return refused(ended);
+  if (spent) return replay(server, sql, one, spent);
+  return rotate(server, sql, one);
+}
+
+/** Why the family may not be used any more; nothing where it may. */
+function findEnd({ family, agent, now }: Case): string | undefined {
+  const credential = { revokedAt: family.credentialRevokedAt, expiresAt: family.credentialExpiresAt };
+  if (family.revokedAt !== null) return 'It is revoked';
+  if (family.expiresAt <= now) return 'It has expired';
+  if (!isLive(agent, now)) return 'Its agent is not active';
+  if (isFamilyBeforeEpoch(agent, family.createdAt)) return 'It is of before its agent was stopped';
+  if (!isCredentialLive(credential, now)) return 'The credential that it was got with is not good any more';
+  return undefined;
+}
+
+async function replay(server: AuthorizationServer, sql: Sql, one: Case, spent: SpentToken): Promise<Outcome> {
+  const { family, now, token } = one;
+  if (addSeconds(spent.spentAt, limits.refreshRetrySeconds) <= now) {
+    await revokeFamily(sql, family.id, now);
+    await notifyTokensRevoked(sql);
+    return { kind: 'reused', familyId: family.id };
+  }
+  if (!spent.answer || !equalDigests(spent.fingerprint, fingerprintOf(one)))
+    return refused('It was used before, for something else');
+  const plain = server.box.open(spent.answer, answerBinding(family.id, token.hash));
+  return { kind: 'answered', agentId: family.agentId, answer: JSON.parse(plain.toString()) as TokenAnswer };
+}
+
+async function rotate(server: AuthorizationServer, sql: Sql, one: Case): Promise<Outcome> {
+  const { refresh, token, family, agent, now } = one;
+  const mismatch = findMismatch(one, server.issuer);
+  if (mismatch) return { kind: 'refused', error: mismatch };
+  const allowed = (splitScope(family.scope) ?? []).filter((scope) => agent.scopes.includes(scope));
+  let scope: string;
+  try {
+    scope = grantScope(refresh.scope, allowed);
+  } catch (error) {
+    if (error instanceof AppError) return { kind: 'refused', error };
+    throw error;
+  }
+  const next = newRefreshToken(family.id);
+  const generation = family.generation + 1;
+  const answer = await makeAnswer(server, {
+    agent,
+    family: { ...family, generation },
+    scope,
+    refreshToken: next.text,
+    now,
+  });
+  await updateFamilyToken(sql, { id: family.id, tokenHash: next.hash, generation });
+  await insertSpentToken(sql, {
+    familyId: family.id,
+    tokenHash: token.hash,
+    fingerprint: fingerprintOf(one),
+    answer: server.box.seal(Buffer.from(JSON.stringify(answer)), answerBinding(family.id, token.hash)),
+    spentAt: now,
+  });
+  return { kind: 'answered', agentId: family.agentId, answer };
+}
+
+/** What the refresh asks for that the family isn't of. */
+function findMismatch({ refresh, family }: Case, issuer: string): AppError | undefined {
+  if (family.keyThumbprint !== refresh.keyThumbprint)
+    return family.keyThumbprint === null
+      ? new AppError('invalid_grant', 'The refresh token is not bound to a key: send it without a DPoP proof')
+      : new AppError('invalid_grant', 'The refresh token is bound to a key: send a DPoP proof of that key');
+  const asked = refresh.resource === `${issuer}/` ? issuer : refresh.resource;
+  if (asked !== undefined && asked !== family.resource)
+    return new AppError('invalid_target', `The refresh token is for ${family.resource} alone`);
+  return undefined;
+}
+
+/** Everything that must be alike in an honest retry. */
+function fingerprintOf({ refresh, family }: Case): Buffer {
+  const { scope, resource, keyThumbprint } = refresh;
+  return sha256(JSON.stringify([family.agentId, scope ?? null, resource ?? null, keyThumbprint]));
+}
+
+function answerBinding(familyId: string, tokenHash: Buffer): string {
+  return `spent_refresh_tokens/${familyId}/${tokenHash.toString('base64url')}/answer`;
+}
+
+function refused(reason: string): Outcome {
+  return {
+    kind: 'refused',
+    error: new AppError('invalid_grant', `The refresh token is not good: ${reason}`),
+  };
+}
+
+function auditOf(outcome: Outcome, family: FamilyState | undefined, agent: Agent | undefined) {
+  const actions = {
+    answered: 'agent.token_refreshed',
+    refused: 'agent.refresh_refused',
+    reused: 'agent.refresh_token_reused',
+  };
+  return {
+    action: actions[outcome.kind],
+    resource: family?.agentId ?? 'unknown',
+    scope: agent?.homeEnvironmentId ?? ('instance' as const),
+    data: {
+      family: family?.id ?? null,
+      ...(outcome.kind === 'refused' ? { reason: outcome.error.message } : {}),
+    },
+  };
+}
