@@ -13,7 +13,12 @@ export {
   type Problem,
   unwrap,
 } from './client.ts';
-export { type CreditsScheme, creditsScheme, type CreditsSchemeOptions } from './credits-scheme.ts';
+export {
+  type CreditsScheme,
+  creditsScheme,
+  type CreditsSchemeOptions,
+  type PrivateJwk,
+} from './credits-scheme.ts';
 export {
   createPayingFetch,
   type PayingFetchOptions,

@@ -46,12 +46,7 @@ export function openDatabase(
   // Statements that don't need each other's rows are given together (`Promise.all`), and go out without waiting for one another.
   const pool = new Pool({ ...settings, max: options.poolSize, pipeline: true });
   if (options.planOnce) {
-    // A connection that is lost here is so at its first use as well.
-    const prepare = (client: PoolClient) =>
-      client
-        .query('SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off')
-        .catch(() => undefined);
-    pool.on('connect', (client) => void prepare(client));
+    pool.on('connect', (client) => void planOnce(client));
   }
   const naming = (text: string, how: QueryOptions | undefined) =>
     options.planOnce && !how ? { prepared: nameOf(text) } : how;
@@ -116,6 +111,13 @@ async function run<Row extends object>(
     ...(prepared === undefined ? {} : { name: prepared }),
   });
   return result.rows.map((row) => camelCase(row) as Row);
+}
+
+async function planOnce(client: PoolClient): Promise<void> {
+  // A connection that is lost here is so at its first use as well.
+  await client
+    .query('SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off')
+    .catch(() => undefined);
 }
 
 const names = new Map<string, string>();

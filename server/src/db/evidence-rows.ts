@@ -91,7 +91,8 @@ export async function insertOutboxEntries(
     ],
   );
   // Delivered at commit; a worker that misses it finds the rows at its next poll.
-  for (const topic of new Set(entries.flatMap(({ topic, unhurried }) => (unhurried ? [] : topic)))) {
+  const hurried = entries.filter(({ unhurried }) => !unhurried);
+  for (const topic of new Set(hurried.map((entry) => entry.topic))) {
     await sql.query("SELECT pg_notify('outbox', $1)", [topic]);
   }
 }

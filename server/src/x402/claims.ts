@@ -4,7 +4,7 @@ import { sha256 } from '../kernel/crypto.ts';
 import { limits } from '../kernel/limits.ts';
 import { endAttempts } from './claims.sql.ts';
 import { moveCredits } from './credit-transfers.ts';
-import { isCreditPayment } from './credits-rail.ts';
+import { isCreditPayment } from './credit-payment.ts';
 import { isSamePayment, type Payment, type PaymentFacts } from './payment.ts';
 import type { Presenter } from './payment-lane.ts';
 import type { Claim } from './payments.sql.ts';

@@ -2,6 +2,7 @@ import { type KeyObject, verify } from 'node:crypto';
 import { promisify } from 'node:util';
 import { AppError } from '../kernel/errors.ts';
 import { type EnvironmentId, isId } from '../kernel/ids.ts';
+import type { Payment } from './payment.ts';
 
 /** The network of prepaid credits of this instance: its ledger is the chain. */
 export const creditsNetwork = 'credence:credits';
@@ -91,6 +92,15 @@ export async function isSignedBy({ header, jws }: CreditPayment, key: CreditKey)
   if (key.algorithm === 'EdDSA') return verifyOffLoop(null, input, key.publicKey, signature);
   // RFC 7518 section 3.4: two numbers of 32 bytes, not DER.
   return verifyOffLoop('sha256', input, { key: key.publicKey, dsaEncoding: 'ieee-p1363' }, signature);
+}
+
+export function isCreditPayment({ network }: Pick<Payment, 'network'>): boolean {
+  return network === creditsNetwork;
+}
+
+/** The ledger's transfer for one attempt: each attempt reserves anew, as what an earlier one had reserved was given back. */
+export function transferKey({ id, attempt }: Pick<Payment, 'attempt' | 'id'>): string {
+  return `${id}/${attempt}`;
 }
 
 function isSeconds(value: unknown): value is number {

@@ -3,7 +3,7 @@ import { assert } from '../kernel/assert.ts';
 import type { EnvironmentId } from '../kernel/ids.ts';
 import { applyTransfers, type Operation } from '../ledger/index.ts';
 import { endAttempts, withdrawClaims } from './claims.sql.ts';
-import { transferKey } from './credits-rail.ts';
+import { transferKey } from './credit-payment.ts';
 import type { Payment } from './payment.ts';
 import { settledTopic } from './settle-batch.ts';
 

@@ -2,9 +2,15 @@ import type { EnvironmentKind } from '../accounts/index.ts';
 import { unixSeconds } from '../kernel/clock.ts';
 import type { EnvironmentId } from '../kernel/ids.ts';
 import { limits } from '../kernel/limits.ts';
-import { type CreditKey, type CreditPayment, creditsNetwork, isSignedBy } from './credit-payment.ts';
+import {
+  type CreditKey,
+  type CreditPayment,
+  creditsNetwork,
+  isSignedBy,
+  transferKey,
+} from './credit-payment.ts';
 import type { PaymentFault } from './exact.ts';
-import type { Payment, PaymentFacts } from './payment.ts';
+import type { PaymentFacts } from './payment.ts';
 import { attemptSeconds, type Rail } from './rail.ts';
 
 /** What one call costs in credits: the second entry of a 402's `accepts`. */
@@ -88,13 +94,4 @@ export function creditFacts(sent: CreditPayment): PaymentFacts {
     validBefore: BigInt(sent.expiresAt),
     signature: sent.jws,
   };
-}
-
-export function isCreditPayment({ network }: Pick<Payment, 'network'>): boolean {
-  return network === creditsNetwork;
-}
-
-/** The ledger's transfer for one attempt: each attempt reserves anew, as what an earlier one had reserved was given back. */
-export function transferKey({ id, attempt }: Pick<Payment, 'attempt' | 'id'>): string {
-  return `${id}/${attempt}`;
 }

@@ -22,7 +22,7 @@ import {
   sumOwed,
 } from './claims.sql.ts';
 import { moveCredits, tellCharged } from './credit-transfers.ts';
-import { isCreditPayment, transferKey } from './credits-rail.ts';
+import { isCreditPayment, transferKey } from './credit-payment.ts';
 import type { Payment, PaymentFacts, PaymentTarget, SettlementMode, StoredResponse } from './payment.ts';
 import { type Claim, findClaim } from './payments.sql.ts';
 import {
