@@ -65,6 +65,8 @@ import {
   networks,
   resumeCredits,
   createSettler,
+  findLowRelayers,
+  relayerRoutes,
   type Settler,
   signatureBackend,
 } from './x402/index.ts';
@@ -282,8 +284,7 @@ async function openChains(parts: Parts, context: WriteContext): Promise<Chains> 
     if (!settings) continue;
     const chain = createChain({
       network: networks[kind],
-      rpcUrl: settings.rpcUrl,
-      finality: settings.finality,
+      ...settings,
     });
     await openRelayer(context, chain, kind, settings);
     chains.set(chain.network.id, { chain, settler: createSettler({ context, chain, report }) });
@@ -302,20 +303,18 @@ async function openRelayer(
   settings: ChainConfig,
 ): Promise<void> {
   const setting = `CREDENCE_${kind.toUpperCase()}_RPC_URL`;
-  let chainId: number;
-  try {
-    chainId = await chain.chainId();
-    await chain.settledTime();
-  } catch (error) {
+  const orRefuse = (cause: unknown): never => {
     throw new StartupError(`the ${kind} chain doesn't answer: check ${setting}, and that its RPC is up`, {
-      cause: error,
+      cause,
     });
-  }
+  };
+  const chainId = await chain.chainId().catch(orRefuse);
   if (chainId !== chain.network.chainId) {
     throw new StartupError(
       `${setting} leads to chain ${chainId}, and ${kind} is on chain ${chain.network.chainId}: set it to an RPC of that chain`,
     );
   }
+  await chain.settledTime().catch(orRefuse);
   await ensureRelayer(context, chain, settings.relayerKey);
 }
 
@@ -350,6 +349,7 @@ export function createRoutes(
       gatewayUrl: config.gatewayUrl,
       mayDial: (address) => egress.mayDial('upstream', address),
     }),
+    ...relayerRoutes({ chains }),
     ...evidenceRoutes(),
   ];
   return [...routes, openApiRoute(routes, packageJson.version)];
@@ -363,6 +363,7 @@ const intervals = {
   resumeMs: 2_000,
   expireMs: 2_000,
   refundMs: 30_000,
+  relayersMs: 60_000,
   sweepMs: 600_000,
   reloadKeysMs: 4_000,
   tendKeysMs: 60_000,
@@ -392,9 +393,14 @@ function startWorkerLoops(services: Services, loops: { capture: Loop[]; other: L
     startLoop({ intervalMs: intervals.tendKeysMs, run: () => tendSigningKeys(context), onError }),
     startLoop({ intervalMs: intervals.refundMs, run: () => refundUndelivered(context), onError }),
   );
+  const warnOfLow = async (chain: Chain) => {
+    for (const relayer of await findLowRelayers(services.db, chain))
+      services.logger.warn(relayer, 'a relayer is running out of gas: send it some, or add another');
+  };
   for (const { chain, settler } of services.chains.values()) {
     loops.other.push(
       startLoop({ intervalMs: intervals.resumeMs, run: () => settler.resume(), onError }),
+      startLoop({ intervalMs: intervals.relayersMs, run: () => warnOfLow(chain), onError }),
       startLoop({ intervalMs: intervals.expireMs, run: () => closeExpired(context, chain), onError }),
     );
   }

@@ -3,6 +3,7 @@ import type { Config } from './config.ts';
 import type { Database } from './db/index.ts';
 import type { Authenticators, Principal } from './http/index.ts';
 import type { AgentIdentifier } from './identity/index.ts';
+import { equalDigests, sha256 } from './kernel/crypto.ts';
 
 /** The owner of development's organisation, for whom this machine's requests without a credential act. */
 export type DevelopmentPrincipal = Extract<Principal, { kind: 'person' }>;
@@ -22,6 +23,8 @@ export function createAuthenticators(
       const key = await findApiKey(db, text);
       return key ? { kind: 'api_key', apiKeyId: key.id, ...key } : undefined;
     },
+    isOperatorKey: (key) =>
+      config.operatorKeyHash !== undefined && equalDigests(sha256(key), config.operatorKeyHash),
     resourceMetadataUrl: `${config.publicUrl}/.well-known/oauth-protected-resource`,
     async findAgent({ path, ...presented }) {
       const agent = await services.identifier.identify({ ...presented, url: `${config.publicUrl}${path}` });

@@ -1,5 +1,6 @@
 import { resolve } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { sha256 } from './kernel/crypto.ts';
 import { readConfig } from './config.ts';
 import { StartupError } from './kernel/startup-error.ts';
 
@@ -110,12 +111,39 @@ describe('readConfig', () => {
     ['CREDENCE_LOG_LEVEL', 'loud'],
     ['CREDENCE_SANDBOX_RPC_URL', 'http://127.0.0.1:8545'],
     ['CREDENCE_PRODUCTION_RELAYER_KEY', `0x${key}`],
+    ['CREDENCE_SANDBOX_REORG_DEPTH', '12'],
     ['DATABASE_URL', 'database.example'],
     ['DATABASE_URL', 'mysql://database.example/credence'],
   ])('refuses %s=%s in one line that names it', (name, value) => {
     const refusal = refusalOf({ [name]: value });
-    expect(refusal).toContain(name.replace(/_(RPC_URL|RELAYER_KEY)$/, ''));
+    expect(refusal).toContain(name.replace(/_(RPC_URL|RELAYER_KEY|REORG_DEPTH)$/, ''));
     expect(refusal).not.toContain('\n');
+  });
+
+  it.each([
+    [{}, undefined],
+    [{ CREDENCE_SANDBOX_REORG_DEPTH: 'finalized' }, undefined],
+    [{ CREDENCE_SANDBOX_REORG_DEPTH: '0' }, 0],
+    [{ CREDENCE_SANDBOX_REORG_DEPTH: '64' }, 64],
+  ])('takes %o as a depth to watch a chain to', (env, depth) => {
+    expect(readConfig({ ...chain, ...env }).chains.sandbox?.reorgDepth).toBe(depth);
+  });
+
+  it.each(['deep', '-1', '10001', '1.5'])('refuses the depth %s', (depth) => {
+    const refusal = refusalOf({ ...chain, CREDENCE_SANDBOX_REORG_DEPTH: depth });
+    expect(refusal).toContain('CREDENCE_SANDBOX_REORG_DEPTH');
+  });
+
+  it('keeps of an operator key its hash, and refuses one that could be guessed without repeating it', () => {
+    const operatorKey = 'o'.repeat(32);
+    const config = readConfig({ CREDENCE_OPERATOR_KEY: operatorKey });
+    expect(config.operatorKeyHash).toEqual(sha256(operatorKey));
+    expect(readConfig({}).operatorKeyHash).toBeUndefined();
+    for (const bad of ['o'.repeat(31), `${'o'.repeat(32)} `, 'ö'.repeat(40)]) {
+      const refusal = refusalOf({ CREDENCE_OPERATOR_KEY: bad });
+      expect(refusal).toContain('CREDENCE_OPERATOR_KEY');
+      expect(refusal).not.toContain(bad);
+    }
   });
 
   it('refuses a relayer key that is not one, without repeating it', () => {

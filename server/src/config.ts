@@ -1,5 +1,6 @@
 import { isIP } from 'node:net';
 import { resolve } from 'node:path';
+import { sha256 } from './kernel/crypto.ts';
 import { type EgressAllow, parseEgressAllow } from './kernel/egress.ts';
 import { limits } from './kernel/limits.ts';
 import { parseUsdcPrice } from './kernel/money.ts';
@@ -14,6 +15,8 @@ export interface ChainConfig {
   rpcUrl: string;
   /** Pays the gas of settlements: a private key, 0x and 64 hexadecimal digits. */
   relayerKey: `0x${string}`;
+  /** How many blocks deep a settlement is watched for a reorganisation; absent, until the chain's RPC calls its block finalized. */
+  reorgDepth?: number;
 }
 
 /** RFC 7518 section 3.1 and RFC 8037 name them so. */
@@ -40,6 +43,8 @@ export interface Config {
   readonly signatures: { readonly tokens: SignatureAlgorithm; readonly credentials: SignatureAlgorithm };
   /** Whether proofs of possession must carry a nonce of ours (RFC 9449 section 8). */
   readonly dpopNonces: boolean;
+  /** SHA-256 of the key that whoever runs the instance shows; absent, nobody does but the development principal. */
+  readonly operatorKeyHash: Buffer | undefined;
   readonly egressAllow: EgressAllow;
   /** Whose `X-Forwarded-For` is believed on the control plane: addresses and CIDR blocks of TLS-terminating proxies. */
   readonly trustedProxies: readonly string[];
@@ -67,6 +72,8 @@ const known = new Set([
   'CREDENCE_DPOP_NONCE',
   'CREDENCE_TOKEN_ALGORITHM',
   'CREDENCE_CREDENTIAL_ALGORITHM',
+
+  'CREDENCE_OPERATOR_KEY',
   'CREDENCE_EGRESS_ALLOW',
   'CREDENCE_TRUSTED_PROXIES',
   'CREDENCE_LOG_LEVEL',
@@ -75,8 +82,10 @@ const known = new Set([
   'CREDENCE_OWED_MAX_PER_PAYER',
   'CREDENCE_SANDBOX_RPC_URL',
   'CREDENCE_SANDBOX_RELAYER_KEY',
+  'CREDENCE_SANDBOX_REORG_DEPTH',
   'CREDENCE_PRODUCTION_RPC_URL',
   'CREDENCE_PRODUCTION_RELAYER_KEY',
+  'CREDENCE_PRODUCTION_REORG_DEPTH',
 ]);
 
 const loopbackHosts = ['127.0.0.1', '::1'];
@@ -116,6 +125,7 @@ export function readConfig(env: Environment): Config {
       credentials: algorithmOf(env, 'CREDENCE_CREDENTIAL_ALGORITHM'),
     },
     dpopNonces: oneOf(env, 'CREDENCE_DPOP_NONCE', ['on', 'off'], 'off') === 'on',
+    operatorKeyHash: operatorKeyHashOf(env),
     egressAllow: parseEgressAllow(env['CREDENCE_EGRESS_ALLOW']),
     trustedProxies: trustedProxiesOf(env),
     logLevel: oneOf(
@@ -219,6 +229,17 @@ function masterKeyOf(env: Environment): Buffer | undefined {
   return Buffer.from(text, 'hex');
 }
 
+/** The value isn't repeated where it is refused. */
+function operatorKeyHashOf(env: Environment): Buffer | undefined {
+  const text = env['CREDENCE_OPERATOR_KEY'];
+  if (text === undefined || text === '') return undefined;
+  if (!/^[\x21-\x7e]{32,512}$/.test(text))
+    throw new StartupError(
+      'CREDENCE_OPERATOR_KEY must be 32 or more visible characters, such as from "openssl rand -hex 32"',
+    );
+  return sha256(text);
+}
+
 function urlOf(env: Environment, name: string, mode: Config['mode']): string | undefined {
   const text = env[name];
   if (text === undefined || text === '') {
@@ -252,16 +273,37 @@ function usdcOf(env: Environment, name: string, standard: bigint): bigint {
   }
 }
 
+/** Some hours on any chain of ours; deeper ones are called finalized long before. */
+const depthMax = 10_000;
+
 function chainOf(env: Environment, half: 'PRODUCTION' | 'SANDBOX'): ChainConfig | undefined {
-  const names = { rpc: `CREDENCE_${half}_RPC_URL`, key: `CREDENCE_${half}_RELAYER_KEY` };
+  const names = {
+    rpc: `CREDENCE_${half}_RPC_URL`,
+    key: `CREDENCE_${half}_RELAYER_KEY`,
+    depth: `CREDENCE_${half}_REORG_DEPTH`,
+  };
   const rpcUrl = env[names.rpc] || undefined;
   const relayerKey = env[names.key] || undefined;
-  if (rpcUrl === undefined && relayerKey === undefined) return undefined;
+  const depth = env[names.depth] || undefined;
+  if (rpcUrl === undefined && relayerKey === undefined && depth === undefined) return undefined;
   if (rpcUrl === undefined || !/^https?:$/.test(URL.parse(rpcUrl)?.protocol ?? '')) {
     throw new StartupError(`${names.rpc} must be the http(s) URL of the chain's RPC`);
   }
   if (relayerKey === undefined || !/^0x[0-9a-fA-F]{64}$/.test(relayerKey)) {
     throw new StartupError(`${names.key} must be a private key: 0x and 64 hexadecimal digits`);
   }
-  return { rpcUrl, relayerKey: relayerKey as `0x${string}` };
+  if (
+    depth !== undefined &&
+    depth !== 'finalized' &&
+    !(/^\d{1,5}$/.test(depth) && Number(depth) <= depthMax)
+  ) {
+    throw new StartupError(
+      `${names.depth} must be a number of blocks up to ${depthMax}, or "finalized", which it is by itself`,
+    );
+  }
+  return {
+    rpcUrl,
+    relayerKey: relayerKey as `0x${string}`,
+    ...(depth === undefined || depth === 'finalized' ? {} : { reorgDepth: Number(depth) }),
+  };
 }

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { privateKeyToAccount } from 'viem/accounts';
 import { connect, type LocalChain, startLocalChain } from '../contracts/test/local-chain.ts';
 import { fundAccount, plantBatchContract, plantTestToken } from '../src/embedded/index.ts';
 import {
@@ -20,6 +21,7 @@ import {
   report,
   storeAnswer,
 } from './crash/payment-parts.ts';
+import { addRelayer, findLowRelayers, setRelayerActive } from '../src/x402/operate-relayers.ts';
 import { openTestDatabase, type TestDatabase } from './helpers/database.ts';
 
 let database: TestDatabase;
@@ -58,6 +60,9 @@ async function answerMany(count: number, funds: bigint): Promise<Answered[]> {
 const settleAll = (answered: readonly Answered[], by: Settler = settler) =>
   Promise.all(answered.map(({ payment }) => by.settle(payment)));
 
+/** `JUMPDEST PUSH0 JUMP`: an account that burns all the gas it is given. */
+const burnerCode = '0x5b5f56';
+
 describe('payments that wait at the same moment', () => {
   it('are settled by few transactions, and one that fails keeps none of the others', async () => {
     const answered = [...(await answerMany(20, price)), ...(await answerMany(3, 0n))];
@@ -95,9 +100,13 @@ describe('payments that wait at the same moment', () => {
   });
 
   it('are not settled from an account that has code: it could use up the gas of all', async () => {
-    const [bad, good] = [await answer(price), await answer(price)];
-    await connect(local.rpcUrl).setCode({ address: bad.payer.address, bytecode: '0x5b600056' });
-    expect(await settleAll([bad, good])).toMatchObject([{ kind: 'failed' }, { kind: 'settled' }]);
+    const [bad, ...good] = await answerMany(21, price);
+    await connect(local.rpcUrl).setCode({ address: bad?.payer.address ?? '0x', bytecode: burnerCode });
+    const settlements = await settleAll(bad ? [bad, ...good] : good);
+    expect(settlements[0]).toMatchObject({ kind: 'failed' });
+    expect(settlements.slice(1)).toEqual(
+      good.map(() => ({ kind: 'settled', transaction: expect.any(String) as string })),
+    );
   });
 
   it('and then fail may be settled by asking again, once the payer has the money', async () => {
@@ -114,7 +123,7 @@ describe('a batch that reverts as a whole', () => {
     // Code that never ends, in a payer's account, takes all the gas of the batch; the checks that keep it out are off.
     const answered = await answerMany(4, price);
     const [burner] = answered;
-    await connect(local.rpcUrl).setCode({ address: burner?.payer.address ?? '0x', bytecode: '0x5b600056' });
+    await connect(local.rpcUrl).setCode({ address: burner?.payer.address ?? '0x', bytecode: burnerCode });
     const unwary: Chain = {
       ...chain,
       examine: async (payments) => ({
@@ -133,4 +142,45 @@ describe('a batch that reverts as a whole', () => {
     ]);
     expect(settlements[0]?.kind).not.toBe('settled');
   }, 60_000);
+});
+
+/** How many transactions each relayer has signed. */
+async function byRelayer(): Promise<Map<string, number>> {
+  const rows = await database.db.query<{ relayer: string; count: bigint }>(
+    'SELECT relayer, count(*) FROM settlement_transactions GROUP BY relayer',
+  );
+  return new Map(rows.map((row) => [row.relayer, Number(row.count)]));
+}
+
+describe('several relayers', () => {
+  const keys = [`0x${'6a'.repeat(32)}`, `0x${'6b'.repeat(32)}`] as const;
+  const [second, third] = keys.map((key) => privateKeyToAccount(key).address);
+  it('take turns, and one that is out of gas or switched off keeps no payment', async () => {
+    const context = contextOf(database.db);
+    const chains = new Map([[chain.network.id, { chain }]]);
+    await fundAccount(local.rpcUrl, { address: second ?? relayer, wei: 10n ** 20n });
+    for (const privateKey of keys)
+      await addRelayer(context, chains, { network: chain.network.id, privateKey });
+    const before = await byRelayer();
+    const own = createSettler({ context, chain, report });
+
+    const kinds: string[] = [];
+    for (let index = 0; index < 7; index += 1) {
+      const [settlement] = await settleAll([await answer(price)], own);
+      kinds.push(settlement?.kind ?? '');
+    }
+    // The third has no gas: what it signed waits for some, and it isn't asked again for a while.
+    expect(kinds.toSorted()).toEqual(['pending', ...Array.from({ length: 6 }, () => 'settled')]);
+    const after = await byRelayer();
+    const signed = [relayer, second, third].map(
+      (address = relayer) => (after.get(address) ?? 0) - (before.get(address) ?? 0),
+    );
+    expect(signed).toEqual([3, 3, 1]);
+
+    await setRelayerActive(context, chains, { address: second ?? '', network: undefined, active: false });
+    const [last] = await settleAll([await answer(price)], own);
+    expect(last?.kind).toBe('settled');
+    expect((await byRelayer()).get(second ?? '')).toBe(after.get(second ?? ''));
+    expect(await findLowRelayers(database.db, chain)).toMatchObject([{ address: third, balance: '0' }]);
+  });
 });

@@ -4,7 +4,7 @@ import type { Sql } from './database.ts';
 
 /** Who a change is made by, as the audit log names them. */
 export interface Actor {
-  kind: 'agent' | 'anonymous' | 'api_key' | 'development' | 'system';
+  kind: 'agent' | 'anonymous' | 'api_key' | 'development' | 'operator' | 'system';
   id: string;
 }
 

@@ -47,6 +47,7 @@ beforeAll(async () => {
     authenticators: {
       findApiKey: async () => undefined,
       findAgent: async () => undefined,
+      isOperatorKey: () => false,
       development: { principal: async () => person, port: () => 8080 },
     },
     db,

@@ -10,6 +10,8 @@ export interface Authenticators {
   findAgent(presented: PresentedToken): Promise<Principal | undefined>;
   /** Where a client learns how to get a token (RFC 9728 section 5.1). */
   resourceMetadataUrl?: string;
+  /** Whether a credential is the instance's operator key. */
+  isOperatorKey(key: string): boolean;
   /** Absent where there is none: in production mode, or switched off. */
   development?: {
     principal(environmentHeader: string | undefined): Promise<Principal | undefined>;
@@ -36,7 +38,7 @@ export async function authenticate(
   request: FastifyRequest,
 ): Promise<Principal | null> {
   if (route.auth.length === 0) return null;
-  const principal = await findPrincipal(authenticators, route, request);
+  const principal = asOperator(route, await findPrincipal(authenticators, route, request));
   if (!route.auth.includes(principal.kind)) {
     throw new AppError(
       'forbidden',
@@ -51,6 +53,14 @@ export async function authenticate(
   return principal;
 }
 
+/** Whoever owns development's organisation also runs its instance; on other routes that is another part. */
+function asOperator(route: Route, principal: Principal): Principal {
+  const isAsked = route.auth.includes('operator') && !route.auth.includes('person');
+  return isAsked && principal.kind === 'person' && principal.development
+    ? { kind: 'operator', development: true }
+    : principal;
+}
+
 async function findPrincipal(
   authenticators: Authenticators,
   route: Route,
@@ -59,6 +69,8 @@ async function findPrincipal(
   const credential = readCredential(authenticators, request);
   if (credential !== undefined) {
     const { token, scheme } = credential;
+    if (scheme !== 'DPoP' && authenticators.isOperatorKey(token))
+      return { kind: 'operator', development: false };
     const found =
       token.includes('.') || scheme === 'DPoP'
         ? await authenticators.findAgent(credential)
@@ -149,6 +161,11 @@ function challenge(
 }
 
 function describe(kinds: readonly string[]): string {
-  const words: Record<string, string> = { agent: 'an agent', api_key: 'an API key', person: 'a person' };
+  const words: Record<string, string> = {
+    agent: 'an agent',
+    api_key: 'an API key',
+    operator: 'an operator',
+    person: 'a person',
+  };
   return kinds.map((kind) => words[kind] ?? kind).join(' or ');
 }

@@ -46,6 +46,13 @@ export function describeApi(routes: readonly Route[], version: string): JsonObje
         agent: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT', description: "An agent's token" },
         api_key: { type: 'apiKey', in: 'header', name: 'X-API-Key' },
         api_key_bearer: { type: 'http', scheme: 'bearer', description: 'An API key' },
+        operator: {
+          type: 'apiKey',
+          in: 'header',
+          name: 'X-API-Key',
+          description: "The instance's operator key",
+        },
+        operator_bearer: { type: 'http', scheme: 'bearer', description: "The instance's operator key" },
         person: {
           type: 'http',
           scheme: 'bearer',
@@ -93,7 +100,9 @@ function describeOperation(route: Route): unknown {
 /** Each alternative is one way in. Scopes are named in prose: OpenAPI has them for OAuth only. */
 function describeSecurity(route: Route): Record<string, string[]>[] {
   return route.auth.flatMap((kind) =>
-    kind === 'api_key' ? [{ api_key: [] }, { api_key_bearer: [] }] : [{ [kind]: [] }],
+    kind === 'api_key' || kind === 'operator'
+      ? [{ [kind]: [] }, { [`${kind}_bearer`]: [] }]
+      : [{ [kind]: [] }],
   );
 }
 

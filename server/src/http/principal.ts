@@ -33,6 +33,8 @@ export type Principal =
       environmentId: EnvironmentId;
       scopes: readonly string[];
     }
+  /** Runs the instance: holds its key, or is the development principal. */
+  | { kind: 'operator'; development: boolean }
   | { kind: 'person'; development: true; organisationId: OrganisationId; environmentId: EnvironmentId };
 
 export type PrincipalKind = Principal['kind'];
@@ -46,6 +48,9 @@ export function actorOf(principal: Principal | null): Actor {
       return { kind: 'agent', id: principal.agentId };
     case 'api_key':
       return { kind: 'api_key', id: principal.apiKeyId };
+    case 'operator':
+      if (!principal.development) return { kind: 'operator', id: 'operator' };
+      return { kind: 'development', id: 'development' };
     case 'person':
       return { kind: 'development', id: 'development' };
   }

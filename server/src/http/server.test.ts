@@ -86,6 +86,7 @@ beforeAll(async () => {
         ({ good: key, other: { ...key, apiKeyId: newId('api_key') }, weak: { ...key, scopes: [] } })[
           credential
         ],
+      isOperatorKey: () => false,
       findAgent: async () => undefined,
     },
     db,

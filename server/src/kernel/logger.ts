@@ -8,6 +8,7 @@ const secretMembers = [
   'key',
   'secret',
   'privateKey',
+  'private_key',
   'payment_header',
   'api_key',
   'cookie',

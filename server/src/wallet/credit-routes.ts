@@ -2,10 +2,19 @@ import { Type } from 'typebox';
 import { findEnvironment } from '../accounts/index.ts';
 import { defineRoute, type Route } from '../http/index.ts';
 import { assert } from '../kernel/assert.ts';
+import { AppError } from '../kernel/errors.ts';
+import { parseAtomicAmount } from '../kernel/money.ts';
 import { type CreditKeyRow, listCreditKeys } from './credit-keys.sql.ts';
-import { findCredits } from './issue-credits.ts';
+import { type Credits, findCredits, issueCredits } from './issue-credits.ts';
 import { registerCreditKey, revokeCreditKey } from './register-credit-key.ts';
-import { CreditKeyBody, CreditKeyList, CreditKeyParams, CreditKeyView, CreditsView } from './schemas.ts';
+import {
+  CreditKeyBody,
+  CreditKeyList,
+  CreditKeyParams,
+  CreditKeyView,
+  CreditsView,
+  IssueBody,
+} from './schemas.ts';
 
 /** An environment's credits, and the keys that may pay with them. */
 export function creditRoutes(): Route[] {
@@ -24,13 +33,32 @@ export function creditRoutes(): Route[] {
       handler: async ({ principal, context }) => {
         const environment = await findEnvironment(context.db, principal.environmentId);
         assert(environment, 'a principal acts in an environment that exists');
-        const { currency, balance, held } = await findCredits(context.db, environment);
-        return {
-          currency,
-          balance: balance.toString(),
-          held: held.toString(),
-          available: (balance - held).toString(),
-        };
+        return creditsView(await findCredits(context.db, environment));
+      },
+    }),
+
+    defineRoute({
+      id: 'credits.issue',
+      summary: 'Give credits to an environment: a debt of the instance',
+      method: 'POST',
+      path: '/v1/credits/issue',
+      auth: ['operator'],
+      scopes: [],
+      limit: 'write',
+      status: 201,
+      schema: { body: IssueBody, response: CreditsView },
+      errors: ['not_found'],
+      handler: async ({ body, context }) => {
+        const environment = await findEnvironment(context.db, body.environment_id);
+        if (!environment) throw new AppError('not_found', 'There is no such environment');
+        // A repeated request is known by its Idempotency-Key.
+        const key = `operator/${crypto.randomUUID()}`;
+        await issueCredits(context, environment, {
+          amount: parseAtomicAmount(body.amount, 'amount'),
+          key,
+          reason: body.reason,
+        });
+        return creditsView(await findCredits(context.db, environment));
       },
     }),
 
@@ -85,6 +113,15 @@ export function creditRoutes(): Route[] {
       },
     }),
   ];
+}
+
+function creditsView({ currency, balance, held }: Credits) {
+  return {
+    currency,
+    balance: balance.toString(),
+    held: held.toString(),
+    available: (balance - held).toString(),
+  };
 }
 
 function viewOf(key: CreditKeyRow) {

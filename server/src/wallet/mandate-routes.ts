@@ -137,7 +137,7 @@ function readIntent(intent: Static<typeof CreateIntentBody>['intent']) {
 }
 
 /** Its agent; and, as it names nobody's environment before it is signed, any person who was given its address. */
-function maySee(principal: Principal, mandate: MandateRequest): boolean {
+function maySee(principal: Exclude<Principal, { kind: 'operator' }>, mandate: MandateRequest): boolean {
   if (principal.kind === 'agent') return mandate.agentId === principal.agentId;
   if (mandate.environmentId === null) return principal.kind === 'person';
   return mandate.environmentId === principal.environmentId;

@@ -141,6 +141,15 @@ export const CreditsView = Type.Object({
   available: Type.String({ description: 'What can be spent: the balance without what is held' }),
 });
 
+export const IssueBody = Type.Object(
+  {
+    environment_id: Type.String({ minLength: 1, maxLength: 100 }),
+    amount: AtomicAmount,
+    reason: Type.String({ minLength: 1, maxLength: 500 }),
+  },
+  { additionalProperties: false },
+);
+
 export const CreditKeyBody = Type.Object(
   {
     jwk: Type.Record(Type.String(), Type.Unknown(), {

@@ -1,6 +1,6 @@
 export { type BatchCall, encodeBatch, judgeBatchReceipt } from './batch-call.ts';
 export { type Chain, createChain } from './chain.ts';
-export { isForSameRequest, mayFetch, reopenPayment } from './claims.ts';
+export { isForSameRequest, mayFetch } from './claims.ts';
 export { type CreditAlgorithm, type CreditKey } from './credit-payment.ts';
 export { creditCurrency, creditFacts, creditsRail, type CreditTerms } from './credits-rail.ts';
 export {
@@ -15,8 +15,6 @@ export {
 export {
   type Authorization,
   type ExactPayment,
-  findTermsFault,
-  isSignedByPayer,
   type PaymentFault,
   type Terms,
   transferTypedData,
@@ -43,11 +41,14 @@ export { type Claim, findClaim } from './payments.sql.ts';
 export { ChainUnavailableError } from './json-rpc.ts';
 export type { ClaimRefusal, KnownBalance, OwedLimits } from './plan-claims.ts';
 export { attemptSeconds, exactRail, type Rail } from './rail.ts';
+export { findLowRelayers } from './operate-relayers.ts';
+export { relayerRoutes } from './relayer-routes.ts';
 export { ensureRelayer } from './relayers.ts';
 export { resumeCredits } from './resume-credits.ts';
 export { signatureBackend } from './secp256k1.ts';
 export { settledTopic } from './settle-batch.ts';
-export { createSettler, type Settlement, type Settler } from './settler.ts';
+export type { Settlement } from './settlement.ts';
+export { createSettler, type Settler } from './settler.ts';
 export { findStoredResponse } from './stored-response.ts';
 export type { ReceivedCredit, ReceivedPayment, SettlementOutcome, X402Version } from './wire.ts';
 export {

@@ -77,7 +77,7 @@ function partsOf({ params: [{ to, data }] }: Call): Part[] {
     const packed = data.slice(2 + 2 * 42);
     return (packed.match(/.{40}/g) ?? []).map((hex) => ({ kind: 'code', payer: getAddress(`0x${hex}`) }));
   }
-  const { args = [[]] } = decodeFunctionData({ abi: multicall3Abi, data });
+  const { args } = decodeFunctionData({ abi: multicall3Abi, data });
   const calls = args[0] as readonly { target: Address; callData: Hex }[];
   return calls.map(({ target, callData }) => {
     if (target.toLowerCase() !== token.toLowerCase()) throw new Error('only the token is asked');

@@ -1,14 +1,8 @@
 import type { Address, Hex } from 'viem';
-import { addressWord, batchContract, decodeBatch, encodeBatch } from './batch-call.ts';
+import type { decodeBatch } from './batch-call.ts';
 import { decodeCodeCheck, encodeCodeCheck } from './code-check.ts';
-import {
-  type AskRpc,
-  bytesOf,
-  ChainUnavailableError,
-  createRpc,
-  resultOf,
-  type RpcCall,
-} from './json-rpc.ts';
+import { type AskRpc, bytesOf, ChainUnavailableError, createRpc, resultOf } from './json-rpc.ts';
+import { balanceCall, batchView, readBatch, stateCall, viewOf } from './token-calls.ts';
 
 /** What the chain's latest block says of a payer, as far as one payment needs it. */
 export interface PayerState {
@@ -35,9 +29,6 @@ const patienceMs = 100;
 const timeoutMs = 5_000;
 /** An answer has half a kilobyte for each question; an error's text may be longer. */
 const responseBytesMax = 1024 * 1024;
-
-/** The first four bytes of the hash of each view's signature. */
-const selectors = { authorizationState: '0xe94a0102', balanceOf: '0x70a08231' } as const;
 
 /**
  * Asks for payers' balances and nonces, all who ask at the same moment in one call to the batch contract, with one look for code beside
@@ -108,18 +99,12 @@ async function answerAll(ask: AskRpc, token: Address, questions: readonly Questi
   if (questions.length === 0) return;
   const payers = [...new Set(questions.map(({ payer }) => payer))];
   const views = [
-    ...payers.map((payer) => `${selectors.balanceOf}${addressWord(payer)}` as const),
-    ...questions.map(
-      ({ payer, nonce }) => `${selectors.authorizationState}${addressWord(payer)}${nonce.slice(2)}` as const,
-    ),
+    ...payers.map(balanceCall),
+    ...questions.map(({ payer, nonce }) => stateCall({ from: payer, nonce })),
   ];
-  const data = encodeBatch(views.map((callData) => ({ target: token, callData })));
   try {
-    const answers = await ask([
-      callOf({ to: batchContract, data }),
-      callOf({ data: encodeCodeCheck(payers) }),
-    ]);
-    const words = decodeBatch(bytesOf(resultOf(answers[0])), views.length);
+    const answers = await ask([batchView(token, views), viewOf({ data: encodeCodeCheck(payers) })]);
+    const words = readBatch(answers[0], views.length);
     const codes = decodeCodeCheck(bytesOf(resultOf(answers[1])), payers.length);
     const places = new Map(payers.map((payer, index) => [payer, index]));
     questions.forEach((question, index) => {
@@ -133,10 +118,6 @@ async function answerAll(ask: AskRpc, token: Address, questions: readonly Questi
   } catch (error) {
     questions.forEach(({ reject }) => reject(error));
   }
-}
-
-function callOf(call: { to?: Address; data: Hex }): RpcCall {
-  return { method: 'eth_call', params: [call, 'latest'] };
 }
 
 type View = ReturnType<typeof decodeBatch>[number] | undefined;

@@ -25,17 +25,6 @@ export async function findClaim(sql: Sql, key: PaymentKey): Promise<Claim | unde
   return { payment, fingerprint };
 }
 
-export async function findPayment(
-  sql: Sql,
-  key: Pick<Payment, 'environmentId' | 'id'>,
-): Promise<Payment | undefined> {
-  const [row] = await sql.query<Payment>(
-    `SELECT ${paymentColumns} FROM payments p WHERE p.environment_id = $1 AND p.id = $2`,
-    [key.environmentId, key.id],
-  );
-  return row;
-}
-
 export async function findSealedResponse(
   sql: Sql,
   payment: Pick<Payment, 'environmentId' | 'id'>,

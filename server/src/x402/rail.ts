@@ -12,7 +12,8 @@ import {
 import { exactFacts, type Payment, type PaymentFacts } from './payment.ts';
 import type { KnownBalance } from './plan-claims.ts';
 import { ChainUnavailableError } from './json-rpc.ts';
-import type { Settlement, Settler } from './settler.ts';
+import type { Settlement } from './settlement.ts';
+import type { Settler } from './settler.ts';
 
 /** One attempt with its settlement: a payment must be good for this long when it starts. */
 export const attemptSeconds = limits.upstreamTimeoutSeconds + limits.settlementMarginSeconds;

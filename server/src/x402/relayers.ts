@@ -2,7 +2,8 @@ import { type Address, type Hex, parseTransaction } from 'viem';
 import { privateKeyToAccount } from 'viem/accounts';
 import { type Sql, write, type WriteContext } from '../db/index.ts';
 import type { SecretBox } from '../kernel/crypto.ts';
-import type { Chain, Fees } from './chain.ts';
+import type { Chain } from './chain.ts';
+import type { Fees } from './fees.ts';
 import { findFrom, replaceRaw, type SettlementTransaction } from './settlements.sql.ts';
 import { signCall } from './transaction.ts';
 
@@ -13,23 +14,34 @@ import { signCall } from './transaction.ts';
 export async function ensureRelayer(context: WriteContext, chain: Chain, privateKey: Hex): Promise<Address> {
   const network = chain.network.id;
   const { address } = privateKeyToAccount(privateKey);
-  const sealed = context.box.seal(Buffer.from(privateKey), rowName(network, address));
   const nextNonce = await chain.transactionCount(address);
   await write(context, async (sql, now) => {
-    const rows = await sql.query(
-      `INSERT INTO relayers (network, address, private_key, next_nonce, active, created_at)
-       VALUES ($1, $2, $3, $4, true, $5) ON CONFLICT DO NOTHING RETURNING address`,
-      [network, address, sealed, nextNonce, now],
-    );
+    const isNew = await insertRelayer(sql, context.box, { network, address, privateKey, nextNonce, now });
     await sql.query(
       `UPDATE relayers SET configured = (address = $2), active = (address = $2)
        WHERE network = $1 AND configured <> (address = $2)`,
       [network, address],
     );
     const audit = { action: 'relayer.added', resource: address, data: { network } };
-    return { result: undefined, audit: rows.length > 0 ? audit : null };
+    return { result: undefined, audit: isNew ? audit : null };
   });
   return address;
+}
+
+/** Writes down an account that pays the gas, its key sealed. False where it does so already. */
+export async function insertRelayer(
+  sql: Sql,
+  box: SecretBox,
+  row: { network: string; address: Address; privateKey: Hex; nextNonce: number; now: Date },
+): Promise<boolean> {
+  const { network, address, nextNonce, now } = row;
+  const sealed = box.seal(Buffer.from(row.privateKey), rowName(network, address));
+  const rows = await sql.query(
+    `INSERT INTO relayers (network, address, private_key, next_nonce, active, created_at)
+     VALUES ($1, $2, $3, $4, true, $5) ON CONFLICT DO NOTHING RETURNING address`,
+    [network, address, sealed, nextNonce, now],
+  );
+  return rows.length > 0;
 }
 
 export async function listRelayers(sql: Sql, network: string): Promise<Address[]> {
@@ -43,14 +55,24 @@ export async function listRelayers(sql: Sql, network: string): Promise<Address[]
 /**
  * Signs a transaction with a relayer's next nonce, under the relayer's row lock: of those that nobody else is signing with, the
  * one that has waited longest. What is written down in the same transaction may then be sent any number of times.
+ * @param args.avoid relayers that sign only where there is no other.
  */
 export async function signWithNextNonce(
   sql: Sql,
-  args: { box: SecretBox; chain: Chain; to: Address; data: Hex; gas: bigint; fees: Fees; now: Date },
+  args: {
+    box: SecretBox;
+    chain: Chain;
+    to: Address;
+    data: Hex;
+    gas: bigint;
+    fees: Fees;
+    now: Date;
+    avoid: readonly Address[];
+  },
 ): Promise<SettlementTransaction> {
-  const { box, chain, to, data, gas, fees, now } = args;
+  const { box, chain, to, data, gas, fees, now, avoid } = args;
   const network = chain.network.id;
-  const relayer = await takeNonce(sql, network, now);
+  const relayer = await takeNonce(sql, network, now, avoid);
   const call = { chainId: chain.network.chainId, nonce: relayer.nonce, to, data, gas, ...fees };
   const { raw, hash } = signCall(call, openKey(box, { network, ...relayer }));
   return {
@@ -69,16 +91,26 @@ interface TakenNonce {
   nonce: bigint;
 }
 
-async function takeNonce(sql: Sql, network: string, now: Date): Promise<TakenNonce> {
+async function takeNonce(
+  sql: Sql,
+  network: string,
+  now: Date,
+  avoid: readonly Address[],
+): Promise<TakenNonce> {
   // Where all are being signed with, the first of them to be free again is as good as any.
-  for (const wait of ['SKIP LOCKED', '']) {
+  const tries: [string, readonly Address[]][] = [
+    ['SKIP LOCKED', avoid],
+    ['', avoid],
+    ['', []],
+  ];
+  for (const [wait, avoided] of tries) {
     const [taken] = await sql.query<TakenNonce>(
       `UPDATE relayers SET next_nonce = next_nonce + 1, used_at = $2
        WHERE network = $1 AND address = (
-         SELECT address FROM relayers WHERE network = $1 AND active
+         SELECT address FROM relayers WHERE network = $1 AND active AND address <> ALL ($3::text[])
          ORDER BY used_at NULLS FIRST, created_at, address LIMIT 1 FOR UPDATE ${wait})
        RETURNING address, private_key, next_nonce - 1 AS nonce`,
-      [network, now],
+      [network, now, avoided],
     );
     if (taken) return taken;
   }

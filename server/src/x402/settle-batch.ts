@@ -2,8 +2,11 @@ import type { AuditEvent, OutboxEntry, Sql, WriteContext } from '../db/index.ts'
 import { writeBatch } from '../db/index.ts';
 import { addSeconds, unixSeconds } from '../kernel/clock.ts';
 import { limits } from '../kernel/limits.ts';
+import type { Address } from 'viem';
 import { batchContract, encodeBatch, judgeBatchReceipt } from './batch-call.ts';
-import { type Chain, type NonceUse, transferCall } from './chain.ts';
+import type { Chain } from './chain.ts';
+import type { NonceUse } from './nonce-use.ts';
+import { transferCall } from './token-calls.ts';
 import { suspendPayers } from './payers.sql.ts';
 import { authorizationOf, exactPaymentOf, type Payment } from './payment.ts';
 import type { Receipt } from './receipts.ts';
@@ -33,6 +36,8 @@ export interface BatchDeps {
   chain: Chain;
   /** Hears of what goes wrong and will be tried again. */
   report(error: unknown): void;
+  /** Relayers that were out of gas a while ago, and until when (`performance.now()`) others sign before them. */
+  resting?: Map<Address, number>;
 }
 
 export interface RecordedBatch {
@@ -74,6 +79,7 @@ export async function recordBatch(
       gas: limits.batchGasBase + limits.batchGasPerItem * BigInt(taken.length),
       fees,
       now,
+      avoid: restingNow(deps),
     });
     await insertTransaction(sql, transaction, taken, addSeconds(now, limits.settlementMarginSeconds));
     return { result: { transaction, payments: taken }, audits: [] };
@@ -94,7 +100,7 @@ export async function watchBatch(
 ): Promise<Conclusion[] | undefined> {
   const { context, chain } = deps;
   let transaction = recorded;
-  await chain.broadcast(transaction.raw);
+  await send(deps, transaction);
   for (;;) {
     const stuckAt = addSeconds(transaction.signedAt, stuckSeconds);
     const untilMs = Math.min(deadline.getTime(), stuckAt.getTime()) - context.clock.now().getTime();
@@ -129,8 +135,29 @@ async function hasten(
     return { ...transaction };
   }
   const replaced = await replaceTransaction(context, chain, transaction);
-  await chain.broadcast(replaced.raw);
+  await send(deps, replaced);
   return replaced;
+}
+
+/** What a node says of an account that can't pay for its transaction (geth, reth, anvil). */
+const outOfGas = /insufficient funds/i;
+const restMs = 60_000;
+
+async function send({ chain, resting }: BatchDeps, { relayer, raw }: SettlementTransaction): Promise<void> {
+  try {
+    await chain.broadcast(raw);
+    resting?.delete(relayer);
+  } catch (error) {
+    if (error instanceof Error && outOfGas.test(error.message)) {
+      resting?.set(relayer, performance.now() + restMs);
+    }
+    throw error;
+  }
+}
+
+function restingNow({ resting }: BatchDeps): Address[] {
+  const nowMs = performance.now();
+  return [...(resting ?? [])].filter(([, untilMs]) => untilMs > nowMs).map(([relayer]) => relayer);
 }
 
 /**
@@ -207,8 +234,7 @@ async function tell(
   from: Parameters<typeof concludePayments>[2],
   now: Date,
 ): Promise<{ result: Conclusion[]; audits: AuditEvent[]; outbox: OutboxEntry[] }> {
-  const changed = await concludePayments(sql, conclusions, from, now);
-  const told = conclusions.filter(({ payment }) => changed.has(payment.id));
+  const told = [...(await concludePayments(sql, conclusions, from, now)).values()];
   await suspendFailed(sql, told, now);
   return { result: told, ...eventsOf(told) };
 }

@@ -46,8 +46,8 @@ export interface Order {
   target: PaymentTarget;
 }
 
-export function openChain(rpcUrl: string): Chain {
-  return createChain({ network: networks.sandbox, rpcUrl, finality: 'instant' });
+export function openChain(rpcUrl: string, watched: { reorgDepth?: number } = {}): Chain {
+  return createChain({ network: networks.sandbox, rpcUrl, finality: 'instant', ...watched });
 }
 
 /** What a process of the program writes with, its clock ahead by so much: past the lease of one that was killed. */

@@ -20,7 +20,7 @@ import {
   networks,
   type Payment,
 } from '../../src/x402/index.ts';
-import { transferCall } from '../../src/x402/chain.ts';
+import { transferCall } from '../../src/x402/token-calls.ts';
 import { resendMissing } from '../../src/x402/relayers.ts';
 import { openTestDatabase, type TestDatabase } from '../helpers/database.ts';
 import {

@@ -1,10 +1,12 @@
 /*
  * A process of the program, for tests that kill it. `node worker.fixture.ts <database url> <rpc url> <point> <order>` brings a
- * payment to the point, says so, and waits to be killed; `… resume` takes up what others left, says how many, and ends.
+ * payment to the point, says so, and waits to be killed; `… notice` looks for a reorganisation, and then does the same; `… resume` takes up
+ * what others left, says how many, and ends.
  */
 import { openDatabase } from '../../src/db/index.ts';
 import { parseTyped } from '../../src/kernel/json.ts';
 import { createSettler } from '../../src/x402/index.ts';
+import { createReorganisationWatch } from '../../src/x402/reorganisations.ts';
 import { recordBatch } from '../../src/x402/settle-batch.ts';
 import {
   claim,
@@ -26,7 +28,8 @@ if (step === 'resume') {
   process.stdout.write(`${count}\n`);
   await db.close();
 } else {
-  await bringTo(step as Point, parseTyped(given) as Order);
+  if (step === 'notice') await createReorganisationWatch({ context: contextOf(db, 60), chain, report })();
+  else await bringTo(step as Point, parseTyped(given) as Order);
   process.stdout.write(`${step}\n`);
   setInterval(() => undefined, 60_000);
 }

@@ -12,6 +12,7 @@ import { callApi, price, sell, type Sold } from '../helpers/seller.ts';
 import { startUpstream, type Upstream } from '../helpers/upstream.ts';
 
 const currency = 'USDC.sandbox';
+const operatorKey = 'an-operator-of-this-test-and-no-other';
 
 describe('a call paid with credits', { timeout: 30_000 }, () => {
   let db: Database;
@@ -32,6 +33,7 @@ describe('a call paid with credits', { timeout: 30_000 }, () => {
     const env = {
       DATABASE_URL: database.url,
       CREDENCE_MASTER_KEY: '07'.repeat(32),
+      CREDENCE_OPERATOR_KEY: operatorKey,
       CREDENCE_GATEWAY_URL: `http://localhost:${ports.gateway}`,
     };
     first = await startInstance({ env, ports });
@@ -131,6 +133,21 @@ describe('a call paid with credits', { timeout: 30_000 }, () => {
       await expectBooksRight();
     },
   );
+
+  it('is given out by the operator alone, once for each Idempotency-Key', async () => {
+    const issue = (credential: string) =>
+      callApi(first, '/v1/credits/issue', {
+        body: { environment_id: buyer.environmentId, amount: '5', reason: 'a test' },
+        credential,
+        headers: { 'idempotency-key': 'issue-1' },
+      });
+    const answers = [await issue(operatorKey), await issue(operatorKey)];
+    for (const answer of answers)
+      expect(answer.json()).toMatchObject({ currency, balance: String(10n * price + 5n) });
+    expect((await issue(await credentialOf(buyer))).status).toBe(403);
+    expect((await accountOf(buyer.environmentId)).balance).toBe(10n * price + 5n);
+    await expectBooksRight();
+  });
 
   it('leaves one audit event, and its outbox entry is taken', async () => {
     expect((await sendPaid(url, await buyer.pay(url))).status).toBe(200);
