@@ -2,11 +2,11 @@ import { ExactEvmScheme } from '@x402/evm';
 import { decodePaymentResponseHeader, wrapFetchWithPaymentFromConfig } from '@x402/fetch';
 import { privateKeyToAccount } from 'viem/accounts';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type Instance, startInstance } from '../helpers/instance.ts';
-import { network, openChain } from '../helpers/payer.ts';
-import { callApi, price, sell, type Sold } from '../helpers/seller.ts';
-import { startUpstream, type Upstream } from '../helpers/upstream.ts';
-import { creditsScheme } from '../../../sdk/src/index.ts';
+import { type Instance, startInstance } from '../../server/test/helpers/instance.ts';
+import { network, openChain } from '../../server/test/helpers/payer.ts';
+import { callApi, price, sell, type Sold } from '../../server/test/helpers/seller.ts';
+import { startUpstream, type Upstream } from '../../server/test/helpers/upstream.ts';
+import { creditsScheme } from './credits-scheme.ts';
 
 const curves = {
   ES256: { name: 'ECDSA', namedCurve: 'P-256' },
