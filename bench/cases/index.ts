@@ -2,6 +2,7 @@ import type { Case, Look } from '../bench.ts';
 import { verifyTokens } from '../in-process/verify-tokens.ts';
 import { firstByte } from './first-byte.ts';
 import { free } from './free.ts';
+import { paidCredits } from './paid-credits.ts';
 import { tokensEs256, tokensRs256 } from './client-credentials.ts';
 import { paid2sBlocks } from './paid-2s-blocks.ts';
 import { paidExact } from './paid-exact.ts';
@@ -13,6 +14,7 @@ export const cases: readonly (Case | Look)[] = [
   paidExact,
   paid2sBlocks,
   paidOptimistic,
+  paidCredits,
   tokensEs256,
   tokensRs256,
   firstByte,

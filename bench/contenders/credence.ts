@@ -18,19 +18,18 @@ export async function startCredence(
     upstreamUrl?: string;
     settlement?: 'after_success' | 'optimistic' | 'upfront';
     env?: Record<string, string>;
+    hosted?: true;
   } = {},
 ): Promise<Credence> {
-  const { upstreamUrl, settlement } = options;
+  const { upstreamUrl, settlement, hosted } = options;
   const upstream = upstreamUrl === undefined ? await startUpstream(stage) : undefined;
   const env = { CREDENCE_LOG_LEVEL: 'warn', ...options.env, ...stage.environment };
   const instance = await startInstance({ env });
   stage.defer(() => instance.stop());
-  const sold = await sell(
-    instance,
-    upstream?.url ?? upstreamUrl ?? '',
-    'bench',
-    settlement ? { settlement } : {},
-  );
+  const sold = await sell(instance, upstream?.url ?? upstreamUrl ?? '', 'bench', {
+    ...(settlement ? { settlement } : {}),
+    ...(hosted ? { hosted } : {}),
+  });
   return {
     instance,
     // wrk takes the first address of a name; the gateway listens on both.

@@ -16,9 +16,15 @@ import { CheckFailed, type TicketOffice } from '../bench.ts';
 import type { SigningJob } from './payments.ts';
 
 /** The terms of a 402, as `PAYMENT-REQUIRED` holds them. */
-interface Terms {
+export interface Terms {
   resource: { url: string };
-  accepts: { amount: string; asset: string; payTo: Address; extra?: Record<string, unknown> }[];
+  accepts: {
+    network: string;
+    amount: string;
+    asset: string;
+    payTo: Address;
+    extra?: Record<string, unknown>;
+  }[];
   extensions?: Record<string, unknown>;
 }
 
@@ -81,7 +87,10 @@ async function sign(job: SigningJob): Promise<void> {
 }
 
 /** What the seller asks, in its own words: they are what a stock client would echo. */
-async function askTerms(options: { url: string; headers: Readonly<Record<string, string>> }): Promise<Terms> {
+export async function askTerms(options: {
+  url: string;
+  headers: Readonly<Record<string, string>>;
+}): Promise<Terms> {
   const response = await fetch(options.url, { headers: options.headers });
   const header = response.headers.get('payment-required');
   if (response.status !== 402 || header === null)

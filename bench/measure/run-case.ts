@@ -124,7 +124,7 @@ function checkBooks(name: string, load: LoadResult, charged: number | undefined)
   if (load.sent !== load.answered)
     throw new CheckFailed(`${name}: ${load.sent} calls were sent and ${load.answered} answered`);
   if (charged !== load.good)
-    throw new CheckFailed(`${name}: ${load.good} calls succeeded and ${charged} were charged on the chain`);
+    throw new CheckFailed(`${name}: ${load.good} calls succeeded and ${charged} were charged`);
 }
 
 function describe(load: LoadResult): string {

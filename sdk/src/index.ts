@@ -14,6 +14,12 @@ export {
   unwrap,
 } from './client.ts';
 export {
+  type CreditsScheme,
+  creditsScheme,
+  type CreditsSchemeOptions,
+  type PrivateJwk,
+} from './credits-scheme.ts';
+export {
   createPayingFetch,
   type PayingFetchOptions,
   type PaymentTerms,

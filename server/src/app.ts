@@ -48,7 +48,14 @@ import type { EnvironmentId } from './kernel/ids.ts';
 import { type Loop, startLoop } from './kernel/loop.ts';
 import { StartupError } from './kernel/startup-error.ts';
 import { findPayeeOfResource, findServerBySlug, marketRoutes, serverChangedChannel } from './market/index.ts';
-import { captureSettled, closeExpired, refundUndelivered, walletRoutes } from './wallet/index.ts';
+import {
+  captureSettled,
+  closeExpired,
+  createCreditKeys,
+  creditKeysChangedChannel,
+  refundUndelivered,
+  walletRoutes,
+} from './wallet/index.ts';
 import {
   type Chain,
   createChain,
@@ -59,6 +66,7 @@ import {
   networks,
   type PaymentLane,
   paymentRoutes,
+  resumeCredits,
   createSettler,
   findLowRelayers,
   relayerRoutes,
@@ -102,6 +110,8 @@ interface Services {
   logger: Logger;
   clock: Clock;
   db: Database;
+  /** Connections for what is done for many at once. */
+  batches: Database;
   box: SecretBox;
   chains: Chains;
   keys: SigningKeys;
@@ -121,7 +131,7 @@ export async function createApp(parts: Parts): Promise<App> {
   let developmentPrincipal: DevelopmentPrincipal | undefined;
   let draining = false;
 
-  const payments = createPaymentLane({ ...services, owedMax: config.owedMax });
+  const payments = createPaymentLane({ ...services, db: services.batches, owedMax: config.owedMax });
   const control = await createControl(services, {
     payments,
     isReady: async () => !draining && (await isReachable(db)),
@@ -132,9 +142,11 @@ export async function createApp(parts: Parts): Promise<App> {
     connect: services.egress.guardedConnect('upstream'),
     limits: { originsMax: 512, callsPerOriginMax: 256, originIdleMs: 60_000 },
   });
+  const creditKeys = createCreditKeys(services);
   const gateway = createGateway({
     ...services,
     payments,
+    creditKeys,
     servers,
     forwarder,
     gatewayUrl: config.gatewayUrl,
@@ -155,6 +167,7 @@ export async function createApp(parts: Parts): Promise<App> {
     {
       outbox: () => loops.capture.forEach((loop) => loop.wake()),
       [serverChangedChannel]: (slug) => servers.forget(slug),
+      [creditKeysChangedChannel]: (environmentId) => creditKeys.forget(environmentId),
       ...services.oauth.channels,
       [signingKeysChannel]: () => loops.keys.wake(),
     },
@@ -183,7 +196,7 @@ export async function createApp(parts: Parts): Promise<App> {
       });
       await services.oauth.stop();
       await Promise.all([control.close(), forwarder.close(), listener.close(), payments.stop()]);
-      await db.close();
+      await Promise.all([db.close(), services.batches.close()]);
     },
   };
 }
@@ -214,20 +227,22 @@ async function createControl(
 }
 
 async function createServices(parts: Parts): Promise<Services> {
-  const db = openDatabase(parts.databaseUrl, {
-    poolSize: 20,
-    onError: (error) => parts.logger.warn({ err: error }, 'a database connection was lost'),
-  });
+  const onError = (error: Error) => parts.logger.warn({ err: error }, 'a database connection was lost');
+  const db = openDatabase(parts.databaseUrl, { poolSize: 20, onError });
+  const batches = openDatabase(parts.databaseUrl, { poolSize: 2, onError, planOnce: true });
   try {
-    return await createServicesOver(db, parts);
+    return await createServicesOver({ db, batches }, parts);
   } catch (error) {
     // Its connections would else be cut by an embedded database that stops, and be reported as lost.
-    await db.close();
+    await Promise.all([db.close(), batches.close()]);
     throw error;
   }
 }
 
-async function createServicesOver(db: Database, parts: Parts): Promise<Services> {
+async function createServicesOver(
+  { db, batches }: Pick<Services, 'batches' | 'db'>,
+  parts: Parts,
+): Promise<Services> {
   const { config, logger } = parts;
   const clock = systemClock;
   const box = createSecretBox(parts.masterKey);
@@ -256,6 +271,7 @@ async function createServicesOver(db: Database, parts: Parts): Promise<Services>
     logger,
     clock,
     db,
+    batches,
     box,
     keys,
     tokens,
@@ -382,6 +398,7 @@ function startWorkerLoops(services: Services, loops: { capture: Loop[]; other: L
   );
   loops.other.push(
     startLoop({ intervalMs: intervals.sweepMs, run: () => sweepIdempotencyKeys(context), onError }),
+    startLoop({ intervalMs: intervals.resumeMs, run: () => resumeCredits(context), onError }),
     startLoop({ intervalMs: intervals.sweepMs, run: () => sweepIdleAgents(context), onError }),
     startLoop({ intervalMs: intervals.forgetMs, run: () => sweepOAuth(context), onError }),
     startLoop({ intervalMs: intervals.tendKeysMs, run: () => tendSigningKeys(context), onError }),

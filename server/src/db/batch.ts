@@ -29,8 +29,10 @@ export async function writeBatch<T>(
   return runRetrying(context.db, async (sql) => {
     const now = context.clock.now();
     const outcome = await change(sql, now);
-    await insertAuditEvents(sql, now, outcome.audits);
-    await insertOutboxEntries(sql, now, outcome.outbox ?? []);
+    await Promise.all([
+      insertAuditEvents(sql, now, outcome.audits),
+      insertOutboxEntries(sql, now, outcome.outbox ?? []),
+    ]);
     return outcome.result;
   });
 }

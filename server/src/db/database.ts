@@ -28,7 +28,15 @@ const connectTimeoutMs = 5_000;
 /** Opens a pool. `int8` and whole `numeric` arrive as bigint, `timestamptz` as Date, `bytea` as Buffer. */
 export function openDatabase(
   url: string,
-  options: { poolSize: number; onError: (error: Error) => void },
+  options: {
+    poolSize: number;
+    onError: (error: Error) => void;
+    /**
+     * For hot batches: each statement is planned once for each connection, whatever its values. Each finds its rows by key, and is
+     * kept from reading a table that is small when it is planned, as it will be large soon.
+     */
+    planOnce?: true;
+  },
 ): Database {
   const settings: ClientConfig = {
     connectionString: url,
@@ -37,6 +45,11 @@ export function openDatabase(
   };
   // Statements that don't need each other's rows are given together (`Promise.all`), and go out without waiting for one another.
   const pool = new Pool({ ...settings, max: options.poolSize, pipeline: true });
+  if (options.planOnce) {
+    pool.on('connect', (client) => void planOnce(client));
+  }
+  const naming = (text: string, how: QueryOptions | undefined) =>
+    options.planOnce && !how ? { prepared: nameOf(text) } : how;
   // An idle connection that breaks is replaced at its next use; without a listener it would end the process.
   let closed = false;
   pool.on('error', (error) => {
@@ -45,7 +58,7 @@ export function openDatabase(
   });
 
   return {
-    query: (text, values, how) => run(pool, text, values, how),
+    query: (text, values, how) => run(pool, text, values, naming(text, how)),
     async transaction(body) {
       const client = await pool.connect();
       let failure: Error | undefined;
@@ -58,7 +71,9 @@ export function openDatabase(
         const begun = client.query('BEGIN');
         // The connection is lost then, and the first statement says so.
         begun.catch(() => undefined);
-        const result = await body({ query: (text, values, how) => run(client, text, values, how) });
+        const result = await body({
+          query: (text, values, how) => run(client, text, values, naming(text, how)),
+        });
         await begun;
         await client.query('COMMIT');
         return result;
@@ -96,6 +111,22 @@ async function run<Row extends object>(
     ...(prepared === undefined ? {} : { name: prepared }),
   });
   return result.rows.map((row) => camelCase(row) as Row);
+}
+
+async function planOnce(client: PoolClient): Promise<void> {
+  // A connection that is lost here is so at its first use as well.
+  await client
+    .query('SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off')
+    .catch(() => undefined);
+}
+
+const names = new Map<string, string>();
+
+/** What a connection knows a prepared statement by. Statements are constants, so that there are few. */
+function nameOf(text: string): string {
+  let name = names.get(text);
+  if (name === undefined) names.set(text, (name = `s${names.size}`));
+  return name;
 }
 
 const oid = { int8: 20, numeric: 1700 } as const;

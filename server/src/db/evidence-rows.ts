@@ -38,6 +38,8 @@ export interface OutboxEntry {
   topic: string;
   scope: Scope;
   payload: JsonObject;
+  /** Nobody waits for it: its consumer isn't woken, and finds it at its next look. */
+  unhurried?: true;
 }
 
 export async function insertAuditEvents(sql: Sql, now: Date, events: readonly AuditEvent[]): Promise<void> {
@@ -89,7 +91,8 @@ export async function insertOutboxEntries(
     ],
   );
   // Delivered at commit; a worker that misses it finds the rows at its next poll.
-  for (const topic of new Set(entries.map((entry) => entry.topic))) {
+  const hurried = entries.filter(({ unhurried }) => !unhurried);
+  for (const topic of new Set(hurried.map((entry) => entry.topic))) {
     await sql.query("SELECT pg_notify('outbox', $1)", [topic]);
   }
 }

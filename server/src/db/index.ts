@@ -1,4 +1,4 @@
-export { writeBatch, writeStatement } from './batch.ts';
+export { type BatchOutcome, writeBatch, writeStatement } from './batch.ts';
 export { openDatabase, type Database, type Sql } from './database.ts';
 export { createLane, type Lane } from './lane.ts';
 export { migrate } from './migrate.ts';

@@ -15,7 +15,7 @@ import {
   moveServer,
   publishServer,
 } from '../market/index.ts';
-import { createWallet, findWallet, type Wallet } from '../wallet/index.ts';
+import { createWallet, findWallet, issueCredits, type Wallet } from '../wallet/index.ts';
 import { networks } from '../x402/index.ts';
 
 /** What development begins with; the API key is the earlier one, where that still works. */
@@ -26,6 +26,8 @@ export interface SeedResult {
 }
 
 const demoSlug = 'demo';
+/** A hundred dollars of test credits: given once, what is spent stays spent. */
+const startingCredits = 100_000_000n;
 /** One cent, in the spelling that sellers use. */
 const demoPrice = 10_000n;
 
@@ -45,6 +47,11 @@ export async function seedDevelopment(
   const wallet =
     (await findWallet(context.db, environment.id, network.id)) ??
     (await createWallet(scoped, environment.id, network));
+  await issueCredits(scoped, environment, {
+    amount: startingCredits,
+    key: `${environment.id}/development`,
+    reason: 'to begin with',
+  });
   await ensureDemoServer(scoped, environment, args);
   return { environment, apiKey, wallet };
 }

@@ -11,15 +11,18 @@ import { limits } from '../kernel/limits.ts';
 import type { Endpoint } from '../market/index.ts';
 import {
   type Chain,
+  creditsRail,
+  type CreditTerms,
   exactRail,
   type PaymentLane,
   paymentRequired,
   paymentRequiredV1,
+  type Rail,
   type SettlementMode,
   type Settler,
   type Terms,
 } from '../x402/index.ts';
-import { signRefund } from '../wallet/index.ts';
+import { type CreditKeys, signRefund } from '../wallet/index.ts';
 import { callUpstream } from './call-upstream.ts';
 import { describeServer } from './catalogue.ts';
 import type { Forwarder } from './forward.ts';
@@ -28,7 +31,7 @@ import { type Caller, identify } from './identify.ts';
 import { matchEndpoint, upstreamTarget } from './match.ts';
 import { servePaidCall } from './paid-call.ts';
 import { sendPaymentStatus, statusPath } from './payment-status.ts';
-import { readPayment } from './payment-header.ts';
+import { readPayment, type SentPayment } from './payment-header.ts';
 import type { PublishedServer, PublishedServers } from './published-servers.ts';
 import { readBody } from './read-body.ts';
 import { parseRequestTarget } from './request-path.ts';
@@ -46,6 +49,7 @@ export interface GatewayDeps {
   forwarder: Forwarder;
   chains: ReadonlyMap<string, { chain: Chain; settler: Settler }>;
   payments: PaymentLane;
+  creditKeys: CreditKeys;
   /** The agent whose token this is, if it is good; one that is bound to a key comes with a proof (RFC 9449). */
   findAgent(presented: {
     token: string;
@@ -144,7 +148,7 @@ async function serve(
   const answered = await servePaidCall({
     ...deps,
     lane: deps.payments,
-    rail: exactRail({ ...getChain(deps, terms), terms, sent: sent.payment }),
+    rail: await railOf(deps, matched, terms, sent),
     origin: originOf(caller, request, requestId),
     mode: modeOf(matched),
     hosted: isHosted(matched),
@@ -262,13 +266,44 @@ function offerOf(deps: GatewayDeps, matched: Matched, terms: Terms, error: strin
   };
   return {
     v1: paymentRequiredV1({ terms, resource, method: matched.method, error }),
-    v2: paymentRequired({ terms, resource, termsSecret: randomSecret(16), error }),
+    v2: paymentRequired({
+      terms,
+      creditTerms: creditTermsOf(deps, matched),
+      resource,
+      termsSecret: randomSecret(16),
+      error,
+    }),
   };
 }
 
 function fingerprintOf({ published, method, path, query }: Matched, body: Buffer): Buffer {
   const line = JSON.stringify([method, published.server.slug, path, query]);
   return sha256(Buffer.concat([sha256(line), sha256(body)]));
+}
+
+/** What the call costs in credits of this instance, where its seller has an account for them. */
+function creditTermsOf(deps: GatewayDeps, { published, endpoint }: Matched): CreditTerms | undefined {
+  if (published.creditCurrency === undefined) return undefined;
+  return {
+    currency: published.creditCurrency,
+    amount: endpoint.price,
+    payTo: published.server.environmentId,
+    audience: deps.gatewayUrl,
+    maxTimeoutSeconds: limits.paymentTimeoutSeconds,
+  };
+}
+
+/** A payment goes by the rail that its payer chose. */
+async function railOf(
+  deps: GatewayDeps,
+  matched: Matched,
+  terms: Terms,
+  { payment }: SentPayment,
+): Promise<Rail> {
+  if (!('credit' in payment)) return exactRail({ ...getChain(deps, terms), terms, sent: payment });
+  const { credit } = payment;
+  const key = await deps.creditKeys.find(credit.payer, credit.header.kid);
+  return creditsRail({ sent: credit, terms: creditTermsOf(deps, matched), key });
 }
 
 function getChain(deps: GatewayDeps, terms: Terms): { chain: Chain; settler: Settler } {

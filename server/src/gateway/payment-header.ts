@@ -1,10 +1,12 @@
 import type { IncomingMessage } from 'node:http';
 import { AppError } from '../kernel/errors.ts';
 import {
-  decodePayment,
+  creditFacts,
+  decodeAnyPayment,
   decodePaymentV1,
   encodeSettlement,
   encodeSettlementV1,
+  type ReceivedCredit,
   type ReceivedPayment,
   type SettlementOutcome,
   type Terms,
@@ -16,7 +18,7 @@ import {
 /** A payment, and the version of x402 that it came in: the answer is to speak the same. */
 export interface SentPayment {
   version: X402Version;
-  payment: ReceivedPayment;
+  payment: ReceivedCredit | ReceivedPayment;
 }
 
 /**
@@ -30,15 +32,19 @@ export function readPayment(request: IncomingMessage, terms: Terms): SentPayment
   if (value === undefined) return undefined;
   if (v1.length + v2.length > 1)
     throw new AppError('invalid_payment', 'Send one payment header, not several');
-  if (v2.length === 1) return { version: 2, payment: decodePayment(value) };
+  if (v2.length === 1) return { version: 2, payment: decodeAnyPayment(value) };
   return { version: 1, payment: decodePaymentV1(value, { asset: terms.network.asset.address }) };
 }
 
 /** The header that tells a payer what became of its payment, as name and value, in the version that it paid with. */
 export function settlementHeader(settlement: SettlementOutcome, sent: SentPayment): [string, string] {
-  const { network, authorization } = sent.payment;
-  const payment = { network, payer: authorization.from };
+  const payment = payerOf(sent.payment);
   return sent.version === 1
     ? [v1Headers.response, encodeSettlementV1(settlement, payment)]
     : [v2Headers.response, encodeSettlement(settlement, payment)];
+}
+
+function payerOf(payment: ReceivedCredit | ReceivedPayment): { network: string; payer: string } {
+  if ('credit' in payment) return creditFacts(payment.credit);
+  return { network: payment.network, payer: payment.authorization.from };
 }

@@ -8,7 +8,7 @@ import {
   findServerBySlug,
   type MarketServer,
 } from '../market/index.ts';
-import { type Network, networks } from '../x402/index.ts';
+import { creditCurrency, type Network, networks } from '../x402/index.ts';
 
 /** A server as the gateway calls it: its paths with their secrets opened, and who is paid. */
 export interface PublishedServer {
@@ -17,6 +17,8 @@ export interface PublishedServer {
   network: Network;
   /** Absent where nobody can be paid for it: then its priced paths can't be called. */
   payTo: string | undefined;
+  /** What it takes credits in, as well. Absent where an address outside is paid: credits are of environments here. */
+  creditCurrency: string | undefined;
 }
 
 /** The published servers as this process knows them, at most a second old. */
@@ -60,10 +62,12 @@ async function load(
   const server = await findServerBySlug(deps.db, slug);
   if (server?.state !== 'published') return undefined;
   const environment = await findEnvironment(deps.db, server.environmentId);
-  const network = networks[environment?.kind ?? 'sandbox'];
+  const kind = environment?.kind ?? 'sandbox';
+  const network = networks[kind];
   const [endpoints, payTo] = await Promise.all([
     findEndpoints(deps.db, server, deps.box),
     findPayTo(deps.db, server, network),
   ]);
-  return { server, endpoints, network, payTo };
+  const currency = server.payTo === null ? creditCurrency(kind) : undefined;
+  return { server, endpoints, network, payTo, creditCurrency: currency };
 }

@@ -14,6 +14,7 @@ export const apiScopes = [
   'servers:read',
   'servers:write',
   'wallets:read',
+  'wallets:write',
 ] as const;
 export type ApiScope = (typeof apiScopes)[number];
 

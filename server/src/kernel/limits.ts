@@ -135,6 +135,8 @@ export const limits = {
   transferBatch: 256,
   /** A caller's name for a transfer: an id of ours with a word beside it, or a hash. */
   transferKeyCharacters: 200,
+  /** Keys that pay with an environment's credits: one for each of its programs, and some to change over to. */
+  creditKeysPerEnvironment: 100,
   /** A list page. */
   pageSizeDefault: 20,
   pageSizeMax: 100,

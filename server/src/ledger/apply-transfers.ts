@@ -25,8 +25,11 @@ export async function applyTransfers(
 ): Promise<TransferResult[]> {
   operations.forEach(assertOperation);
   const ending = operations.filter(({ kind }) => kind === 'post' || kind === 'void').map(nameOf);
-  const accounts = await lockAccounts(sql, operations.flatMap(accountsOf), ending);
-  const transfers = await findTransfers(sql, operations.map(nameOf));
+  // Sent together: the second statement still sees what was committed before the locks were had.
+  const [accounts, transfers] = await Promise.all([
+    lockAccounts(sql, operations.flatMap(accountsOf), ending),
+    findTransfers(sql, operations.map(nameOf)),
+  ]);
   const plan = planTransfers({ accounts, transfers }, operations);
   if (plan.changes.size > 0) await insertPlan(sql, plan, accounts, now);
   return plan.results;

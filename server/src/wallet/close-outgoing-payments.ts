@@ -14,6 +14,10 @@ interface SettledEvent {
   transaction: string;
 }
 
+/** Whether a wallet here is the payer of an outbox row: its payment is written before it is signed. */
+const isOurs = `EXISTS (
+  SELECT 1 FROM wallets w WHERE w.network = o.payload->>'network' AND w.address = o.payload->>'payer')`;
+
 /**
  * Captures the holds of payments that were settled on this instance: takes their outbox rows, one transaction each.
  * Returns how many rows it took; a payer that isn't a wallet here needs nothing.
@@ -23,7 +27,7 @@ export async function captureSettled(context: WriteContext): Promise<number> {
     const more = await write(context, async (sql, now) => {
       const [row] = await sql.query<{ payload: SettledEvent }>(
         `DELETE FROM outbox WHERE id = (
-           SELECT id FROM outbox WHERE topic = $1 ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED)
+           SELECT id FROM outbox o WHERE topic = $1 AND ${isOurs} ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED)
          RETURNING payload`,
         [settledTopic],
       );
@@ -46,9 +50,7 @@ async function dropStrangers(context: WriteContext): Promise<number> {
     const count = await writeBatch(context, async (sql) => {
       const rows = await sql.query(
         `DELETE FROM outbox WHERE id IN (
-           SELECT id FROM outbox o WHERE topic = $1 AND NOT EXISTS (
-             SELECT 1 FROM wallets w
-             WHERE w.network = o.payload->>'network' AND w.address = o.payload->>'payer')
+           SELECT id FROM outbox o WHERE topic = $1 AND NOT ${isOurs}
            ORDER BY id LIMIT ${strangersMax} FOR UPDATE SKIP LOCKED)
          RETURNING id`,
         [settledTopic],

@@ -2,6 +2,7 @@ import { defineRoute, type Route } from '../http/index.ts';
 import type { LinkId } from '../kernel/ids.ts';
 import type { Chain } from '../x402/index.ts';
 import { decodePaymentRequired } from '../x402/index.ts';
+import { creditRoutes } from './credit-routes.ts';
 import { mandateRoutes } from './mandate-routes.ts';
 import { payX402, type WalletDeps } from './pay-x402.ts';
 import { PayBody, SignedPaymentView, WalletList } from './schemas.ts';
@@ -16,6 +17,7 @@ export function walletRoutes(
 ): Route[] {
   return [
     ...mandateRoutes(deps),
+    ...creditRoutes(),
 
     defineRoute({
       id: 'payment.sign_x402',

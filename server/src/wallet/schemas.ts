@@ -129,3 +129,51 @@ export const WalletList = Type.Object({
 });
 
 export const NoFields = Type.Object({}, { additionalProperties: false });
+
+const Atomic = Type.String({ description: 'Millionths, as a decimal string' });
+
+export const CreditsView = Type.Object({
+  currency: Type.String({
+    description: 'USDC; credits of a sandbox are USDC.sandbox, and never meet the other',
+  }),
+  balance: Atomic,
+  held: Type.String({ description: 'Reserved by calls that are under way' }),
+  available: Type.String({ description: 'What can be spent: the balance without what is held' }),
+});
+
+export const IssueBody = Type.Object(
+  {
+    environment_id: Type.String({ minLength: 1, maxLength: 100 }),
+    amount: AtomicAmount,
+    reason: Type.String({ minLength: 1, maxLength: 500 }),
+  },
+  { additionalProperties: false },
+);
+
+export const CreditKeyBody = Type.Object(
+  {
+    jwk: Type.Record(Type.String(), Type.Unknown(), {
+      description: 'The public half as a JWK: P-256 (pays with ES256) or Ed25519 (pays with EdDSA)',
+    }),
+    name: Type.Optional(Type.String({ minLength: 1, maxLength: 100 })),
+  },
+  { additionalProperties: false },
+);
+
+export const CreditKeyView = Type.Object({
+  id: Type.String(),
+  kid: Type.String({ description: 'The thumbprint of the key (RFC 7638): what a payment names it by' }),
+  name: Type.String(),
+  algorithm: Type.Union([Type.Literal('ES256'), Type.Literal('EdDSA')]),
+  public_jwk: Type.Record(Type.String(), Type.Unknown()),
+  created_at: Time,
+  revoked_at: Type.Union([Time, Type.Null()]),
+});
+
+export const CreditKeyList = Type.Object({
+  data: Type.Array(CreditKeyView),
+  has_more: Type.Boolean(),
+  next_cursor: Type.Union([Type.String(), Type.Null()]),
+});
+
+export const CreditKeyParams = Type.Object({ kid: Type.String() });

@@ -3,6 +3,8 @@ import { addSeconds } from '../kernel/clock.ts';
 import { sha256 } from '../kernel/crypto.ts';
 import { limits } from '../kernel/limits.ts';
 import { endAttempts } from './claims.sql.ts';
+import { moveCredits } from './credit-transfers.ts';
+import { isCreditPayment } from './credit-payment.ts';
 import { isSamePayment, type Payment, type PaymentFacts } from './payment.ts';
 import type { Presenter } from './payment-lane.ts';
 import type { Claim } from './payments.sql.ts';
@@ -40,6 +42,8 @@ export async function reopenPayment(context: WriteContext, payment: Payment, fai
       stored: null,
     } as const;
     const ended = await endAttempts(sql, [attempt], now, now);
+    if (ended.size > 0 && isCreditPayment(payment))
+      await moveCredits(sql, { begun: [], ended: [{ payment, charged: false }] }, now);
     const audit = { action: 'payment.upstream_failed', resource: payment.id, data: { failure } };
     return { result: undefined, audit: ended.size > 0 ? audit : null };
   });

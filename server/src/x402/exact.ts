@@ -24,8 +24,17 @@ export interface Terms {
   maxTimeoutSeconds: number;
 }
 
-/** A reason of x402's own list (specification v2, section 9), for `error` in the 402. */
-export type PaymentFault =
+type CreditFault =
+  | 'amount_mismatch'
+  | 'audience'
+  | 'expiry'
+  | 'key'
+  | 'not_before'
+  | 'recipient_mismatch'
+  | 'signature';
+
+/** A reason of x402's own list (specification v2, section 9), for `error` in the 402; of credits, in words of its form. */
+export type ExactFault =
   | 'insufficient_funds'
   | 'invalid_exact_evm_payload_authorization_valid_after'
   | 'invalid_exact_evm_payload_authorization_valid_before'
@@ -35,6 +44,9 @@ export type PaymentFault =
   | 'invalid_network'
   | 'invalid_payment_requirements'
   | 'invalid_transaction_state';
+
+/** What speaks against a payment by any of our rails. */
+export type PaymentFault = ExactFault | `invalid_exact_credits_payload_${CreditFault}`;
 
 /** The EIP-712 message that `transferWithAuthorization` checks (EIP-3009). */
 export function transferTypedData(network: Network, authorization: Authorization) {
@@ -70,7 +82,7 @@ export function findTermsFault(
   terms: Terms,
   now: bigint,
   workSeconds: number,
-): PaymentFault | undefined {
+): ExactFault | undefined {
   const { authorization } = payment;
   if (payment.network !== terms.network.id) return 'invalid_network';
   if (!isAddressEqual(payment.asset, terms.network.asset.address)) return 'invalid_payment_requirements';

@@ -6,7 +6,7 @@ import { limits } from '../kernel/limits.ts';
 import type { Chain } from './chain.ts';
 import { isForSameRequest } from './claims.ts';
 import { sumClaimed } from './claims.sql.ts';
-import type { PaymentFault, Terms } from './exact.ts';
+import type { ExactFault, Terms } from './exact.ts';
 import type { FacilitatorRequest } from './facilitator-wire.ts';
 import type { Network } from './networks.ts';
 import { findSuspension } from './payers.sql.ts';
@@ -19,11 +19,7 @@ import type { Settlement } from './settlement.ts';
 import type { Settler } from './settler.ts';
 
 /** What speaks against a payment, in the words of x402's specification (v2, section 9), `payer_suspended` apart. */
-export type FacilitatorFault =
-  | PaymentFault
-  | 'invalid_x402_version'
-  | 'payer_suspended'
-  | 'unsupported_scheme';
+export type FacilitatorFault = ExactFault | 'invalid_x402_version' | 'payer_suspended' | 'unsupported_scheme';
 
 export interface FacilitatorDeps {
   db: Database;
@@ -152,7 +148,7 @@ async function tell(
 function openRail(
   { chains }: Pick<FacilitatorDeps, 'chains'>,
   request: FacilitatorRequest,
-): FacilitatorFault | Rail {
+): FacilitatorFault | Rail<ExactFault> {
   if (request.schemes.some((scheme) => scheme !== 'exact')) return 'unsupported_scheme';
   const found = chains.get(request.network);
   if (!found) return 'invalid_network';
@@ -170,7 +166,7 @@ function isOurToken(extra: FacilitatorRequest['extra'], { asset }: Network): boo
   return name === asset.name && version === asset.version && assetTransferMethod === 'eip3009';
 }
 
-async function check(rail: Rail, now: Date): Promise<KnownBalance | PaymentFault | undefined> {
+async function check(rail: Rail<ExactFault>, now: Date): Promise<KnownBalance | ExactFault | undefined> {
   return rail.findFault(now) ?? (await rail.findFunds(now));
 }
 

@@ -1,6 +1,8 @@
 export { type BatchCall, encodeBatch, judgeBatchReceipt } from './batch-call.ts';
 export { type Chain, createChain } from './chain.ts';
 export { isForSameRequest, mayFetch } from './claims.ts';
+export { type CreditAlgorithm, type CreditKey } from './credit-payment.ts';
+export { creditCurrency, creditFacts, creditsRail, type CreditTerms } from './credits-rail.ts';
 export {
   type DeliveryEnd,
   findOwed,
@@ -45,12 +47,13 @@ export { attemptSeconds, exactRail, type Rail } from './rail.ts';
 export { findLowRelayers } from './operate-relayers.ts';
 export { relayerRoutes } from './relayer-routes.ts';
 export { ensureRelayer } from './relayers.ts';
+export { resumeCredits } from './resume-credits.ts';
 export { signatureBackend } from './secp256k1.ts';
 export { settledTopic } from './settle-batch.ts';
 export type { Settlement } from './settlement.ts';
 export { createSettler, type Settler } from './settler.ts';
 export { findStoredResponse } from './stored-response.ts';
-export type { ReceivedPayment, SettlementOutcome, X402Version } from './wire.ts';
+export type { ReceivedCredit, ReceivedPayment, SettlementOutcome, X402Version } from './wire.ts';
 export {
   decodePaymentV1,
   encodePaymentV1,
@@ -61,6 +64,7 @@ export {
   v1Headers,
 } from './wire-v1.ts';
 export {
+  decodeAnyPayment,
   decodePayment,
   decodePaymentRequired,
   encodePayment,

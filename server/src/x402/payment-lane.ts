@@ -1,5 +1,5 @@
 import {
-  type AuditEvent,
+  type BatchOutcome,
   createLane,
   type Database,
   type Origin,
@@ -14,6 +14,7 @@ import { limits } from '../kernel/limits.ts';
 import {
   beginAttempts,
   endAttempts,
+  type EndedAttempt,
   findClaimed,
   insertClaims,
   lockPayers,
@@ -21,6 +22,8 @@ import {
   sumOwed,
 } from './claims.sql.ts';
 import { countClaims } from './facilitator-quota.sql.ts';
+import { moveCredits, tellCharged } from './credit-transfers.ts';
+import { isCreditPayment, transferKey } from './credit-payment.ts';
 import type { Payment, PaymentFacts, PaymentTarget, SettlementMode, StoredResponse } from './payment.ts';
 import { type Claim, findClaim } from './payments.sql.ts';
 import {
@@ -154,26 +157,33 @@ async function runJobs({ box, owedMax }: LaneDeps, sql: Sql, jobs: readonly Job[
   const begins = jobs.filter((job) => job.kind !== 'end');
   // Copies of one authorisation ask for its money once: the first stands for all, and the others find what became of it.
   const firsts = new Map(begins.toReversed().map((job) => [authorisationName(job), job]));
-  await runBegins(
+  const begun = await runBegins(
     sql,
     begins.filter((job) => firsts.get(authorisationName(job)) === job),
     results,
     owedMax,
     now,
   );
+  const ends = jobs.filter((job) => job.kind === 'end');
+  const ended = await runEnds(box, sql, ends, results, now);
+  // Last, and once: what is locked in the ledger is locked for everybody else.
+  const refused = await moveCredits(
+    sql,
+    {
+      begun: begun.flatMap(({ payment }) => (isCreditPayment(payment) ? payment : [])),
+      ended: ended.flatMap(({ payment, end: { kind } }) =>
+        isCreditPayment(payment) ? { payment, charged: kind !== 'failed' } : [],
+      ),
+    },
+    now,
+  );
+  for (const { job, payment } of begun) if (refused.has(payment.id)) results.set(job, 'insufficient_funds');
   for (const job of begins) {
     const first = firsts.get(authorisationName(job));
     const result = first && results.get(first);
     if (typeof result === 'string') results.set(job, result);
   }
-  const audits = await runEnds(
-    box,
-    sql,
-    jobs.filter((job) => job.kind === 'end'),
-    results,
-    now,
-  );
-  return { result: jobs.map((job) => results.get(job)), audits };
+  return { result: jobs.map((job) => results.get(job)), ...tellEnded(ended) };
 }
 
 function authorisationName({ payment }: ClaimJob | RetryJob): string {
@@ -186,34 +196,65 @@ interface Planned<Kind extends ClaimJob | RetryJob = ClaimJob | RetryJob> {
   payment: Payment;
 }
 
-/** Claims and retries: decided under the payers' locks. A step on the way has no audit event; its outcome has. */
+/**
+ * Claims and retries, of which it gives those that have begun: decided under the payers' locks, or where credits pay, by the
+ * ledger. A step on the way has no audit event; its outcome has.
+ */
 async function runBegins(
   sql: Sql,
   jobs: readonly (ClaimJob | RetryJob)[],
   results: Map<Job, Result>,
   owedMax: OwedLimits,
   now: Date,
-): Promise<void> {
-  if (jobs.length === 0) return;
-  const planned = await withinQuota(sql, await plan(sql, jobs, results, owedMax, now), results, now);
+): Promise<Planned[]> {
+  const inCredits = jobs.filter(({ payment }) => isCreditPayment(payment));
+  const others = jobs.filter(({ payment }) => !isCreditPayment(payment));
+  const planned = [
+    ...(others.length === 0
+      ? []
+      : await withinQuota(sql, await plan(sql, others, results, owedMax, now), results, now)),
+    // Money that is reserved is as good as settled, and is given back at no cost: no other mode is needed.
+    ...inCredits.map((job) => ({ job, payment: inMode(job.payment, 'after_success') })),
+  ];
+  const inserted = await insertPlanned(sql, planned, results, now);
+  return [...inserted, ...(await retryPlanned(sql, planned, results, now))];
+}
+
+async function insertPlanned(
+  sql: Sql,
+  planned: readonly Planned[],
+  results: Map<Job, Result>,
+  now: Date,
+): Promise<Planned[]> {
   const claims = planned.flatMap(({ job, payment }) =>
     job.kind === 'claim' ? { job, payment, fingerprint: job.fingerprint } : [],
   );
-  if (claims.length > 0) {
-    const inserted = await insertClaims(sql, claims, now);
-    for (const { job, payment } of claims) results.set(job, inserted.has(payment.id) ? payment : undefined);
-  }
+  if (claims.length === 0) return [];
+  const inserted = await insertClaims(sql, claims, now);
+  for (const { job, payment } of claims) results.set(job, inserted.has(payment.id) ? payment : undefined);
+  return claims.filter(({ payment }) => inserted.has(payment.id));
+}
+
+async function retryPlanned(
+  sql: Sql,
+  planned: readonly Planned[],
+  results: Map<Job, Result>,
+  now: Date,
+): Promise<Planned[]> {
   const retries = planned.filter(({ job }) => job.kind === 'retry');
-  if (retries.length === 0) return;
-  const leaseUntil = addSeconds(now, attemptLeaseSeconds);
+  if (retries.length === 0) return [];
   const begun = await beginAttempts(
     sql,
     retries.map(({ payment }) => payment),
-    leaseUntil,
+    addSeconds(now, attemptLeaseSeconds),
     now,
   );
   const byId = new Map(begun.map((payment) => [payment.id, payment]));
-  for (const { job, payment } of retries) results.set(job, byId.get(payment.id));
+  return retries.flatMap(({ job, payment: { id } }) => {
+    const payment = byId.get(id);
+    results.set(job, payment);
+    return payment ? { job, payment } : [];
+  });
 }
 
 /** Gives the jobs that may go on, and writes the others' results down. */
@@ -289,21 +330,21 @@ function inMode(payment: Payment, mode: SettlementMode): Payment {
   return { ...payment, mode, state: 'responded', attempt: 0, leaseUntil: null, delivery };
 }
 
+/** Gives the jobs whose attempts have ended. */
 async function runEnds(
   box: SecretBox,
   sql: Sql,
   jobs: readonly EndJob[],
   results: Map<Job, Result>,
   now: Date,
-): Promise<AuditEvent[]> {
+): Promise<EndJob[]> {
   if (jobs.length === 0) return [];
   const ended = await endAttempts(
     sql,
     jobs.map(({ payment, end }) => ({
       payment,
-      state: end.kind === 'failed' ? 'open' : 'responded',
+      ...outcomeOf(payment, end),
       failure: end.kind === 'failed' ? end.failure : null,
-      transaction: null,
       delivery: end.kind === 'streaming' && payment.mode !== 'optimistic' ? 'owed' : null,
       replayable: end.kind !== 'streaming',
       stored: end.kind === 'responded' ? sealResponse(box, payment, end.response) : null,
@@ -314,7 +355,22 @@ async function runEnds(
   const firsts = new Map(jobs.toReversed().map((job) => [job.payment.id, job]));
   const told = jobs.filter((job) => ended.has(job.payment.id) && firsts.get(job.payment.id) === job);
   for (const job of told) results.set(job, true);
-  return told.flatMap(({ payment, end, actor, requestId, clientAddress }) =>
+  return told;
+}
+
+/** What credits pay for is settled by the transaction that ends its attempt. */
+function outcomeOf(payment: Payment, { kind }: AttemptEnd): Pick<EndedAttempt, 'state' | 'transaction'> {
+  if (kind === 'failed') return { state: 'open', transaction: null };
+  if (!isCreditPayment(payment)) return { state: 'responded', transaction: null };
+  return { state: 'settled', transaction: transferKey(payment) };
+}
+
+/** An attempt that failed has an audit event, and one that credits were charged for; of others, their settlement has it. */
+function tellEnded(ended: readonly EndJob[]): Required<Pick<BatchOutcome<never>, 'audits' | 'outbox'>> {
+  const charged = ended.flatMap((job) =>
+    job.end.kind !== 'failed' && isCreditPayment(job.payment) ? tellCharged(job.payment, job) : [],
+  );
+  const failed = ended.flatMap(({ payment, end, actor, requestId, clientAddress }) =>
     end.kind === 'failed'
       ? {
           actor,
@@ -327,6 +383,10 @@ async function runEnds(
         }
       : [],
   );
+  return {
+    audits: [...charged.map(({ audit }) => audit), ...failed],
+    outbox: charged.map(({ outbox }) => outbox),
+  };
 }
 
 function newPayment({ facts, presenter, target, mode }: NewClaim, now: Date): Payment {

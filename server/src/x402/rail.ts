@@ -6,6 +6,7 @@ import {
   type ExactPayment,
   findTermsFault,
   isSignedByPayer,
+  type ExactFault,
   type PaymentFault,
   type Terms,
 } from './exact.ts';
@@ -19,15 +20,15 @@ import type { Settler } from './settler.ts';
 export const attemptSeconds = limits.upstreamTimeoutSeconds + limits.settlementMarginSeconds;
 
 /** What one sent payment goes by: how it is checked, and how its money moves. */
-export interface Rail {
+export interface Rail<Fault extends string = PaymentFault> {
   facts: PaymentFacts;
   /** What the payment says against itself, or against the terms; its signature included. */
-  findFault(now: Date): PaymentFault | undefined;
+  findFault(now: Date): Fault | undefined;
   /**
    * The payer's balance, as it was after this moment at the earliest; or what speaks against the payment now. Nothing where claiming it
    * reserves the money. Throws `unavailable` where nobody can tell: the payment is still good then.
    */
-  findFunds(now: Date): Promise<KnownBalance | PaymentFault | undefined>;
+  findFunds(now: Date): Promise<KnownBalance | Fault | undefined>;
   /** Never rejects: what isn't known is pending. */
   settle(payment: Payment): Promise<Settlement>;
 }
@@ -42,7 +43,7 @@ export function exactRail(args: {
   chain: Chain;
   settler: Settler;
   workSeconds?: number;
-}): Rail {
+}): Rail<ExactFault> {
   const { sent, terms, chain, settler, workSeconds = attemptSeconds } = args;
   return {
     facts: exactFacts(sent),

@@ -1,12 +1,17 @@
 import { type Static, Type } from 'typebox';
 import { checksumAddress } from './checksum-address.ts';
+import { creditsNetwork, readCreditPayment } from './credit-payment.ts';
+import type { CreditTerms } from './credits-rail.ts';
 import type { ExactPayment, PaymentFault, Terms } from './exact.ts';
 import {
   AddressText,
+  checkHeader,
   decodeHeader,
   encodeHeader,
   ExactPayload,
+  parseHeader,
   readExactPayload,
+  type ReceivedCredit,
   type ReceivedPayment,
   type SettlementOutcome,
   Uint256Text,
@@ -57,10 +62,32 @@ const PaymentPayload = Type.Object({
   extensions: Type.Optional(Type.Record(Type.String(), Type.Unknown())),
 });
 
+/** A payment in credits says all that counts in its JWS; what it echoes of the offer isn't signed, and isn't looked at. */
+const CreditPayload = Type.Object({
+  x402Version: Type.Literal(2),
+  accepted: Type.Object({ scheme: Type.Literal('exact'), network: Type.Literal(creditsNetwork) }),
+  payload: Type.Object({ jws: Type.String() }),
+  extensions: Type.Optional(Type.Record(Type.String(), Type.Unknown())),
+});
+
+const paymentHeader = { name: v2Headers.signature, version: 2 } as const;
+
 /** Reads a `PAYMENT-SIGNATURE` header: base64 of JSON. Throws `invalid_payment` saying which part is wrong. */
 export function decodePayment(header: string): ReceivedPayment {
-  const kind = { name: v2Headers.signature, version: 2 } as const;
-  const { accepted, payload, extensions } = decodeHeader(header, PaymentPayload, kind);
+  return readExact(parseHeader(header, paymentHeader));
+}
+
+/** As `decodePayment`, also for a payment in credits. */
+export function decodeAnyPayment(header: string): ReceivedCredit | ReceivedPayment {
+  const value = parseHeader(header, paymentHeader);
+  if ((value as { accepted?: { network?: unknown } | null } | null)?.accepted?.network !== creditsNetwork)
+    return readExact(value);
+  const { payload, extensions } = checkHeader(value, CreditPayload, paymentHeader);
+  return { credit: readCreditPayment(payload.jws), termsSecret: findTermsSecret(extensions) };
+}
+
+function readExact(value: unknown): ReceivedPayment {
+  const { accepted, payload, extensions } = checkHeader(value, PaymentPayload, paymentHeader);
   const offer = { network: accepted.network, asset: checksumAddress(accepted.asset) };
   return { ...readExactPayload(payload, offer), termsSecret: findTermsSecret(extensions) };
 }
@@ -74,9 +101,11 @@ export function encodePaymentRequired(required: PaymentRequired): string {
   return encodeHeader(required);
 }
 
-/** What we ask for a call: the terms of its one offer, and the secret that fetches its answer again. */
+/** What we ask for a call: its offers, that on the chain first, and the secret that fetches its answer again. */
 export function paymentRequired(args: {
   terms: Terms;
+  /** Absent where the seller takes no credits. */
+  creditTerms?: CreditTerms | undefined;
   resource: PaymentRequired['resource'];
   termsSecret: string;
   error: PaymentFault | (string & {}) | undefined;
@@ -85,7 +114,10 @@ export function paymentRequired(args: {
     x402Version: 2,
     error: args.error ?? `${v2Headers.signature} header is required`,
     resource: args.resource,
-    accepts: [toRequirements(args.terms)],
+    accepts: [
+      toRequirements(args.terms),
+      ...(args.creditTerms ? [toCreditRequirements(args.creditTerms)] : []),
+    ],
     extensions: { [retrievalExtension]: { info: { secret: args.termsSecret }, schema: retrievalSchema } },
   };
 }
@@ -100,6 +132,18 @@ function toRequirements(terms: Terms): Static<typeof PaymentRequirements> {
     payTo: terms.payTo,
     maxTimeoutSeconds: terms.maxTimeoutSeconds,
     extra: { name: asset.name, version: asset.version },
+  };
+}
+
+function toCreditRequirements(terms: CreditTerms): Static<typeof PaymentRequirements> {
+  return {
+    scheme: 'exact',
+    network: creditsNetwork,
+    amount: terms.amount.toString(),
+    asset: terms.currency,
+    payTo: terms.payTo,
+    maxTimeoutSeconds: terms.maxTimeoutSeconds,
+    extra: { audience: terms.audience },
   };
 }
 

@@ -4,6 +4,7 @@ import type { Address, Hex } from 'viem';
 import { AppError } from '../kernel/errors.ts';
 import { limits } from '../kernel/limits.ts';
 import { checksumAddress } from './checksum-address.ts';
+import type { CreditPayment } from './credit-payment.ts';
 import type { ExactPayment } from './exact.ts';
 
 /** What both versions of x402 write alike: atomic amounts, times, the `exact` payload, and headers of base64 JSON. */
@@ -29,6 +30,12 @@ export const ExactPayload = Type.Object({
 /** A payment as it reached us, whichever version carried it: from here on nothing asks for the version. */
 export interface ReceivedPayment extends ExactPayment {
   /** The secret of the 402 that this payment answers, where the client echoed it. */
+  termsSecret: string | null;
+}
+
+/** A payment in credits, as it reached us; version 1 has no name for their network. */
+export interface ReceivedCredit {
+  credit: CreditPayment;
   termsSecret: string | null;
 }
 
@@ -76,29 +83,46 @@ export function encodeHeader(value: unknown): string {
   return Buffer.from(JSON.stringify(value)).toString('base64');
 }
 
+/** Which header is read, for what is said of it. */
+export interface HeaderKind {
+  name: string;
+  version: X402Version;
+}
+
 /** Reads a header of base64 JSON. Throws `invalid_payment` saying which part is wrong, and nothing else. */
 export function decodeHeader<Schema extends TSchema>(
   header: string,
   schema: Schema,
-  kind: { name: string; version: X402Version },
+  kind: HeaderKind,
 ): Static<Schema> {
-  const { name } = kind;
+  return checkHeader(parseHeader(header, kind), schema, kind);
+}
+
+/** The JSON of a header of base64. Throws `invalid_payment`. */
+export function parseHeader(header: string, { name }: HeaderKind): unknown {
   if (header.length > limits.paymentHeaderBytes)
     throw new AppError('invalid_payment', `${name} is longer than 16 KiB`);
   if (!/^[A-Za-z0-9+/]+={0,2}$/.test(header)) throw new AppError('invalid_payment', `${name} is not base64`);
-  let value: unknown;
   try {
-    value = JSON.parse(Buffer.from(header, 'base64').toString());
+    return JSON.parse(Buffer.from(header, 'base64').toString());
   } catch {
     throw new AppError('invalid_payment', `${name} is not base64 of JSON`);
   }
+}
+
+/** What a header holds, where it has this form. Throws `invalid_payment` saying where it hasn't. */
+export function checkHeader<Schema extends TSchema>(
+  value: unknown,
+  schema: Schema,
+  kind: HeaderKind,
+): Static<Schema> {
   const validator = validatorOf(schema);
   if (validator.Check(value)) return value as Static<Schema>;
   const [fault] = validator.Errors(value);
   const place = fault?.instancePath.slice(1).replaceAll('/', '.') || 'it';
   throw new AppError(
     'invalid_payment',
-    `${name} is no payment of x402 version ${kind.version}: ${place} ${fault?.message ?? 'is not valid'}`,
+    `${kind.name} is no payment of x402 version ${kind.version}: ${place} ${fault?.message ?? 'is not valid'}`,
   );
 }
 
