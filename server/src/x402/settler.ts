@@ -1,3 +1,4 @@
+import { reach } from '#points';
 import { addSeconds } from '../kernel/clock.ts';
 import { limits } from '../kernel/limits.ts';
 import type { Payment } from './payment.ts';
@@ -157,7 +158,7 @@ async function settleBatch(deps: BatchDeps, payments: readonly Payment[], steps:
   steps.tell(told);
   if (!recorded) return;
   const sentAtMs = performance.now();
-  const conclusions = await watchBatch(deps, recorded.transaction, deadline, recorded.payments);
+  if (!conclusions) return;
   if (!conclusions) return;
   steps.included(performance.now() - sentAtMs);
   steps.tell(conclusions);

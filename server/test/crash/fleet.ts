@@ -1,0 +1,161 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll } from 'vitest';
+import type { Point } from '../../src/kernel/points.ts';
+import { findFreePort, type Instance, startInstance } from '../helpers/instance.ts';
+import { send } from '../helpers/request.ts';
+import { relayerKey } from './payment-parts.ts';
+import type { Arming, Reached } from './points.ts';
+
+const mainFile = new URL('../../src/main.ts', import.meta.url).pathname;
+const startMsMax = 60_000;
+const reachMsMax = 20_000;
+
+/** One process of the program in production mode, with one role, that a test can stop at a point and kill. */
+export interface Member {
+  name: string;
+  /** Where a gateway listens, also after it was killed and started again. */
+  url: string;
+  /** From now on, who reaches this point in it stands still there, once so many have passed. */
+  arm(at: Point, passing?: number): Promise<void>;
+  /** Those who stand go on, and nobody else is stopped. */
+  disarm(): Promise<void>;
+  /** Resolves once so many stand at the armed point. */
+  standing(count?: number): Promise<void>;
+  /** Ends it as an out-of-memory killer does. */
+  kill(): Promise<void>;
+  /** Starts it again where it was killed, and resolves when it serves. */
+  start(): Promise<void>;
+  output(): string;
+}
+
+/** The program over one database and one chain: a control plane, two gateways and two workers. */
+export interface Fleet {
+  /** In development mode, so that a test can act as its person. */
+  control: Instance;
+  gateways: [Member, Member];
+  workers: [Member, Member];
+}
+
+const running = new Set<ChildProcess>();
+const endings: (() => Promise<unknown>)[] = [];
+afterAll(async () => {
+  for (const end of endings.splice(0)) await end();
+  for (const child of running) child.kill('SIGKILL');
+});
+
+/** Under which all gateways are known: a payment for one is good at the other. */
+export const gatewayUrl = 'https://gateway.test';
+
+/** Starts all five; they are ended after the test file. */
+export async function startFleet(ground: { databaseUrl: string; rpcUrl: string }): Promise<Fleet> {
+  // Kept between processes: half of what a start takes is stripping and compiling.
+  const cache = await mkdtemp(join(tmpdir(), 'credence-compiled-'));
+  endings.push(() => rm(cache, { recursive: true, force: true }));
+  const shared = {
+    NODE_COMPILE_CACHE: cache,
+    DATABASE_URL: ground.databaseUrl,
+    CREDENCE_MASTER_KEY: '07'.repeat(32),
+    CREDENCE_GATEWAY_URL: gatewayUrl,
+    CREDENCE_SANDBOX_RPC_URL: ground.rpcUrl,
+    CREDENCE_SANDBOX_RELAYER_KEY: relayerKey,
+  };
+  const control = await startInstance({ env: { ...shared, CREDENCE_ROLES: 'control' } });
+  endings.push(() => control.stop());
+  const production = {
+    ...shared,
+    CREDENCE_MODE: 'production',
+    CREDENCE_PUBLIC_URL: 'https://control.test',
+    CREDENCE_HOST: '127.0.0.1',
+    CREDENCE_EGRESS_ALLOW: 'upstream=127.0.0.0/8',
+    CREDENCE_LOG_LEVEL: 'warn',
+  };
+  const gateway = async (name: string) => openMember(name, 'gateway', production, await findFreePort());
+  const worker = async (name: string) => openMember(name, 'worker', production, await findFreePort());
+  const gateways: Fleet['gateways'] = [await gateway('gateway 1'), await gateway('gateway 2')];
+  const workers: Fleet['workers'] = [await worker('worker 1'), await worker('worker 2')];
+  await Promise.all([...gateways, ...workers].map((member) => member.start()));
+  return { control, gateways, workers };
+}
+
+function openMember(
+  name: string,
+  role: 'gateway' | 'worker',
+  settings: Record<string, string>,
+  port: number,
+): Member {
+  const url = `http://127.0.0.1:${port}`;
+  const printed: string[] = [];
+  let child: ChildProcess | undefined;
+  let standing = 0;
+
+  async function tell(arming: Arming): Promise<void> {
+    if (!child?.connected) throw new Error(`${name} isn't there to be armed`);
+    standing = 0;
+    const heard = once(child, 'message');
+    child.send(arming);
+    await heard;
+  }
+
+  async function start(): Promise<void> {
+    child = spawn(process.execPath, ['--conditions=crash-test', mainFile], {
+      env: {
+        PATH: process.env['PATH'],
+        ...settings,
+        CREDENCE_ROLES: role,
+        PORT: '1',
+        GATEWAY_PORT: String(port),
+      },
+      stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+    });
+    const started = child;
+    running.add(started);
+    started.once('exit', () => running.delete(started));
+    for (const stream of [started.stdout, started.stderr]) {
+      stream?.on('data', (chunk: Buffer) => printed.push(chunk.toString()));
+    }
+    started.on('message', (message: Partial<Reached>) => {
+      if (started === child && message.reached !== undefined) standing += 1;
+    });
+    if (role === 'gateway') await until(() => isServing(url), `${name} serves`, startMsMax);
+  }
+
+  /** Waits for what a living process is to do. */
+  async function until(holds: () => boolean | Promise<boolean>, what: string, msMax: number): Promise<void> {
+    const deadline = Date.now() + msMax;
+    while (!(await holds())) {
+      const isGone = child?.exitCode !== null || child.signalCode !== null;
+      if (isGone || Date.now() > deadline) throw new Error(`not so: ${what}\n${printed.join('')}`);
+      await sleep(10);
+    }
+  }
+
+  return {
+    name,
+    url,
+    start,
+    arm: (at, passing = 0) => tell({ at, passing }),
+    disarm: () => tell({ at: undefined, passing: 0 }),
+    standing: (count = 1) =>
+      until(() => standing >= count, `${count} stand still in ${name}, and not ${standing}`, reachMsMax),
+    async kill() {
+      if (!child || child.exitCode !== null || child.signalCode !== null) return;
+      const ended = once(child, 'exit');
+      child.kill('SIGKILL');
+      await ended;
+    },
+    output: () => printed.join(''),
+  };
+}
+
+/** A gateway that has no such API answers 404; one that isn't ready, 503. */
+function isServing(url: string): Promise<boolean> {
+  return send(`${url}/api/nothing`).then(
+    ({ status }) => status === 404,
+    () => false,
+  );
+}
