@@ -45,18 +45,96 @@ const free = { charges: 0 } as const;
 const givenBack = { state: 'settled', delivery: 'refunded', charges: 1, refunds: 1 } as const;
 
 const rows: Row[] = [
-  { order: 'whole', at: 'verified', leaves: 'nothing', back: { ...paid, runs: 1 }, away: { ...free, runs: 0 } },
-  { order: 'whole', at: 'claimed', leaves: 'forwarding', back: { ...paid, runs: 1 }, away: { ...free, state: 'open', runs: 0 } },
-  { order: 'whole', at: 'upstream', leaves: 'forwarding', back: { ...paid, runs: 2 }, away: { ...free, state: 'open', runs: 1 } },
-  { order: 'whole', at: 'answered', leaves: 'forwarding', back: { ...paid, runs: 2 }, away: { ...free, state: 'open', runs: 1 } },
-  { order: 'whole', at: 'stored', leaves: 'responded', back: { ...paid, runs: 1 }, away: { ...left, runs: 1 } },
-  { order: 'whole', at: 'examined', by: ['stored'], leaves: 'responded', back: { ...paid, runs: 1 }, away: { ...left, runs: 1 } },
-  { order: 'whole', at: 'recording', by: ['stored'], leaves: 'responded', back: { ...paid, runs: 1 }, away: { ...left, runs: 1 } },
-  { order: 'whole', at: 'recorded', by: ['stored'], leaves: 'settling', back: { ...paid, runs: 1 }, away: { ...left, runs: 1 } },
-  { order: 'whole', at: 'sent', by: ['stored'], leaves: 'settling', back: { ...paid, runs: 1 }, away: { ...left, runs: 1 } },
-  { order: 'whole', at: 'mined', by: ['stored'], leaves: 'settling', back: { ...paid, runs: 1 }, away: { ...left, runs: 1 } },
-  { order: 'whole', at: 'concluded', by: ['stored'], leaves: 'settled', back: { ...paid, runs: 1 }, away: { ...left, runs: 1 } },
-  { order: 'whole', at: 'answering', leaves: 'settled', back: { ...paid, runs: 1 }, away: { ...left, runs: 1 } },
+  {
+    order: 'whole',
+    at: 'verified',
+    leaves: 'nothing',
+    back: { ...paid, runs: 1 },
+    away: { ...free, runs: 0 },
+  },
+  {
+    order: 'whole',
+    at: 'claimed',
+    leaves: 'forwarding',
+    back: { ...paid, runs: 1 },
+    away: { ...free, state: 'open', runs: 0 },
+  },
+  {
+    order: 'whole',
+    at: 'upstream',
+    leaves: 'forwarding',
+    back: { ...paid, runs: 2 },
+    away: { ...free, state: 'open', runs: 1 },
+  },
+  {
+    order: 'whole',
+    at: 'answered',
+    leaves: 'forwarding',
+    back: { ...paid, runs: 2 },
+    away: { ...free, state: 'open', runs: 1 },
+  },
+  {
+    order: 'whole',
+    at: 'stored',
+    leaves: 'responded',
+    back: { ...paid, runs: 1 },
+    away: { ...left, runs: 1 },
+  },
+  {
+    order: 'whole',
+    at: 'examined',
+    by: ['stored'],
+    leaves: 'responded',
+    back: { ...paid, runs: 1 },
+    away: { ...left, runs: 1 },
+  },
+  {
+    order: 'whole',
+    at: 'recording',
+    by: ['stored'],
+    leaves: 'responded',
+    back: { ...paid, runs: 1 },
+    away: { ...left, runs: 1 },
+  },
+  {
+    order: 'whole',
+    at: 'recorded',
+    by: ['stored'],
+    leaves: 'settling',
+    back: { ...paid, runs: 1 },
+    away: { ...left, runs: 1 },
+  },
+  {
+    order: 'whole',
+    at: 'sent',
+    by: ['stored'],
+    leaves: 'settling',
+    back: { ...paid, runs: 1 },
+    away: { ...left, runs: 1 },
+  },
+  {
+    order: 'whole',
+    at: 'mined',
+    by: ['stored'],
+    leaves: 'settling',
+    back: { ...paid, runs: 1 },
+    away: { ...left, runs: 1 },
+  },
+  {
+    order: 'whole',
+    at: 'concluded',
+    by: ['stored'],
+    leaves: 'settled',
+    back: { ...paid, runs: 1 },
+    away: { ...left, runs: 1 },
+  },
+  {
+    order: 'whole',
+    at: 'answering',
+    leaves: 'settled',
+    back: { ...paid, runs: 1 },
+    away: { ...left, runs: 1 },
+  },
 ];
 
 const buyers: readonly Buyer[] = ['stranger', 'wallet'];
@@ -66,8 +144,9 @@ describe('a process that is killed', () => {
   it.each(rows)('at $order $at', { timeout: 90_000 }, async (row) => {
     const { fleet, market, oracle } = stage;
     turn += 1;
-    const [killed, other] = turn % 2 ? fleet.gateways : fleet.gateways.toReversed() as [Member, Member];
-    const t0 = Date.now(); const lap = (w: string) => process.stderr.write(`  ${row.order} ${row.at} ${w} ${Date.now() - t0}\n`);
+    const [killed, other] = turn % 2 ? fleet.gateways : (fleet.gateways.toReversed() as [Member, Member]);
+    const t0 = Date.now();
+    const lap = (w: string) => process.stderr.write(`  ${row.order} ${row.at} ${w} ${Date.now() - t0}\n`);
     const sign = (buyer: Buyer) => market.sign(other, row.order, buyer);
     const whose = row.order === 'upfront' || row.order === 'refund' ? ['stranger' as const] : buyers;
     const back = await Promise.all(whose.map(sign));
@@ -106,7 +185,9 @@ async function bringTo(member: Member, { by = [], at }: Row, all: readonly Purch
   else if (first) await member.arm(first);
   for (const purchase of all) void pay(member, purchase);
   if (at === 'upstream') {
-    await expect.poll(() => all.map((purchase) => market.runsOf(purchase)), { timeout: 20_000 }).toEqual(all.map(() => 1));
+    await expect
+      .poll(() => all.map((purchase) => market.runsOf(purchase)), { timeout: 20_000 })
+      .toEqual(all.map(() => 1));
     return;
   }
   for (const next of [...by.slice(1), at]) {
@@ -126,8 +207,18 @@ async function expectEnd(purchase: Purchase, end: End, at: Member): Promise<void
   const { oracle } = stage;
   const { standing, charges, refunds, runs } = await oracle.accountOf(purchase);
   const { state, delivery, refunds: givenBackTimes = 0 } = end;
-  expect({ state: standing?.state, delivery: standing?.delivery ?? undefined, runs, charges, refunds }).toEqual({
-    state, delivery, runs: end.runs, charges: end.charges, refunds: givenBackTimes,
+  expect({
+    state: standing?.state,
+    delivery: standing?.delivery ?? undefined,
+    runs,
+    charges,
+    refunds,
+  }).toEqual({
+    state,
+    delivery,
+    runs: end.runs,
+    charges: end.charges,
+    refunds: givenBackTimes,
   });
   expect(await oracle.findFaults(purchase, at, end.runs)).toEqual([]);
 }

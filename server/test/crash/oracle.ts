@@ -44,13 +44,9 @@ const authorizationUsed = parseAbiItem(
   'event AuthorizationUsed(address indexed authorizer, bytes32 indexed nonce)',
 );
 
-export function openOracle(
-  db: Database,
-  rpcUrl: string,
-  market: Market,
-  workers: Fleet['workers'],
-): Oracle {
+export function openOracle(db: Database, rpcUrl: string, market: Market, workers: Fleet['workers']): Oracle {
   const client = createPublicClient({ transport: http(rpcUrl), cacheTime: 0 });
+  let waking = Promise.resolve();
   const chain = openChain({ info: { rpc_url: rpcUrl } });
 
   async function countUses(authorizer: Address, nonce: `0x${string}`): Promise<number> {
@@ -67,7 +63,9 @@ export function openOracle(
     return row;
   }
 
-  async function refundsOf(standing: Standing | undefined): Promise<{ payer: string; nonce: string; state: string }[]> {
+  async function refundsOf(
+    standing: Standing | undefined,
+  ): Promise<{ payer: string; nonce: string; state: string }[]> {
     return db.query('SELECT payer, nonce, state FROM payments WHERE refund_of = $1', [standing?.id ?? null]);
   }
 
@@ -92,10 +90,13 @@ export function openOracle(
   async function isUnderWay(purchase: Purchase, standing: Standing): Promise<boolean> {
     if (['forwarding', 'responded', 'settling'].includes(standing.state)) return true;
     if (standing.delivery === 'running') return true;
-    if (standing.mode === 'upfront' && standing.state === 'settled' && standing.delivery === 'owed') return true;
+    if (standing.mode === 'upfront' && standing.state === 'settled' && standing.delivery === 'owed')
+      return true;
     const refunds = await refundsOf(standing);
     if (refunds.some(({ state }) => state !== 'settled')) return true;
-    return purchase.buyer === 'wallet' && standing.state === 'settled' && (await findHold(purchase)) === 'held';
+    return (
+      purchase.buyer === 'wallet' && standing.state === 'settled' && (await findHold(purchase)) === 'held'
+    );
   }
 
   async function findHold(purchase: Purchase): Promise<string | undefined> {
@@ -112,12 +113,14 @@ export function openOracle(
     for (;;) {
       const standing = await standingOf(purchase);
       if (!standing || !(await isUnderWay(purchase, standing))) return;
-      if (Date.now() > deadline) throw new Error(`stays as it is for ever: ${purchase.path} ${JSON.stringify(standing)}`);
+      if (Date.now() > deadline)
+        throw new Error(`stays as it is for ever: ${purchase.path} ${JSON.stringify(standing)}`);
       await age(purchase);
       // What is paid and not delivered is looked for every half a minute, and at the start of a worker.
       if (!isWoken && standing.state === 'settled' && standing.mode === 'upfront') {
         isWoken = true;
-        await restart(workers[1]);
+        waking = waking.then(() => restart(workers[1]));
+        await waking;
       }
       await sleep(150);
     }
@@ -146,12 +149,19 @@ export function openOracle(
     const isSettled = standing?.state === 'settled';
     demand(charges <= 1, `charged ${charges} times`);
     demand((charges === 1) === isSettled, `the chain says ${charges}, the database ${standing?.state}`);
-    demand(refunds === (standing?.delivery === 'refunded' ? 1 : 0), `${refunds} refunds, ${standing?.delivery}`);
+    demand(
+      refunds === (standing?.delivery === 'refunded' ? 1 : 0),
+      `${refunds} refunds, ${standing?.delivery}`,
+    );
     demand(runs <= runsMax, `${runs} upstream runs`);
-    demand(!standing || !(await isUnderWay(purchase, standing)), `still ${standing?.state} ${standing?.delivery}`);
-    const told = await db.query("SELECT 1 FROM audit_events WHERE action = 'payment.settled' AND resource = $1", [
-      standing?.id ?? null,
-    ]);
+    demand(
+      !standing || !(await isUnderWay(purchase, standing)),
+      `still ${standing?.state} ${standing?.delivery}`,
+    );
+    const told = await db.query(
+      "SELECT 1 FROM audit_events WHERE action = 'payment.settled' AND resource = $1",
+      [standing?.id ?? null],
+    );
     demand(told.length === charges, `told ${told.length} times`);
     const answered = purchase.answers.filter(({ status }) => status === 200);
     demand(answered.length === 0 || charges === 1, 'answered and not charged');
@@ -167,7 +177,10 @@ export function openOracle(
     }
     if (isSettled && standing.replayable && (standing.delivery === null || standing.delivery === 'done')) {
       const fetched = await pay(at, purchase);
-      demand(fetched?.text === expectedBody(purchase), `charged, and fetched ${fetched?.status} ${fetched?.text}`);
+      demand(
+        fetched?.text === expectedBody(purchase),
+        `charged, and fetched ${fetched?.status} ${fetched?.text}`,
+      );
       demand(market.runsOf(purchase) === runs, 'run again to be fetched');
     }
     return faults;

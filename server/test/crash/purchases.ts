@@ -28,7 +28,13 @@ export interface Purchase {
 }
 
 export const funds = 10n * price;
-const slugs = { whole: 'whole', optimistic: 'behind', upfront: 'first', stream: 'whole', refund: 'first' } as const;
+const slugs = {
+  whole: 'whole',
+  optimistic: 'behind',
+  upfront: 'first',
+  stream: 'whole',
+  refund: 'first',
+} as const;
 
 /** A seller's three APIs before one upstream, which does what the request's own query asks for. */
 export interface Market {
@@ -78,7 +84,15 @@ export async function openMarket({ control }: Fleet, rpcUrl: string): Promise<Ma
         buyer === 'wallet'
           ? await signByWallet(control, agent, mandateId, terms)
           : encode(await (await newPayer({ info: { rpc_url: rpcUrl } }, funds)).pay(terms));
-      return { order, buyer, path, header, authorization: authorizationOf(decode(header)), funds, answers: [] };
+      return {
+        order,
+        buyer,
+        path,
+        header,
+        authorization: authorizationOf(decode(header)),
+        funds,
+        answers: [],
+      };
     },
     runsOf: ({ path }) => {
       const query = path.slice(path.indexOf('?'));
@@ -124,7 +138,8 @@ export async function payUntilAnswered(at: Member, purchase: Purchase): Promise<
   for (;;) {
     const answer = await pay(at, purchase);
     if (answer && !isForNow(answer)) return answer;
-    if (Date.now() > deadline) throw new Error(`still ${answer?.status} ${answer?.text} for ${purchase.path}`);
+    if (Date.now() > deadline)
+      throw new Error(`still ${answer?.status} ${answer?.text} for ${purchase.path}`);
     await sleep(100);
   }
 }
@@ -132,7 +147,9 @@ export async function payUntilAnswered(at: Member, purchase: Purchase): Promise<
 function isForNow(answer: Answer): boolean {
   if (answer.status === 503) return true;
   const isOurs = answer.status === 402 || answer.status === 409;
-  return isOurs && answer.text !== '' && ['payment_in_flight', 'settlement_pending'].includes(answer.json().code);
+  return (
+    isOurs && answer.text !== '' && ['payment_in_flight', 'settlement_pending'].includes(answer.json().code)
+  );
 }
 
 export function nonceOf(purchase: Purchase): Hex {
