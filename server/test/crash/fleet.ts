@@ -9,7 +9,7 @@ import type { Point } from '../../src/kernel/points.ts';
 import { findFreePort, type Instance, startInstance } from '../helpers/instance.ts';
 import { send } from '../helpers/request.ts';
 import { relayerKey } from './payment-parts.ts';
-import type { Arming, Reached } from './points.ts';
+import type { Arming, Told } from './points.ts';
 
 const mainFile = new URL('../../src/main.ts', import.meta.url).pathname;
 const startMsMax = 60_000;
@@ -20,16 +20,18 @@ export interface Member {
   name: string;
   /** Where a gateway listens, also after it was killed and started again. */
   url: string;
-  /** From now on, who reaches this point in it stands still there, once so many have passed. */
-  arm(at: Point, passing?: number): Promise<void>;
-  /** Those who stand go on, and nobody else is stopped. */
+  /** From now on whoever reaches this point in it stands still there, or nobody does; who stands already goes on standing. */
+  arm(at: Point | undefined): Promise<void>;
+  /** The same, and who stood where it was armed for last goes on, in one turn of the event loop. */
+  moveTo(at: Point): Promise<void>;
+  /** Who stood where it was armed for last goes on, and nobody else is stopped. */
   disarm(): Promise<void>;
   /** Resolves once so many stand at the armed point. */
   standing(count?: number): Promise<void>;
   /** Ends it as an out-of-memory killer does. */
   kill(): Promise<void>;
-  /** Starts it again where it was killed, and resolves when it serves. */
-  start(): Promise<void>;
+  /** Starts it, or starts it again where it was killed, armed if told so; resolves when a gateway serves. */
+  start(at?: Point): Promise<void>;
   output(): string;
 }
 
@@ -96,12 +98,15 @@ function openMember(
   async function tell(arming: Arming): Promise<void> {
     if (!child?.connected) throw new Error(`${name} isn't there to be armed`);
     standing = 0;
-    const heard = once(child, 'message');
+    const isArmed = Promise.withResolvers<void>();
+    const listener = (told: Told) => 'armed' in told && isArmed.resolve();
+    child.on('message', listener);
     child.send(arming);
-    await heard;
+    await isArmed.promise;
+    child.off('message', listener);
   }
 
-  async function start(): Promise<void> {
+  async function start(at?: Point): Promise<void> {
     child = spawn(process.execPath, ['--conditions=crash-test', mainFile], {
       env: {
         PATH: process.env['PATH'],
@@ -118,9 +123,10 @@ function openMember(
     for (const stream of [started.stdout, started.stderr]) {
       stream?.on('data', (chunk: Buffer) => printed.push(chunk.toString()));
     }
-    started.on('message', (message: Partial<Reached>) => {
-      if (started === child && message.reached !== undefined) standing += 1;
+    started.on('message', (told: Told) => {
+      if (started === child && 'reached' in told) standing += 1;
     });
+    if (at) await tell({ at, last: 'stay' });
     if (role === 'gateway') await until(() => isServing(url), `${name} serves`, startMsMax);
   }
 
@@ -138,8 +144,9 @@ function openMember(
     name,
     url,
     start,
-    arm: (at, passing = 0) => tell({ at, passing }),
-    disarm: () => tell({ at: undefined, passing: 0 }),
+    arm: (at) => tell({ at, last: 'stay' }),
+    moveTo: (at) => tell({ at, last: 'go' }),
+    disarm: () => tell({ at: undefined, last: 'go' }),
     standing: (count = 1) =>
       until(() => standing >= count, `${count} stand still in ${name}, and not ${standing}`, reachMsMax),
     async kill() {

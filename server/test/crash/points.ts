@@ -5,36 +5,37 @@ import type { Point } from '../../src/kernel/points.ts';
  * at which point it is to stand still, and is told of each that does.
  */
 
-/** What a test tells a process: whoever reaches this point, after so many have passed it, stands there. Nothing: nobody, from now on. */
+/** What a test tells a process: from now on whoever reaches this point stands there; nothing: nobody does. */
 export interface Arming {
   at: Point | undefined;
-  passing: number;
+  /** What becomes of those who stand where it was armed for last. The others stay. */
+  last: 'go' | 'stay';
 }
 
 /** What a process tells the test that armed it. */
-export interface Reached {
-  reached: Point;
-}
+export type Told = { armed: true } | { reached: Point };
 
-let armed: Arming = { at: undefined, passing: 0 };
-let letGo = Promise.withResolvers<void>();
+let armedAt: Point | undefined;
+let gate = Promise.withResolvers<void>();
 
-process.on('message', (arming: Arming) => {
-  letGo.resolve();
-  letGo = Promise.withResolvers();
-  armed = { ...arming };
-  process.send?.({ armed: true });
+process.on('message', ({ at, last }: Arming) => {
+  if (last === 'go') gate.resolve();
+  gate = Promise.withResolvers();
+  armedAt = at;
+  tell({ armed: true });
 });
+// A test that is cut off leaves nothing behind.
+process.once('disconnect', () => process.kill(process.pid, 'SIGKILL'));
 // Whoever waits for orders keeps no program from ending.
 process.channel?.unref();
 
 /** Stands still at the armed point; what doesn't go this way goes on. */
 export function reach(point: Point): Promise<void> | undefined {
-  if (point !== armed.at) return undefined;
-  if (armed.passing > 0) {
-    armed.passing -= 1;
-    return undefined;
-  }
-  process.send?.({ reached: point } satisfies Reached);
-  return letGo.promise;
+  if (point !== armedAt) return undefined;
+  tell({ reached: point });
+  return gate.promise;
+}
+
+function tell(told: Told): void {
+  process.send?.(told);
 }

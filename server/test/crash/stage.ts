@@ -1,5 +1,5 @@
 import type { Address } from 'viem';
-import { connect, type LocalChain, startLocalChain } from '../../contracts/test/local-chain.ts';
+import { connect } from '../../contracts/test/local-chain.ts';
 import { fundAccount, plantBatchContract, plantTestToken } from '../../src/embedded/index.ts';
 import { networks } from '../../src/x402/index.ts';
 import { openTestDatabase, type TestDatabase } from '../helpers/database.ts';
@@ -19,28 +19,26 @@ export interface Stage {
 }
 
 /** Plants what the program needs on a chain, and starts the program over it. */
-export async function setStage(local: LocalChain, rpcUrl = local.rpcUrl): Promise<Stage> {
+export async function setStage(rpcUrl: string): Promise<Stage> {
   const database = await openTestDatabase();
-  await plantTestToken(local.rpcUrl, networks.sandbox.asset.address);
-  await plantBatchContract(local.rpcUrl);
-  await fundAccount(local.rpcUrl, { address: relayer, wei: 10n ** 20n });
+  await plantTestToken(rpcUrl, networks.sandbox.asset.address);
+  await plantBatchContract(rpcUrl);
+  await fundAccount(rpcUrl, { address: relayer, wei: 10n ** 20n });
   const fleet = await startFleet({ databaseUrl: database.url, rpcUrl });
   const wallet = fleet.control.info.wallet_address as Address;
-  await fundAccount(local.rpcUrl, { address: wallet, tokenAtomic: 1_000_000_000n });
-  const market = await openMarket(fleet, local.rpcUrl);
-  const oracle = openOracle(database.db, local.rpcUrl, market, fleet.workers);
+  await fundAccount(rpcUrl, { address: wallet, tokenAtomic: 1_000_000_000n });
+  const market = await openMarket(fleet, rpcUrl);
+  const oracle = openOracle(database.db, rpcUrl, market, fleet.workers);
   return {
     database,
     fleet,
     market,
     oracle,
     async outlast() {
-      const anvil = connect(local.rpcUrl);
+      const anvil = connect(rpcUrl);
       await anvil.increaseTime({ seconds: 3_600 });
       // Beyond what any chain calls final.
       await anvil.mine({ blocks: 100 });
     },
   };
 }
-
-export { startLocalChain };
