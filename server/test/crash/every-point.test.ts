@@ -65,6 +65,7 @@ const rounds: Row[][] = [
     ['stream', ['stored'], 'responded owed', firstAgain, owed],
     ['stream', ['stored', 'sent'], 'settling owed', firstAgain, owed],
     ['stream', ['stored', 'concluded'], 'settled owed', firstAgain, owed],
+    ['optimistic-stream', ['stored'], 'responded', `response_not_replayable, ${gone}`, gone],
     ['stream', ['answering'], 'settled done', `response_not_replayable, ${done}`, done],
     ['whole', ['stored', 'recorded'], 'settling', once, gone],
   ],

@@ -51,7 +51,7 @@ afterAll(async () => {
 });
 
 /** Under which all gateways are known: a payment for one is good at the other. */
-export const gatewayUrl = 'https://gateway.test';
+const gatewayUrl = 'https://gateway.test';
 
 /** Starts all five; they are ended after the test file. */
 export async function startFleet(ground: { databaseUrl: string; rpcUrl: string }): Promise<Fleet> {

@@ -7,8 +7,8 @@ import { callApi, price, sell } from '../helpers/seller.ts';
 import { startUpstream, type Upstream } from '../helpers/upstream.ts';
 import { type Fleet, type Member } from './fleet.ts';
 
-/** What is bought: a kept answer, one that is kept and settled behind its release or before its run, a stream; and an upstream that fails after it was paid. */
-export type Order = 'whole' | 'optimistic' | 'upfront' | 'stream' | 'refund';
+/** What is bought: a kept answer or a stream, settled before its release or behind it; a kept one that is paid first, and an upstream that fails then. */
+export type Order = 'optimistic' | 'optimistic-stream' | 'refund' | 'stream' | 'upfront' | 'whole';
 /** Whose money it is: a stranger's, or a wallet's here, whose budget has a hold. */
 export type Buyer = 'stranger' | 'wallet';
 
@@ -27,14 +27,15 @@ export interface Purchase {
   answers: Answer[];
 }
 
-export const funds = 10n * price;
-const slugs = {
+const funds = 10n * price;
+const slugs: Record<Order, string> = {
   whole: 'whole',
-  optimistic: 'behind',
-  upfront: 'first',
   stream: 'whole',
+  optimistic: 'behind',
+  'optimistic-stream': 'behind',
+  upfront: 'first',
   refund: 'first',
-} as const;
+};
 
 /** A seller's three APIs before one upstream, which does what the request's own query asks for. */
 export interface Market {
@@ -57,7 +58,7 @@ export async function openMarket({ control }: Fleet, rpcUrl: string): Promise<Ma
     const runs = upstream.requests.filter(({ url }) => url === request.url).length;
     if (held && runs === 1) return;
     if (order === 'refund') response.writeHead(500).end('broken');
-    else if (order === 'stream')
+    else if (order?.endsWith('stream'))
       response.writeHead(200, { 'content-type': 'text/event-stream' }).end(bodyOf(query.get('n')));
     else response.end(bodyOf(query.get('n')));
   });

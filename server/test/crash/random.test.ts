@@ -13,7 +13,7 @@ import { setStage, type Stage } from './stage.ts';
 const runs = Number(process.env['CRASH_RUNS'] ?? 0);
 const firstSeed = Number(process.env['CRASH_SEED'] ?? Math.trunc(Date.now() / 1000));
 
-const orders: Order[] = ['whole', 'optimistic', 'upfront', 'stream', 'refund'];
+const orders: Order[] = ['whole', 'optimistic', 'upfront', 'stream', 'optimistic-stream', 'refund'];
 const points: Point[] = [
   'verified',
   'claimed',
