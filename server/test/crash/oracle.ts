@@ -141,7 +141,9 @@ export function openOracle(db: Database, rpcUrl: string, market: Market, workers
       const standing = await standingOf(purchase);
       if (!standing || !(await isUnderWay(purchase, standing))) return;
       if (Date.now() > deadline)
-        throw new Error(`stays as it is for ever: ${purchase.path} ${JSON.stringify(standing)}`);
+        throw new Error(
+          `stays as it is for ever: ${purchase.path} ${JSON.stringify(standing)}\n${workers.map((worker) => worker.output()).join('\n')}`,
+        );
       await age(purchase);
       if (!isWoken && standing.state === 'settled' && standing.mode === 'upfront') {
         isWoken = true;
