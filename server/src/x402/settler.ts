@@ -158,8 +158,9 @@ async function settleBatch(deps: BatchDeps, payments: readonly Payment[], steps:
   steps.tell(told);
   if (!recorded) return;
   const sentAtMs = performance.now();
+  const conclusions = await watchBatch(deps, recorded.transaction, deadline, recorded.payments);
   if (!conclusions) return;
-  if (!conclusions) return;
+  await reach('concluded');
   steps.included(performance.now() - sentAtMs);
   steps.tell(conclusions);
   // Alone it has had its turn: what keeps it may be gone when it is taken up again.
