@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -10,6 +10,8 @@ import { baseSepolia } from 'viem/chains';
 export interface LocalChain {
   rpcUrl: string;
   stop: () => Promise<void>;
+  /** Ends it with SIGKILL: what it knew is gone. */
+  kill: () => Promise<void>;
 }
 
 /** Starts anvil on a port that the system chose. */
@@ -35,12 +37,16 @@ export async function startLocalChain(): Promise<LocalChain> {
   });
   return {
     rpcUrl: `http://${address}`,
-    stop: async () => {
-      const ended = once(child, 'exit');
-      child.kill('SIGTERM');
-      await ended;
-    },
+    stop: () => end(child, 'SIGTERM'),
+    kill: () => end(child, 'SIGKILL'),
   };
+}
+
+async function end(child: ChildProcess, signal: 'SIGKILL' | 'SIGTERM'): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const ended = once(child, 'exit');
+  child.kill(signal);
+  await ended;
 }
 
 /** One client that reads, sends and bends time. */

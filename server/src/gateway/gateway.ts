@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { FastifyBaseLogger } from 'fastify';
+import { reach } from '#points';
 import { getAddress } from 'viem';
 import type { Database, Origin } from '../db/index.ts';
 import { toAppError } from '../http/index.ts';
@@ -173,6 +174,7 @@ async function serve(
         body: body.length > 0 ? body : null,
       }),
   });
+  await reach('answering');
   await sendPaidAnswer(response, answered, { sent, offer, requestId });
 }
 

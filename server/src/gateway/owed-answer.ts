@@ -1,3 +1,4 @@
+import { reach } from '#points';
 import type { WriteContext } from '../db/index.ts';
 import {
   type DeliveryEnd,
@@ -46,6 +47,7 @@ export async function releaseStream(
 async function runDelivery(call: PaidCall, payment: Payment): Promise<PaidAnswer> {
   const transaction = payment.transaction ?? '';
   const answer = await call.callUpstream();
+  await reach('answered');
   if (answer.kind === 'stream') {
     try {
       if (await finish(call, payment, { kind: 'streaming' }))

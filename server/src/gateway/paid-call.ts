@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { reach } from '#points';
 import { assert } from '../kernel/assert.ts';
 import { addSeconds, unixSeconds } from '../kernel/clock.ts';
 import {
@@ -30,10 +31,12 @@ export async function servePaidCall(call: PaidCall): Promise<PaidAnswer> {
     const claim = await findClaim(call.db, rail.facts);
     return claim ? serveKnown(call, claim) : { kind: 'unpaid', reason: balance };
   }
+  await reach('verified');
   const claimed = await lane.claim({ ...call, facts: rail.facts, balance }, call.origin);
   if (claimed.kind === 'refused') return { kind: 'unpaid', reason: claimed.reason };
   if (claimed.kind === 'known') return serveKnown(call, claimed.claim);
   const { payment } = claimed;
+  await reach('claimed');
   return payment.mode === 'upfront' ? settleAndDeliver(call, payment) : runAttempt(call, payment);
 }
 
@@ -95,12 +98,15 @@ async function retry(call: PaidCall, payment: Payment): Promise<PaidAnswer | und
   if (typeof balance === 'string') return { kind: 'unpaid', reason: balance };
   const taken = await call.lane.retry(payment, balance, call.origin);
   if (typeof taken === 'string') return { kind: 'unpaid', reason: taken };
-  return taken ? runAttempt(call, taken) : undefined;
+  if (!taken) return undefined;
+  await reach('claimed');
+  return runAttempt(call, taken);
 }
 
 async function runAttempt(call: PaidCall, payment: Payment): Promise<PaidAnswer> {
   const { lane, origin } = call;
   const answer = await call.callUpstream();
+  await reach('answered');
   if (answer.kind === 'failed') {
     await lane.end(payment, { kind: 'failed', failure: answer.reason }, origin);
     return refuse(
@@ -116,6 +122,7 @@ async function runAttempt(call: PaidCall, payment: Payment): Promise<PaidAnswer>
   if (answer.kind === 'stream') return streamAttempt(call, payment, answer);
   const { response } = answer;
   if (!(await lane.end(payment, { kind: 'responded', response }, origin))) return takenOver();
+  await reach('stored');
   if (payment.mode === 'optimistic') {
     settleBehind(call, payment);
     return { kind: 'delivered', response, transaction: undefined };
@@ -130,6 +137,7 @@ async function streamAttempt(call: PaidCall, payment: Payment, stream: UpstreamS
       stream.cancel();
       return takenOver();
     }
+    await reach('stored');
     if (payment.mode === 'optimistic') {
       settleBehind(call, payment);
       return { kind: 'streamed', stream, transaction: undefined };

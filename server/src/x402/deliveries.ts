@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import type { Address, Hex } from 'viem';
+import { reach } from '#points';
 import { write, type WriteContext } from '../db/index.ts';
 import { addSeconds, unixSeconds } from '../kernel/clock.ts';
 import { sha256 } from '../kernel/crypto.ts';
@@ -20,10 +21,12 @@ export type DeliveryEnd =
 
 /** Takes over the delivery that a settled payment is owed. Nothing where it has been made, or another is at it. */
 export async function takeDelivery(context: WriteContext, payment: Payment): Promise<Payment | undefined> {
-  return write(context, async (sql, now) => ({
+  const taken = await write(context, async (sql, now) => ({
     result: await beginDelivery(sql, payment, addSeconds(now, attemptLeaseSeconds), now),
     audit: null,
   }));
+  if (taken) await reach('delivery-taken');
+  return taken;
 }
 
 /** Says that a stream which waited for its settlement goes out now. False where another has delivered meanwhile. */
@@ -39,7 +42,7 @@ export async function finishDelivery(
 ): Promise<boolean> {
   const stored = end.kind === 'responded' ? sealResponse(context.box, payment, end.response) : null;
   const refund = end.kind === 'failed' ? end.refund : undefined;
-  return write(context, async (sql, now) => {
+  const isOurs = await write(context, async (sql, now) => {
     const delivery = end.kind !== 'failed' ? 'done' : refund ? 'refunded' : 'owed';
     const ended = await endDelivery(
       sql,
@@ -59,6 +62,8 @@ export async function finishDelivery(
     const data = { failure: end.failure, ...(refund ? { refund: refund.id } : {}) };
     return { result: ended, audit: { action: 'payment.upstream_failed', resource: payment.id, data } };
   });
+  if (isOurs) await reach('delivery-ended');
+  return isOurs;
 }
 
 /** Payments that were settled a while ago, and whose answer nobody has come for. */

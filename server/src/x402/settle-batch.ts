@@ -1,3 +1,4 @@
+import { reach } from '#points';
 import type { AuditEvent, OutboxEntry, Sql, WriteContext } from '../db/index.ts';
 import { writeBatch } from '../db/index.ts';
 import { addSeconds, unixSeconds } from '../kernel/clock.ts';
@@ -56,6 +57,7 @@ export async function recordBatch(
 ): Promise<{ recorded: RecordedBatch | undefined; told: Conclusion[] }> {
   const { context, chain } = deps;
   const { verdicts, fees } = await chain.examine(payments.map(exactPaymentOf));
+  await reach('examined');
   // A payer with code is asked by the token, with all the gas that there is: it could make the whole batch fail.
   const good = payments.filter((_payment, index) => verdicts[index] === 'passes');
   const told = await concludeUnsent(
@@ -82,8 +84,10 @@ export async function recordBatch(
       avoid: restingNow(deps),
     });
     await insertTransaction(sql, transaction, taken, addSeconds(now, limits.settlementMarginSeconds));
+    await reach('recording');
     return { result: { transaction, payments: taken }, audits: [] };
   });
+  await reach('recorded');
   return { recorded, told };
 }
 
@@ -101,6 +105,7 @@ export async function watchBatch(
   const { context, chain } = deps;
   let transaction = recorded;
   await send(deps, transaction);
+  await reach('sent');
   for (;;) {
     const stuckAt = addSeconds(transaction.signedAt, stuckSeconds);
     const untilMs = Math.min(deadline.getTime(), stuckAt.getTime()) - context.clock.now().getTime();
@@ -171,6 +176,7 @@ async function conclude(
   known?: readonly Payment[],
 ): Promise<Conclusion[]> {
   const { context, chain } = deps;
+  await reach('mined');
   const items = known ?? (await findItems(context.db, transaction));
   const logs = receipt?.logs ?? [];
   const verdicts = judgeBatchReceipt(logs, items.map(authorizationOf), chain.network.asset.address);

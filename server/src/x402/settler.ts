@@ -1,3 +1,4 @@
+import { reach } from '#points';
 import { addSeconds } from '../kernel/clock.ts';
 import { limits } from '../kernel/limits.ts';
 import type { Payment } from './payment.ts';
@@ -159,6 +160,7 @@ async function settleBatch(deps: BatchDeps, payments: readonly Payment[], steps:
   const sentAtMs = performance.now();
   const conclusions = await watchBatch(deps, recorded.transaction, deadline, recorded.payments);
   if (!conclusions) return;
+  await reach('concluded');
   steps.included(performance.now() - sentAtMs);
   steps.tell(conclusions);
   // Alone it has had its turn: what keeps it may be gone when it is taken up again.

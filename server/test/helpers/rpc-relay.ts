@@ -13,12 +13,13 @@ export interface RpcRelay {
   treat(rule: (methods: readonly string[]) => RpcFate): void;
   /** Nobody listens, and what was connected is cut. */
   down(): Promise<void>;
-  /** Listens again at the same address. */
-  up(): Promise<void>;
+  /** Listens again at the same address; perhaps for another chain than before. */
+  up(rpcUrl?: string): Promise<void>;
 }
 
 /** Starts one that passes everything on. `down` is its end too. */
 export async function startRpcRelay(rpcUrl: string): Promise<RpcRelay> {
+  let target = rpcUrl;
   let rule: ((methods: readonly string[]) => RpcFate) | undefined;
   let server: Server | undefined;
 
@@ -28,7 +29,7 @@ export async function startRpcRelay(rpcUrl: string): Promise<RpcRelay> {
     const fate = rule?.([calls].flat().map(({ method }) => method));
     if (fate === 'hold') return;
     const headers = { 'content-type': 'application/json' };
-    const answer = await (await fetch(rpcUrl, { method: 'POST', headers, body })).text();
+    const answer = await (await fetch(target, { method: 'POST', headers, body })).text();
     if (fate === 'lose') response.destroy();
     else response.writeHead(200, headers).end(answer);
   }
@@ -54,7 +55,8 @@ export async function startRpcRelay(rpcUrl: string): Promise<RpcRelay> {
       server.closeAllConnections();
       await closed;
     },
-    async up() {
+    async up(next = target) {
+      target = next;
       await listen(port);
     },
   };

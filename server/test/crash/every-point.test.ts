@@ -1,0 +1,229 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type LocalChain, startLocalChain } from '../../contracts/test/local-chain.ts';
+import type { Point } from '../../src/kernel/points.ts';
+import type { Member } from './fleet.ts';
+import { type Buyer, type Order, pay, payUntilAnswered, type Purchase } from './purchases.ts';
+import { setStage, type Stage } from './stage.ts';
+
+let local: LocalChain;
+let stage: Stage;
+beforeAll(async () => {
+  local = await startLocalChain();
+  stage = await setStage(local.rpcUrl);
+}, 120_000);
+afterAll(async () => {
+  await stage?.market.upstream.close();
+  await local?.stop();
+});
+
+/** `upstream` is no point of the program's: there it stands while the upstream keeps its answer to itself. */
+type Place = Point | 'upstream';
+
+/**
+ * What is bought; the places to which its purchases are brought together, at the last of which they are when the process is killed; what
+ * that leaves in their rows; and how it ends for who comes back to the other gateway with the same payment, and for who never does.
+ */
+type Row = [order: Order, places: Place[], leaves: string, back: string, away: string];
+
+const once = '200, settled, 1 run, charged 1';
+const gone = 'settled, 1 run, charged 1';
+/** A run that nobody has the answer of is repeated. */
+const again = '200, settled, 2 runs, charged 1';
+const free = 'open, 1 run, charged 0';
+const first = '200, settled done, 1 run, charged 1';
+const firstAgain = '200, settled done, 2 runs, charged 1';
+const owed = 'settled owed, 1 run, charged 1';
+const done = 'settled done, 1 run, charged 1';
+const returned = 'settled refunded, 0 runs, charged 1, returned 1';
+const returnedAfterRun = 'settled refunded, 1 run, charged 1, returned 1';
+const told = `payment_refunded, ${returnedAfterRun}`;
+
+/**
+ * All of a round stand in one process when it is killed. Who stands at `examined`, `recording` or `recorded` keeps the others of that process
+ * from being settled, and comes last.
+ */
+const rounds: Row[][] = [
+  [
+    ['whole', ['verified'], 'nothing', once, 'nothing, 0 runs, charged 0'],
+    ['whole', ['claimed'], 'forwarding', once, 'open, 0 runs, charged 0'],
+    ['whole', ['upstream'], 'forwarding', again, free],
+    ['whole', ['answered'], 'forwarding', again, free],
+    ['whole', ['stored'], 'responded', once, gone],
+    ['optimistic', ['stored'], 'responded', once, gone],
+    ['whole', ['stored', 'examined'], 'responded', once, gone],
+  ],
+  [
+    ['whole', ['stored', 'sent'], 'settling', once, gone],
+    ['whole', ['stored', 'mined'], 'settling', once, gone],
+    ['whole', ['stored', 'concluded'], 'settled', once, gone],
+    ['whole', ['answering'], 'settled', once, gone],
+    ['optimistic', ['stored', 'sent'], 'settling', once, gone],
+    ['whole', ['stored', 'recording'], 'responded', once, gone],
+  ],
+  [
+    ['stream', ['upstream'], 'forwarding', firstAgain, free],
+    ['stream', ['stored'], 'responded owed', firstAgain, owed],
+    ['stream', ['stored', 'sent'], 'settling owed', firstAgain, owed],
+    ['stream', ['stored', 'concluded'], 'settled owed', firstAgain, owed],
+    ['optimistic-stream', ['stored'], 'responded', `response_not_replayable, ${gone}`, gone],
+    ['stream', ['answering'], 'settled done', `response_not_replayable, ${done}`, done],
+    ['whole', ['stored', 'recorded'], 'settling', once, gone],
+  ],
+  [
+    ['upfront', ['claimed'], 'responded owed', first, returned],
+    ['upfront', ['claimed', 'concluded'], 'settled owed', first, returned],
+    ['upfront', ['delivery-taken'], 'settled running', first, returned],
+    ['upfront', ['upstream'], 'settled running', firstAgain, returnedAfterRun],
+    ['upfront', ['answered'], 'settled running', firstAgain, returnedAfterRun],
+    ['upfront', ['delivery-ended'], 'settled done', first, done],
+    ['optimistic', ['stored', 'examined'], 'responded', once, gone],
+  ],
+  [
+    [
+      'refund',
+      ['answered'],
+      'settled running',
+      `upstream_failed, ${returnedAfterRun.replace('1 run', '2 runs')}`,
+      returnedAfterRun,
+    ],
+    ['refund', ['delivery-ended'], 'settled refunded', told, returnedAfterRun],
+    ['refund', ['delivery-ended', 'sent'], 'settled refunded', told, returnedAfterRun],
+    ['refund', ['delivery-ended', 'concluded'], 'settled refunded', told, returnedAfterRun],
+    ['upfront', ['claimed', 'recorded'], 'settling owed', first, returned],
+  ],
+  [['refund', ['delivery-ended', 'recorded'], 'settled refunded', told, returnedAfterRun]],
+];
+
+describe('a gateway that is killed', () => {
+  const cases = rounds.map((rows, index) => ({ rows, index, names: rows.map(nameOf).join(', ') }));
+  it.each(cases)('loses and doubles nothing: $names', { timeout: 120_000 }, async ({ rows, index }) => {
+    const { fleet, oracle } = stage;
+    const [killed, other] = index % 2 ? fleet.gateways : (fleet.gateways.toReversed() as [Member, Member]);
+    const groups: { row: Row; returning: Purchase[]; leaving: Purchase[] }[] = [];
+    for (const row of rows) {
+      const [order, places] = row;
+      const [returning, leaving] = await Promise.all([signAll(other, order), signAll(other, order)]);
+      await bringTo(killed, places, [...returning, ...leaving]);
+      groups.push({ row, returning, leaving });
+    }
+    await killed.kill();
+    const restarted = killed.start();
+    const all = groups.flatMap(({ returning, leaving }) => [...returning, ...leaving]);
+    const leaves = new Map(await mapAll(all, async (one) => [one, await oracle.describe(one)] as const));
+    await mapAll(all, oracle.age);
+    await Promise.all([
+      ...groups.flatMap(({ returning }) => returning).map((one) => payUntilAnswered(other, one)),
+      ...groups.flatMap(({ leaving }) => leaving).map(oracle.settleDown),
+    ]);
+    await Promise.all([restarted, mapAll(all, oracle.settleDown)]);
+
+    const seen = await mapAll(groups, async ({ row: [order, places], returning, leaving }) => [
+      order,
+      places,
+      inOneWord([...returning, ...leaving].map((one) => leaves.get(one) ?? '')),
+      inOneWord(await mapAll(returning, async (one) => `${answerOf(one)}, ${await oracle.describeEnd(one)}`)),
+      inOneWord(await mapAll(leaving, oracle.describeEnd)),
+    ]);
+    expect(seen).toEqual(rows);
+    expect((await mapAll(all, (one) => oracle.findFaults(one, killed))).flat()).toEqual([]);
+  });
+});
+
+const workerRows: [order: Order, waitsAt: Place, at: Point, end: string][] = [
+  ['whole', 'stored', 'examined', gone],
+  ['whole', 'stored', 'recording', gone],
+  ['whole', 'stored', 'recorded', gone],
+  ['whole', 'stored', 'sent', gone],
+  ['whole', 'stored', 'mined', gone],
+  // Who sleeps past its lease between taking a delivery and running the upstream runs it for nothing.
+  ['upfront', 'delivery-taken', 'delivery-taken', returnedAfterRun],
+  ['upfront', 'delivery-taken', 'delivery-ended', returnedAfterRun],
+];
+
+describe('a worker that is killed while it does the work of a gateway that sleeps', () => {
+  it.each(workerRows)(
+    'loses and doubles nothing, nor does the gateway when it wakes: %s, asleep at %s, killed at %s',
+    { timeout: 90_000 },
+    async (order, waitsAt, at, end) => {
+      const { fleet, oracle } = stage;
+      const [gateway] = fleet.gateways;
+      const all = await signAll(gateway, order);
+      const { answered } = await bringTo(gateway, [waitsAt], all);
+      const isAtStart = order === 'upfront';
+      await fleet.workers[0].arm(at);
+      if (isAtStart) await mapAll(all, oracle.age);
+      if (isAtStart) await fleet.workers[1].kill();
+      await (isAtStart ? fleet.workers[1].start(at) : fleet.workers[1].arm(at));
+      await mapAll(all, oracle.age);
+      const stopped = await Promise.any(fleet.workers.map((worker) => worker.standing().then(() => worker)));
+      await stopped.kill();
+      await mapAll(fleet.workers, (worker) => (worker === stopped ? worker.start() : worker.disarm()));
+      await mapAll(all, oracle.settleDown);
+      await gateway.disarm();
+      await answered;
+      expect(inOneWord(await mapAll(all, oracle.describeEnd))).toBe(end);
+      expect((await mapAll(all, (one) => oracle.findFaults(one, gateway))).flat()).toEqual([]);
+    },
+  );
+});
+
+describe('of all that was cut off', () => {
+  it('no claim, hold, delivery or transaction stays, once the authorisations have run out', async () => {
+    await stage.outlast();
+    await expect.poll(() => stage.oracle.findRemains(), { timeout: 20_000 }).toEqual([]);
+  });
+});
+
+/** A stranger's purchase and a wallet's; what is paid first is paid to our wallet, which doesn't pay itself. */
+function signAll(at: Member, order: Order): Promise<Purchase[]> {
+  const buyers: Buyer[] = order === 'upfront' || order === 'refund' ? ['stranger'] : ['stranger', 'wallet'];
+  return Promise.all(buyers.map((buyer) => stage.market.sign(at, order, buyer)));
+}
+
+/**
+ * Sends all to a process, and has them stand at each of the places in turn: so they go on from it in one batch. Gives what resolves when each
+ * has its answer, or never will.
+ */
+async function bringTo(
+  member: Member,
+  [start, ...more]: readonly Place[],
+  all: readonly Purchase[],
+): Promise<{ answered: Promise<unknown> }> {
+  const { market } = stage;
+  if (start === 'upstream') market.hold();
+  await member.arm(start === 'upstream' ? undefined : start);
+  const answered = mapAll(all, (one) => pay(member, one));
+  if (start === 'upstream') {
+    const runs = () => all.map((one) => market.runsOf(one));
+    await expect.poll(runs, { timeout: 20_000 }).toEqual(all.map(() => 1));
+    market.release();
+    return { answered };
+  }
+  await member.standing(all.length);
+  for (const place of more) {
+    await member.moveTo(place as Point);
+    await member.standing();
+  }
+  return { answered };
+}
+
+function mapAll<Item, Result>(
+  items: readonly Item[],
+  each: (item: Item) => Promise<Result>,
+): Promise<Result[]> {
+  return Promise.all(items.map((item) => each(item)));
+}
+
+function nameOf([order, places]: Row): string {
+  return `${order} at ${places.at(-1)}`;
+}
+
+/** What all say, if they say the same. */
+function inOneWord(words: readonly string[]): string {
+  return [...new Set(words)].join(' | ');
+}
+
+function answerOf({ answers }: Purchase): string {
+  const answer = answers.at(-1);
+  return answer?.status === 200 ? '200' : answer?.json().code;
+}
