@@ -4,7 +4,7 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { createRoutes } from '../server/src/app.ts';
+import { createRoutes } from '../server/src/api.ts';
 import { readConfig } from '../server/src/config.ts';
 import { describeApi } from '../server/src/http/index.ts';
 import packageJson from '../server/package.json' with { type: 'json' };

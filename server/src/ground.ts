@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { privateKeyToAccount } from 'viem/accounts';
-import type { Parts } from './app.ts';
+import type { Parts } from './services.ts';
 import type { Config } from './config.ts';
 import {
   type ChildExit,

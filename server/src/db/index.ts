@@ -1,6 +1,6 @@
 export { type BatchOutcome, writeBatch, writeStatement } from './batch.ts';
 export { openDatabase, type Database, type Sql } from './database.ts';
-export { createLane, type Lane } from './lane.ts';
+export { createLane } from './lane.ts';
 export { migrate } from './migrate.ts';
 export { listen } from './notify.ts';
 export { type Actor, type AuditEvent, type Origin, type OutboxEntry, type Scope } from './evidence-rows.ts';

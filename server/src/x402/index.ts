@@ -30,14 +30,7 @@ export {
   type SettlementMode,
   type StoredResponse,
 } from './payment.ts';
-export {
-  type AttemptEnd,
-  type Claimed,
-  createPaymentLane,
-  type NewClaim,
-  type PaymentLane,
-  type Presenter,
-} from './payment-lane.ts';
+export { createPaymentLane, type NewClaim, type PaymentLane, type Presenter } from './payment-lane.ts';
 export { paymentRoutes, spellPayer } from './payment-routes.ts';
 export { presentToPayer } from './payment-view.ts';
 export { type Claim, findClaim, findListedPayment } from './payments.sql.ts';

@@ -1,7 +1,7 @@
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import { describe, expect, it } from 'vitest';
 import packageJson from '../package.json' with { type: 'json' };
-import { createRoutes } from './app.ts';
+import { createRoutes } from './api.ts';
 import { readConfig } from './config.ts';
 import { describeApi, type Route } from './http/index.ts';
 import { errorsOf } from './http/openapi.ts';

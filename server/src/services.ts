@@ -1,0 +1,174 @@
+import type { Logger } from 'pino';
+import type { EnvironmentKind } from './accounts/index.ts';
+import type { ChainConfig, Config } from './config.ts';
+import { type Database, migrate, openDatabase, type WriteContext } from './db/index.ts';
+import {
+  type AgentIdentifier,
+  type AgentUsage,
+  createAgentUsage,
+  createGuessGuard,
+  createTokens,
+  type GuessGuard,
+  loadSigningKeys,
+  type OAuth,
+  openOAuth,
+  type SigningKeys,
+  type Tokens,
+} from './identity/index.ts';
+import { type Clock, systemClock } from './kernel/clock.ts';
+import { createSecretBox, type SecretBox } from './kernel/crypto.ts';
+import { createEgressGuard, type EgressGuard } from './kernel/egress.ts';
+import { StartupError } from './kernel/startup-error.ts';
+import {
+  type Chain,
+  createChain,
+  createSettler,
+  ensureRelayer,
+  networks,
+  type Settler,
+} from './x402/index.ts';
+
+/** What a process needs besides its settings: where its database and chains are, and its master key. */
+export interface Parts {
+  config: Config;
+  logger: Logger;
+  databaseUrl: string;
+  masterKey: Buffer;
+  chains: Partial<Record<EnvironmentKind, ChainConfig & { finality: 'finalized' | 'instant' }>>;
+}
+
+type Chains = ReadonlyMap<string, { chain: Chain; settler: Settler }>;
+
+/** Everything that the rooms are given; made here, and nowhere else. */
+export interface Services {
+  config: Config;
+  logger: Logger;
+  clock: Clock;
+  db: Database;
+  /** Connections for what is done for many at once. */
+  batches: Database;
+  box: SecretBox;
+  chains: Chains;
+  keys: SigningKeys;
+  tokens: Tokens;
+  egress: EgressGuard;
+  usage: AgentUsage;
+  guessGuard: GuessGuard;
+  oauth: OAuth;
+  identifier: AgentIdentifier;
+}
+
+/** Opens what the program stands on, and constructs what its rooms are given. */
+export async function createServices(parts: Parts): Promise<Services> {
+  const onError = (error: Error) => parts.logger.warn({ err: error }, 'a database connection was lost');
+  const db = openDatabase(parts.databaseUrl, { poolSize: 20, onError });
+  const batches = openDatabase(parts.databaseUrl, { poolSize: 2, onError, planOnce: true });
+  try {
+    return await createServicesOver({ db, batches }, parts);
+  } catch (error) {
+    // Its connections would else be cut by an embedded database that stops, and be reported as lost.
+    await Promise.all([db.close(), batches.close()]);
+    throw error;
+  }
+}
+
+async function createServicesOver(
+  { db, batches }: Pick<Services, 'batches' | 'db'>,
+  parts: Parts,
+): Promise<Services> {
+  const { config, logger } = parts;
+  const clock = systemClock;
+  const box = createSecretBox(parts.masterKey);
+  await migrate(db, new URL('../migrations/', import.meta.url), clock.now());
+  const context = systemContext({ db, clock, box });
+  const { signatures } = config;
+  const keys = await loadSigningKeys(context, Object.values(signatures));
+  const tokens = createTokens(keys, config.publicUrl, {
+    'at+jwt': signatures.tokens,
+    'vc+jwt': signatures.credentials,
+  });
+  const usage = createAgentUsage({ db, clock });
+  const guessGuard = createGuessGuard();
+  const oauth = await openOAuth({
+    db,
+    clock,
+    box,
+    tokens,
+    usage,
+    guessGuard,
+    dpopNonces: config.dpopNonces,
+    onError: (error) => logger.warn({ err: error }, 'revocations are looked up later'),
+  });
+  return {
+    config,
+    logger,
+    clock,
+    db,
+    batches,
+    box,
+    keys,
+    tokens,
+    chains: await openChains(parts, context),
+    egress: createEgressGuard({ allow: config.egressAllow, allowLoopback: config.mode === 'development' }),
+    usage,
+    guessGuard,
+    oauth,
+    identifier: oauth.identifier,
+  };
+}
+
+async function openChains(parts: Parts, context: WriteContext): Promise<Chains> {
+  const report = (error: unknown) => parts.logger.warn({ err: error }, 'settling goes on later');
+  const chains = new Map<string, { chain: Chain; settler: Settler }>();
+  for (const kind of ['sandbox', 'production'] as const) {
+    const settings = parts.chains[kind];
+    if (!settings) continue;
+    const chain = createChain({
+      network: networks[kind],
+      ...settings,
+    });
+    await openRelayer(context, chain, kind, settings);
+    chains.set(chain.network.id, { chain, settler: createSettler({ context, chain, report }) });
+  }
+  return chains;
+}
+
+/**
+ * Another chain's RPC is refused: nonces that are unused there would free budget that is spent. Nothing that failed is repeated
+ * in the message, as a provider's URL often holds a key.
+ */
+async function openRelayer(
+  context: WriteContext,
+  chain: Chain,
+  kind: EnvironmentKind,
+  settings: ChainConfig,
+): Promise<void> {
+  const setting = `CREDENCE_${kind.toUpperCase()}_RPC_URL`;
+  const orRefuse = (cause: unknown): never => {
+    throw new StartupError(`the ${kind} chain doesn't answer: check ${setting}, and that its RPC is up`, {
+      cause,
+    });
+  };
+  const chainId = await chain.chainId().catch(orRefuse);
+  if (chainId !== chain.network.chainId) {
+    throw new StartupError(
+      `${setting} leads to chain ${chainId}, and ${kind} is on chain ${chain.network.chainId}: set it to an RPC of that chain`,
+    );
+  }
+  await chain.settledTime().catch(orRefuse);
+  await ensureRelayer(context, chain, settings.relayerKey);
+}
+
+/** A context for what the program itself writes. */
+export function systemContext(services: { db: Database; clock: Clock; box: SecretBox }): WriteContext {
+  const { db, clock, box } = services;
+  return {
+    db,
+    clock,
+    box,
+    actor: { kind: 'system', id: 'system' },
+    scope: 'instance',
+    requestId: null,
+    clientAddress: null,
+  };
+}
