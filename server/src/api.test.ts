@@ -61,7 +61,7 @@ describe('the routes', () => {
   it.each(named)(
     '%s is an action or a read with 200, creates with 201 by POST, or ends with 204 by DELETE',
     (_id, route) => {
-      const creates = /\.(?:create|register|add|create_intent|sign_x402)$/.test(route.id);
+      const creates = /\.(?:create|register|add|create_intent|sign_x402)$|^credits\.issue$/.test(route.id);
       expect(route.status).toBe(route.method === 'DELETE' ? 204 : creates ? 201 : 200);
       expect(!creates || route.method === 'POST').toBe(true);
     },
