@@ -49,7 +49,7 @@ async function commitGrants(
     {
       name: 'grant_tokens',
       tables: grantTables,
-      values: [...familyValues(families), grants.map(({ agentUpdatedAt }) => agentUpdatedAt)],
+      values: [...familyValues(families), grants.map(({ agentUpdatedAt }) => agentUpdatedAt.toISOString())],
     },
     grants.map(({ audit }) => audit),
   );

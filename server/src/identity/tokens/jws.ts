@@ -73,7 +73,7 @@ export async function signJws(
   claims: JwtClaims,
   key: { algorithm: Algorithm; privateKey: KeyObject },
 ): Promise<string> {
-  const signingInput = `${encodePart({ alg: key.algorithm, ...header })}.${encodePart(claims)}`;
+  const signingInput = `${encodeHeader({ alg: key.algorithm, ...header })}.${encodePart(claims)}`;
   const signature = await signBytes(Buffer.from(signingInput, 'latin1'), key);
   return `${signingInput}.${signature.toString('base64url')}`;
 }
@@ -99,6 +99,19 @@ function isCanonical(part: string): boolean {
 function encodePart(value: object): string {
   return Buffer.from(JSON.stringify(value)).toString('base64url');
 }
+
+/** A header is the same for every token of its kind and key: the last few are kept as they were encoded. */
+function encodeHeader(header: object): string {
+  const json = JSON.stringify(header);
+  const known = encodedHeaders.get(json);
+  if (known !== undefined) return known;
+  if (encodedHeaders.size >= 16) encodedHeaders.clear();
+  const encoded = Buffer.from(json).toString('base64url');
+  encodedHeaders.set(json, encoded);
+  return encoded;
+}
+
+const encodedHeaders = new Map<string, string>();
 
 function readObject(part: string): Record<string, unknown> | undefined {
   try {
