@@ -70,7 +70,11 @@ async function answer(options: ControlServerOptions, route: DirectRoute, exchang
   const requestId = `req_${crypto.randomUUID()}`;
   try {
     const result = await handle(options, route, exchange, requestId);
-    send(response, requestId, { status: route.status, contentType: 'application/json', body: result });
+    send(response, requestId, {
+      status: route.status,
+      contentType: 'application/json; charset=utf-8',
+      body: result,
+    });
   } catch (error) {
     sendError(options, exchange, requestId, toAppError(error));
   }
@@ -138,7 +142,7 @@ function send(
   const text = JSON.stringify(answered.body);
   response.writeHead(answered.status, {
     ...answered.headers,
-    'content-type': `${answered.contentType}; charset=utf-8`,
+    'content-type': answered.contentType,
     'content-length': Buffer.byteLength(text),
     'cache-control': 'no-store',
     'x-request-id': requestId,
