@@ -1,4 +1,5 @@
 import { Client, type ClientConfig, Pool, type PoolClient, types } from 'pg';
+import { arrayText } from './array-text.ts';
 import { camelCase } from './tables.ts';
 
 export interface QueryOptions {
@@ -107,7 +108,7 @@ async function run<Row extends object>(
 ): Promise<Row[]> {
   const result = await client.query<Record<string, unknown>>({
     text,
-    values: [...values],
+    values: values.map(arrayText),
     ...(prepared === undefined ? {} : { name: prepared }),
   });
   return result.rows.map((row) => camelCase(row) as Row);
