@@ -65,7 +65,11 @@ beforeAll(async () => {
   const options = {
     trustedProxies: ['127.0.0.1'],
     routes: [route],
-    authenticators: { findApiKey: async () => undefined, findAgent: async () => undefined },
+    authenticators: {
+      findApiKey: async () => undefined,
+      findAgent: async () => undefined,
+      isOperatorKey: () => false,
+    },
     db,
     clock: systemClock,
     box: testBox,
