@@ -20,8 +20,8 @@ export interface TicketOffice {
   readonly header: string;
   /** Writes `count` unused tickets, one a line, divided among the files. */
   write(files: readonly string[], count: number): Promise<void>;
-  /** How many calls were ever charged, by a witness that is neither contender nor load generator. */
-  countCharged(): Promise<number>;
+  /** How many calls were ever charged, by a witness that is neither contender nor load generator; absent where nothing is charged. */
+  countCharged?(): Promise<number>;
 }
 
 /** What is compared: one file in `cases/`, and its entry in `cases/index.ts`. */
@@ -32,7 +32,7 @@ export interface Case {
   /** What a reader must know to judge the figures. */
   readonly notes: readonly string[];
   readonly connections: number;
-  /** Calls a second, in all; as many as are answered where it is absent. */
+  /** Calls a second, in all, for contenders with tickets; as many as are answered where it is absent. */
   readonly ratePerSecond?: number;
   readonly threads: number;
   /** Not counted: connections open, batches fill. */

@@ -14,7 +14,7 @@ function tokens(algorithm: Algorithm): Case {
       `POST /oauth/token with client_secret_post, one client; each answer has an access token (JWT, ${algorithm}) of its own.`,
       'Credence answers when refresh token and audit event are committed to PostgreSQL (fsync on). `oidc-provider` keeps everything in memory, writes no event, and gives no refresh token.',
     ],
-    connections: 32,
+    connections: 64,
     threads: 1,
     rampSeconds: 0,
     windowSeconds: 10,

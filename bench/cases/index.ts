@@ -4,6 +4,7 @@ import { firstByte } from './first-byte.ts';
 import { free } from './free.ts';
 import { paidCredits } from './paid-credits.ts';
 import { tokensEs256, tokensRs256 } from './client-credentials.ts';
+import { me } from './me.ts';
 import { paid2sBlocks } from './paid-2s-blocks.ts';
 import { paidExact } from './paid-exact.ts';
 import { paidOptimistic } from './paid-optimistic.ts';
@@ -17,6 +18,7 @@ export const cases: readonly (Case | Look)[] = [
   paidCredits,
   tokensEs256,
   tokensRs256,
+  me,
   firstByte,
   verifyTokens,
 ];

@@ -18,7 +18,7 @@ export function renderCase(result: CaseResult): string {
     notes.map((note) => `- ${note}`).join('\n'),
     renderFigures(result),
     renderCpu(result),
-    renderRatios(result),
+    ...renderRatios(result),
     ...renderDisturbed(result),
   ].join('\n\n');
 }
@@ -73,9 +73,10 @@ function renderCpu({ contenders }: CaseResult): string {
   return `CPU seconds per 1,000 calls, by process:\n\n${table(['', ...roles], rows)}`;
 }
 
-function renderRatios({ contenders }: CaseResult): string {
+/** Nothing where there is nobody to compare with. */
+function renderRatios({ contenders }: CaseResult): string[] {
   const [ours, ...peers] = contenders;
-  if (!ours) return '';
+  if (!ours || peers.length === 0) return [];
   const rows = peers.map(({ name, runs }) => [
     `Credence / ${name}`,
     spread(ratios(ours.runs.map(rateOf), runs.map(rateOf))),
@@ -93,7 +94,7 @@ function renderRatios({ contenders }: CaseResult): string {
     'p50',
     'CPU a call, generator and upstream apart',
   ];
-  return table(heads, rows);
+  return [table(heads, rows)];
 }
 
 /** A machine that is shared says so. */

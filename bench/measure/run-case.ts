@@ -68,7 +68,7 @@ async function runOnce(chosen: Case, side: Side, stage: Stage, windowSeconds: nu
   const files = Array.from({ length: threads }, (_, index) => `${prefix}.${index + 1}`);
   await tickets?.write(files, perFile * threads);
 
-  const chargedBefore = await tickets?.countCharged();
+  const chargedBefore = await tickets?.countCharged?.();
   const before = observe(contender);
   const load = await runWrk({
     url: contender.url,
@@ -91,8 +91,8 @@ async function runOnce(chosen: Case, side: Side, stage: Stage, windowSeconds: nu
       : {}),
   });
   const after = observe(contender);
-  const charged = await tickets?.countCharged();
-  checkBooks(contender.name, load, tickets && (charged ?? 0) - (chargedBefore ?? 0));
+  const charged = await tickets?.countCharged?.();
+  checkBooks(contender.name, load, charged === undefined ? undefined : charged - (chargedBefore ?? 0));
   return compare(before, after);
 
   function compare(start: Observation, end: Observation): Run {

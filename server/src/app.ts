@@ -3,7 +3,7 @@ import { createRoutes } from './api.ts';
 import { createAuthenticators, type DevelopmentPrincipal } from './authenticators.ts';
 import { type Database, listen, type WriteContext } from './db/index.ts';
 import { createForwarder, createGateway, createPublishedServers } from './gateway/index.ts';
-import { addConsolePages, createControlServer } from './http/index.ts';
+import { addConsolePages, answerDirectly, createControlServer } from './http/index.ts';
 import { isClientSecretShaped, signingKeysChannel } from './identity/index.ts';
 import { findServerBySlug, serverChangedChannel } from './market/index.ts';
 import { createServices, type Parts, type Services, systemContext } from './services.ts';
@@ -80,7 +80,7 @@ export async function createApp(parts: Parts): Promise<App> {
   return {
     db,
     systemContext: () => systemContext(services),
-    control: (request, response) => control.routing(request, response),
+    control: control.listener,
     gateway: (request, response) => gateway.handle(request, response),
     setDevelopmentPrincipal(principal) {
       developmentPrincipal = principal;
@@ -116,19 +116,23 @@ async function createControl(
   },
 ) {
   const { db, config } = services;
-  const control = await createControlServer({
+  const options = {
     ...services,
     trustedProxies: config.trustedProxies,
     routes: createRoutes({ ...services, ...state }),
     authenticators: createAuthenticators(services, state.developmentPrincipal),
-    findGatewayUrl: async (slug) => {
+    findGatewayUrl: async (slug: string) => {
       const server = await findServerBySlug(db, slug);
       return server?.state === 'published' ? `${config.gatewayUrl}/api/${slug}` : undefined;
     },
-  });
+  };
+  const control = await createControlServer(options);
   await addConsolePages(control, new URL('../../console/', import.meta.url));
   await control.ready();
-  return control;
+  return {
+    listener: answerDirectly(options, (request, response) => control.routing(request, response)),
+    close: () => control.close(),
+  };
 }
 
 async function isReachable(db: Database): Promise<boolean> {

@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net';
 import { Client, type ClientConfig, Pool, type PoolClient, types } from 'pg';
+import { arrayText } from './array-text.ts';
 import { camelCase } from './tables.ts';
 
 export interface QueryOptions {
@@ -128,7 +129,7 @@ async function run<Row extends object>(
 ): Promise<Row[]> {
   const result = await client.query<Record<string, unknown>>({
     text,
-    values: [...values],
+    values: values.map(arrayText),
     ...(prepared === undefined ? {} : { name: prepared }),
   });
   return result.rows.map((row) => camelCase(row) as Row);

@@ -1,4 +1,5 @@
 export { type Authenticators } from './authentication.ts';
+export { answerDirectly } from './direct.ts';
 export { healthRoutes } from './health.ts';
 export { type Listener, openListener } from './listener.ts';
 export { describeApi, openApiRoute } from './openapi.ts';

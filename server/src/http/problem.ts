@@ -8,6 +8,11 @@ export interface Problem {
   body: Record<string, unknown>;
 }
 
+/** An error in the form of the place where it is answered. */
+export function renderError(error: AppError, url: string, requestId: string): Problem {
+  return url.startsWith('/oauth/') ? renderOAuthError(error) : renderProblem(error, requestId);
+}
+
 /** RFC 9457 problem details, with our stable `code`, the request's id and, where there is one, the next step. */
 export function renderProblem(error: AppError, requestId: string): Problem {
   const { status, title } = errorCodes[error.code];
@@ -31,7 +36,7 @@ export function renderProblem(error: AppError, requestId: string): Problem {
 }
 
 /** The OAuth error body (RFC 6749 section 5.2), for `/oauth/*`. */
-export function renderOAuthError(error: AppError): Problem {
+function renderOAuthError(error: AppError): Problem {
   const { status } = errorCodes[error.code];
   return {
     status,

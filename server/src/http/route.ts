@@ -76,6 +76,8 @@ export interface RouteDefinition<Kind extends PrincipalKind, Schema extends Rout
   unknownKeys?: 'ignored';
   /** The body may come as a form as well (`application/x-www-form-urlencoded`), a repeated field as a list. */
   form?: true;
+  /** Called so often that its plain requests are answered without Fastify: see `answerDirectly`, which also says what such a route must be. */
+  direct?: true;
   /** `Cache-Control` of the success; `no-store` unless it says otherwise. What may be kept has an ETag as well. */
   cacheControl?: string;
   /** The media type of a success that is a text; JSON unless it says otherwise. */

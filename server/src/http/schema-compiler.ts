@@ -1,5 +1,6 @@
-import { Ajv } from 'ajv';
+import { Ajv, type ValidateFunction } from 'ajv';
 import type { FastifySchemaCompiler } from 'fastify';
+import type { Route } from './route.ts';
 
 /**
  * Validates as the schemas say and changes nothing in a body: no field is dropped, none is coerced, and all faults
@@ -10,3 +11,13 @@ const texts = new Ajv({ allErrors: true, useDefaults: true, strict: false, coerc
 
 export const compileValidator: FastifySchemaCompiler<object> = ({ schema, httpPart }) =>
   (httpPart === 'body' ? bodies : texts).compile(schema);
+
+/** What a route's body is held to. */
+export function bodySchema({ schema: { body }, unknownKeys }: Route): object | undefined {
+  return body && unknownKeys === 'ignored' ? { ...body, additionalProperties: true } : body;
+}
+
+/** The validation of a route's body, as Fastify has it. */
+export function compileBody(route: Route): ValidateFunction {
+  return bodies.compile(bodySchema(route) ?? {});
+}

@@ -14,10 +14,11 @@ import { AppError } from '../kernel/errors.ts';
 import { canonicalJson } from '../kernel/json.ts';
 import { limits } from '../kernel/limits.ts';
 import { type Authenticators, authenticate } from './authentication.ts';
+import { readForm } from './form.ts';
 import { actorOf, type Principal } from './principal.ts';
-import { renderOAuthError, renderProblem } from './problem.ts';
+import { renderError } from './problem.ts';
 import { rateLimits, type Route } from './route.ts';
-import { compileValidator } from './schema-compiler.ts';
+import { bodySchema, compileValidator } from './schema-compiler.ts';
 import { refuseUnstorableText, toAppError } from './validation.ts';
 
 declare module 'fastify' {
@@ -81,16 +82,15 @@ export function rewritePrefix(url: string, rootPaths: ReadonlySet<string>): stri
 }
 
 function addRoute(app: FastifyInstance, route: Route, options: ControlServerOptions): void {
-  const { params, query, body, response } = route.schema;
+  const { params, query, response } = route.schema;
+  const body = bodySchema(route);
   app.route({
     method: route.method,
     url: route.path,
     schema: {
       ...(params ? { params } : {}),
       ...(query ? { querystring: query } : {}),
-      ...(body
-        ? { body: route.unknownKeys === 'ignored' ? { ...body, additionalProperties: true } : body }
-        : {}),
+      ...(body ? { body } : {}),
       response: { [route.status]: response },
     },
     config: route.limit === 'token' ? {} : { rateLimit: rateLimitOf(route) },
@@ -181,23 +181,12 @@ function acceptEmptyJson(app: FastifyInstance): void {
   });
 }
 
-/** Reads a form as an object of texts; of a field that is repeated, as a list. */
 function acceptForms(app: FastifyInstance): void {
   app.addContentTypeParser(
     'application/x-www-form-urlencoded',
     { parseAs: 'string' },
     (_request, body, done) => {
-      const fields: Record<string, string | string[]> = Object.create(null) as object as Record<
-        string,
-        string
-      >;
-      for (const [name, value] of new URLSearchParams(body.toString())) {
-        const earlier = fields[name];
-        if (earlier === undefined) fields[name] = value;
-        else if (typeof earlier === 'string') fields[name] = [earlier, value];
-        else earlier.push(value);
-      }
-      done(null, fields);
+      done(null, readForm(body.toString()));
     },
   );
 }
@@ -232,9 +221,7 @@ function reportErrors(app: FastifyInstance, options: ControlServerOptions): void
 
 function sendError(reply: FastifyReply, request: FastifyRequest, error: AppError): FastifyReply {
   if (error.status >= 500) request.log.error({ err: error.cause ?? error }, error.code);
-  const problem = request.url.startsWith('/oauth/')
-    ? renderOAuthError(error)
-    : renderProblem(error, request.id);
+  const problem = renderError(error, request.url, request.id);
   return reply
     .code(problem.status)
     .headers({ ...problem.headers, 'cache-control': 'no-store' })

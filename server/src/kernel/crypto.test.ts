@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { createSecretBox, equalDigests, randomSecret, sha256 } from './crypto.ts';
+import { createSecretBox, drawRandom, equalDigests, randomSecret, sha256 } from './crypto.ts';
 
 const box = createSecretBox(randomBytes(32));
 const bytes = fc.uint8Array({ maxLength: 100 }).map((array) => Buffer.from(array));
@@ -80,5 +80,17 @@ describe('digests', () => {
     expect(Buffer.from(randomSecret(), 'base64url')).toHaveLength(32);
     expect(Buffer.from(randomSecret(16), 'base64url')).toHaveLength(16);
     expect(randomSecret()).not.toBe(randomSecret());
+  });
+});
+
+describe('drawn random bytes', () => {
+  it('are as many as asked for, never the same twice, and their owner’s alone', () => {
+    const all = Array.from({ length: 1000 }, (_, index) => drawRandom(index % 2 === 0 ? 32 : 16));
+    expect(all.map(({ length }) => length)).toEqual(all.map((_, index) => (index % 2 === 0 ? 32 : 16)));
+    expect(new Set(all.map((drawn) => drawn.subarray(0, 16).toString('hex'))).size).toBe(1000);
+    // Bytes that two draws shared would have been wiped by the first: 1,000 of them have about 250 values.
+    for (const at of [0, -1]) expect(new Set(all.map((drawn) => drawn.at(at))).size).toBeGreaterThan(200);
+    all[0]?.fill(0);
+    expect(all.slice(1).some((drawn) => drawn.every((byte) => byte === 0))).toBe(false);
   });
 });

@@ -1,8 +1,31 @@
-import { createCipheriv, createDecipheriv, hash, randomBytes, timingSafeEqual } from 'node:crypto';
+import {
+  createCipheriv,
+  createDecipheriv,
+  hash,
+  randomBytes,
+  randomFillSync,
+  timingSafeEqual,
+} from 'node:crypto';
 import { assert } from './assert.ts';
 
 export function sha256(data: string | Buffer): Buffer {
   return hash('sha256', data, 'buffer');
+}
+
+const pool = Buffer.alloc(4096);
+let poolUsed = pool.length;
+
+/** Random bytes for hot paths: drawn from the system for many callers at once, as each draw costs microseconds. None is given twice, or kept. */
+export function drawRandom(bytes: number): Buffer {
+  assert(bytes <= pool.length, 'the pool is larger than a draw');
+  if (poolUsed + bytes > pool.length) {
+    randomFillSync(pool);
+    poolUsed = 0;
+  }
+  const drawn = Buffer.from(pool.subarray(poolUsed, poolUsed + bytes));
+  pool.fill(0, poolUsed, poolUsed + bytes);
+  poolUsed += bytes;
+  return drawn;
 }
 
 /** 256 random bits for a secret that is shown once and kept as its hash. */

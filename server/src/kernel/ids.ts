@@ -63,11 +63,15 @@ export function isAgentId(text: string): text is AgentId {
 
 /** 128 bits as 26 Crockford characters, two zero bits first (TypeID section "suffix"). */
 export function encodeUuid(uuid: string): string {
-  let value = BigInt(`0x${uuid.replaceAll('-', '')}`);
-  let text = '';
-  for (let index = 0; index < 26; index += 1) {
-    text = crockford[Number(value & 31n)] + text;
-    value >>= 5n;
+  const hex = uuid.replaceAll('-', '');
+  // The first byte has the two zero bits before it; the others are six times 20 bits, each of them two pairs of characters.
+  let text = pairs[Number.parseInt(hex.slice(0, 2), 16)] ?? '';
+  for (let at = 2; at < 32; at += 5) {
+    const bits = Number.parseInt(hex.slice(at, at + 5), 16);
+    text += `${pairs[bits >> 10]}${pairs[bits & 1023]}`;
   }
   return text;
 }
+
+/** Two characters for each 10 bits. */
+const pairs = Array.from({ length: 1024 }, (_, bits) => `${crockford[bits >> 5]}${crockford[bits & 31]}`);

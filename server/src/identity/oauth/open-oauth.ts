@@ -53,7 +53,7 @@ export async function openOAuth(given: {
     channels: revocations.channels,
     catchUp: () => revocations.catchUp().catch(given.onError),
     async stop() {
-      await Promise.all([revocations.stop(), lane.idle()]);
+      await Promise.all([revocations.stop(), lane.stop()]);
     },
   };
 }

@@ -46,8 +46,8 @@ export const grantTables = `
     WHERE c.agent_id = a.id AND c.revoked_at IS NULL AND (c.expires_at IS NULL OR c.expires_at > $10::timestamptz)
       AND a.status = 'active' AND (a.expires_at IS NULL OR a.expires_at > $10::timestamptz) AND date_trunc('milliseconds', a.updated_at) = g.agent_updated_at
   ), inserted AS (
-    INSERT INTO refresh_families (${familyColumns}) SELECT ${familyColumns} FROM good RETURNING id
-  ), changed AS (SELECT position FROM good JOIN inserted USING (id))`;
+    INSERT INTO refresh_families (${familyColumns}) SELECT ${familyColumns} FROM good
+  ), changed AS (SELECT position FROM good)`;
 
 export function familyValues(families: readonly RefreshFamily[]): unknown[][] {
   return [
@@ -59,8 +59,9 @@ export function familyValues(families: readonly RefreshFamily[]): unknown[][] {
     families.map(({ keyThumbprint }) => keyThumbprint),
     families.map(({ tokenHash }) => tokenHash),
     families.map(({ generation }) => generation),
-    families.map(({ createdAt }) => createdAt),
-    families.map(({ expiresAt }) => expiresAt),
+    // In text: what the driver makes of a Date takes longer than all the rest of a row.
+    families.map(({ createdAt }) => createdAt.toISOString()),
+    families.map(({ expiresAt }) => expiresAt.toISOString()),
   ];
 }
 

@@ -1,5 +1,4 @@
-import { randomBytes } from 'node:crypto';
-import { sha256 } from '../../kernel/crypto.ts';
+import { drawRandom, sha256 } from '../../kernel/crypto.ts';
 
 /** A refresh token's two halves: where it is found, and what shows that it is one. */
 export interface RefreshToken {
@@ -11,7 +10,7 @@ export interface RefreshToken {
 /** `rt_<22 characters of the family><43 characters of secret>`, both base64url: 128 and 256 bits. */
 export function newRefreshToken(familyId: string): { text: string; hash: Buffer } {
   const family = Buffer.from(familyId.replaceAll('-', ''), 'hex').toString('base64url');
-  const text = `rt_${family}${randomBytes(32).toString('base64url')}`;
+  const text = `rt_${family}${drawRandom(32).toString('base64url')}`;
   return { text, hash: sha256(text) };
 }
 

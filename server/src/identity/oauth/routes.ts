@@ -56,6 +56,7 @@ function grantRoutes({ oauth }: OAuthRouteDeps): Route[] {
       id: 'oauth.token',
       summary: 'Get an access token (RFC 6749): client_credentials or refresh_token',
       path: '/oauth/token',
+      direct: true,
       schema: { body: TokenBody, response: TokenAnswer },
       errors: grantErrors,
       handler: async (call) => {
@@ -199,11 +200,13 @@ interface OAuthCall<Body> {
 /** RFC 6749 section 3.2: a parameter without a value counts as left out, and none comes twice (`resource` may, RFC 8707). */
 function readParameters<Body extends object>({ body, request }: OAuthCall<Body>): Body {
   const isForm = /^application\/x-www-form-urlencoded/i.test(String(request.headers['content-type']));
-  const repeated = Object.entries(body).find(
-    ([name, value]) => isForm && Array.isArray(value) && name !== 'resource',
-  );
-  if (repeated) throw new AppError('invalid_request', `${repeated[0]} is there more than once`);
-  return Object.fromEntries(Object.entries(body).filter(([, value]) => value !== '')) as Body;
+  const given: Record<string, unknown> = {};
+  for (const [name, value] of Object.entries(body)) {
+    if (isForm && Array.isArray(value) && name !== 'resource')
+      throw new AppError('invalid_request', `${name} is there more than once`);
+    if (value !== '') given[name] = value;
+  }
+  return given as Body;
 }
 
 function readRequest({

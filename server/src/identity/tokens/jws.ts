@@ -67,13 +67,18 @@ export function verifyJws(jws: Jws, key: { algorithm: Algorithm; publicKey: KeyO
   }
 }
 
+/** The first part of a JWS, which is the same for all that a key signs of one kind. */
+export function encodeHeader(header: Readonly<Record<string, unknown>>): string {
+  return encodePart(header);
+}
+
 /** Signs on the thread pool where it takes a quarter of a millisecond (RSA), and at once where that is quicker than a thread. */
 export async function signJws(
-  header: Readonly<Record<string, unknown>>,
+  encodedHeader: string,
   claims: JwtClaims,
   key: { algorithm: Algorithm; privateKey: KeyObject },
 ): Promise<string> {
-  const signingInput = `${encodePart({ alg: key.algorithm, ...header })}.${encodePart(claims)}`;
+  const signingInput = `${encodedHeader}.${encodePart(claims)}`;
   const signature = await signBytes(Buffer.from(signingInput, 'latin1'), key);
   return `${signingInput}.${signature.toString('base64url')}`;
 }

@@ -8,7 +8,7 @@ import { newAgentId } from '../../kernel/ids.ts';
 import { type Algorithm, algorithms, generateSigningKey } from '../signing-keys/signing-key.ts';
 import { loadSigningKeys, type SigningKeys } from '../signing-keys/signing-keys.ts';
 import { stealPrivateKey } from '../signing-keys/signing-keys.fixture.ts';
-import { type JwtClaims, parseJws, signJws } from './jws.ts';
+import { encodeHeader, type JwtClaims, parseJws, signJws } from './jws.ts';
 import { createTokens, type Tokens } from './tokens.ts';
 
 const issuer = 'http://localhost:8080';
@@ -45,7 +45,10 @@ describe.each(algorithms)('a token signed with %s', (algorithm) => {
 
   /** A token of any header and claims, rightly signed. */
   const forge = (header: object, claims: object, privateKey: KeyObject = own) =>
-    signJws(header as Record<string, unknown>, claims as JwtClaims, { algorithm, privateKey });
+    signJws(encodeHeader({ alg: algorithm, ...header }), claims as JwtClaims, {
+      algorithm,
+      privateKey,
+    });
   const verify = (token: string, at = now) =>
     tokens.verify(token, { typ: 'at+jwt', audience: issuer, now: at });
 

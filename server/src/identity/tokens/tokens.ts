@@ -5,7 +5,7 @@ import { type AgentId, isAgentId } from '../../kernel/ids.ts';
 import { limits } from '../../kernel/limits.ts';
 import type { Algorithm } from '../signing-keys/signing-key.ts';
 import type { SigningKeys } from '../signing-keys/signing-keys.ts';
-import { type Jws, type JwtClaims, parseJws, readClaims, signJws, verifyJws } from './jws.ts';
+import { encodeHeader, type Jws, type JwtClaims, parseJws, readClaims, signJws, verifyJws } from './jws.ts';
 
 /** What we sign, by the `typ` of its header (RFC 8725 section 3.11): access tokens (RFC 9068) and credentials (VC-JOSE-COSE). */
 export type TokenType = 'at+jwt' | 'vc+jwt';
@@ -95,6 +95,19 @@ export function createTokens(
   issuer: string,
   algorithms: TokenAlgorithms,
 ): Tokens {
+  // As many as there are keys and types.
+  const headers = new Map<string, string>();
+
+  function headerOf(typ: TokenType, { kid, algorithm }: { kid: string; algorithm: Algorithm }): string {
+    const name = `${typ} ${kid}`;
+    let header = headers.get(name);
+    if (header === undefined) {
+      header = encodeHeader({ alg: algorithm, kid, typ, ...contentTypes[typ] });
+      headers.set(name, header);
+    }
+    return header;
+  }
+
   async function sign(
     typ: TokenType,
     claims: JwtClaims,
@@ -105,7 +118,7 @@ export function createTokens(
     const key = keys.getSigner(algorithms[typ]);
     const iat = unixSeconds(now);
     const whole = { ...claims, iss: issuer, iat, exp: iat + ttlSeconds, jti };
-    const token = await signJws({ kid: key.kid, typ, ...contentTypes[typ] }, whole, key);
+    const token = await signJws(headerOf(typ, key), whole, key);
     const issuedAt = new Date(iat * 1000);
     return { token, jti, kid: key.kid, issuedAt, expiresAt: addSeconds(issuedAt, ttlSeconds) };
   }
