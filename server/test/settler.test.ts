@@ -21,7 +21,7 @@ import {
   report,
   storeAnswer,
 } from './crash/payment-parts.ts';
-import { addRelayer, findLowRelayers, setRelayerActive } from '../src/x402/operate-relayers.ts';
+import { addRelayer, findLowRelayers, setRelayerActive } from '../src/x402/settlement/operate-relayers.ts';
 import { openTestDatabase, type TestDatabase } from './helpers/database.ts';
 
 let database: TestDatabase;

@@ -11,7 +11,7 @@ import {
   networks,
   type Payment,
 } from '../src/x402/index.ts';
-import { recordBatch } from '../src/x402/settle-batch.ts';
+import { recordBatch } from '../src/x402/settlement/settle-batch.ts';
 import {
   claim,
   contextOf,

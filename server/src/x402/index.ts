@@ -1,8 +1,8 @@
-export { type BatchCall, encodeBatch, judgeBatchReceipt } from './batch-call.ts';
-export { type Chain, createChain } from './chain.ts';
-export { isForSameRequest, mayFetch } from './claims.ts';
-export { type CreditAlgorithm, type CreditKey } from './credit-payment.ts';
-export { creditCurrency, creditFacts, creditsRail, type CreditTerms } from './credits-rail.ts';
+export { type BatchCall, encodeBatch, judgeBatchReceipt } from './chain/batch-call.ts';
+export { type Chain, createChain } from './chain/chain.ts';
+export { isForSameRequest, mayFetch } from './claims/claims.ts';
+export { type CreditAlgorithm, type CreditKey } from './credits/credit-payment.ts';
+export { creditCurrency, creditFacts, creditsRail, type CreditTerms } from './credits/credits-rail.ts';
 export {
   type DeliveryEnd,
   findOwed,
@@ -11,15 +11,15 @@ export {
   refundOf,
   releaseDelivery,
   takeDelivery,
-} from './deliveries.ts';
+} from './claims/deliveries.ts';
 export {
   type Authorization,
   type ExactPayment,
   type PaymentFault,
   type Terms,
   transferTypedData,
-} from './exact.ts';
-export { facilitatorRoutes } from './facilitator-routes.ts';
+} from './exact/exact.ts';
+export { facilitatorRoutes } from './facilitator/facilitator-routes.ts';
 export { findNetwork, type Network, networks } from './networks.ts';
 export {
   exactFacts,
@@ -29,24 +29,24 @@ export {
   type PaymentTarget,
   type SettlementMode,
   type StoredResponse,
-} from './payment.ts';
-export { createPaymentLane, type NewClaim, type PaymentLane, type Presenter } from './payment-lane.ts';
-export { paymentRoutes, spellPayer } from './payment-routes.ts';
-export { presentToPayer } from './payment-view.ts';
-export { type Claim, findClaim, findListedPayment } from './payments.sql.ts';
-export { ChainUnavailableError } from './json-rpc.ts';
-export type { ClaimRefusal, KnownBalance, OwedLimits } from './plan-claims.ts';
+} from './payments/payment.ts';
+export { createPaymentLane, type NewClaim, type PaymentLane, type Presenter } from './claims/payment-lane.ts';
+export { paymentRoutes, spellPayer } from './payments/payment-routes.ts';
+export { presentToPayer } from './payments/payment-view.ts';
+export { type Claim, findClaim, findListedPayment } from './payments/payments.sql.ts';
+export { ChainUnavailableError } from './chain/json-rpc.ts';
+export type { ClaimRefusal, KnownBalance, OwedLimits } from './claims/plan-claims.ts';
 export { attemptSeconds, exactRail, type Rail } from './rail.ts';
-export { findLowRelayers } from './operate-relayers.ts';
-export { relayerRoutes } from './relayer-routes.ts';
-export { ensureRelayer } from './relayers.ts';
-export { resumeCredits } from './resume-credits.ts';
-export { signatureBackend } from './secp256k1.ts';
-export { settledTopic } from './settle-batch.ts';
-export type { Settlement } from './settlement.ts';
-export { createSettler, type Settler } from './settler.ts';
-export { findStoredResponse } from './stored-response.ts';
-export type { ReceivedCredit, ReceivedPayment, SettlementOutcome, X402Version } from './wire.ts';
+export { findLowRelayers } from './settlement/operate-relayers.ts';
+export { relayerRoutes } from './settlement/relayer-routes.ts';
+export { ensureRelayer } from './settlement/relayers.ts';
+export { resumeCredits } from './credits/resume-credits.ts';
+export { signatureBackend } from './exact/secp256k1.ts';
+export { settledTopic } from './settlement/settle-batch.ts';
+export type { Settlement } from './settlement/settlement.ts';
+export { createSettler, type Settler } from './settlement/settler.ts';
+export { findStoredResponse } from './claims/stored-response.ts';
+export type { ReceivedCredit, ReceivedPayment, SettlementOutcome, X402Version } from './wire/wire.ts';
 export {
   decodePaymentV1,
   encodePaymentV1,
@@ -55,7 +55,7 @@ export {
   PaymentRequiredV1,
   paymentRequiredV1,
   v1Headers,
-} from './wire-v1.ts';
+} from './wire/wire-v1.ts';
 export {
   decodeAnyPayment,
   decodePayment,
@@ -66,4 +66,4 @@ export {
   PaymentRequired,
   paymentRequired,
   v2Headers,
-} from './wire-v2.ts';
+} from './wire/wire-v2.ts';

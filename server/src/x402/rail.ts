@@ -1,7 +1,7 @@
 import { unixSeconds } from '../kernel/clock.ts';
 import { AppError } from '../kernel/errors.ts';
 import { limits } from '../kernel/limits.ts';
-import type { Chain } from './chain.ts';
+import type { Chain } from './chain/chain.ts';
 import {
   type ExactPayment,
   findTermsFault,
@@ -9,12 +9,12 @@ import {
   type ExactFault,
   type PaymentFault,
   type Terms,
-} from './exact.ts';
-import { exactFacts, type Payment, type PaymentFacts } from './payment.ts';
-import type { KnownBalance } from './plan-claims.ts';
-import { ChainUnavailableError } from './json-rpc.ts';
-import type { Settlement } from './settlement.ts';
-import type { Settler } from './settler.ts';
+} from './exact/exact.ts';
+import { exactFacts, type Payment, type PaymentFacts } from './payments/payment.ts';
+import type { KnownBalance } from './claims/plan-claims.ts';
+import { ChainUnavailableError } from './chain/json-rpc.ts';
+import type { Settlement } from './settlement/settlement.ts';
+import type { Settler } from './settlement/settler.ts';
 
 /** One attempt with its settlement: a payment must be good for this long when it starts. */
 export const attemptSeconds = limits.upstreamTimeoutSeconds + limits.settlementMarginSeconds;

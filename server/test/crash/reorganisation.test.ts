@@ -15,7 +15,7 @@ import {
   networks,
   type Payment,
 } from '../../src/x402/index.ts';
-import { resendMissing } from '../../src/x402/relayers.ts';
+import { resendMissing } from '../../src/x402/settlement/relayers.ts';
 import { openTestDatabase, type TestDatabase } from '../helpers/database.ts';
 import {
   claim,

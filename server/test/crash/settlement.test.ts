@@ -20,8 +20,8 @@ import {
   networks,
   type Payment,
 } from '../../src/x402/index.ts';
-import { transferCall } from '../../src/x402/token-calls.ts';
-import { resendMissing } from '../../src/x402/relayers.ts';
+import { transferCall } from '../../src/x402/chain/token-calls.ts';
+import { resendMissing } from '../../src/x402/settlement/relayers.ts';
 import { openTestDatabase, type TestDatabase } from '../helpers/database.ts';
 import {
   contextOf,

@@ -6,8 +6,8 @@
 import { openDatabase } from '../../src/db/index.ts';
 import { parseTyped } from '../../src/kernel/json.ts';
 import { createSettler } from '../../src/x402/index.ts';
-import { createReorganisationWatch } from '../../src/x402/reorganisations.ts';
-import { recordBatch } from '../../src/x402/settle-batch.ts';
+import { createReorganisationWatch } from '../../src/x402/settlement/reorganisations.ts';
+import { recordBatch } from '../../src/x402/settlement/settle-batch.ts';
 import {
   claim,
   contextOf,

@@ -1,0 +1,140 @@
+import type { Address, Hex } from 'viem';
+import { examine, type Verdict } from './examine.ts';
+import type { Authorization, ExactPayment } from '../exact/exact.ts';
+import { createFeeReader, type Fees } from './fees.ts';
+import { createRpc, quantityOf, resultOf } from './json-rpc.ts';
+import type { Network } from '../networks.ts';
+import { findUses, findUsesInLogs, type NonceUse } from './nonce-use.ts';
+import { createPayerStateReader, type PayerState } from './payer-state.ts';
+import { askBlockHashes, createReceiptWatch } from './receipt-watch.ts';
+import { type Block, type Header, readHeader, type Receipt } from './receipts.ts';
+import { balanceCall, booleanOf, stateCall, wordOf } from './token-calls.ts';
+
+/** One EVM chain behind its RPC. Every call throws `ChainUnavailableError` where the chain can't be asked. */
+export interface Chain {
+  network: Network;
+  /** What the RPC says that it is. */
+  chainId(): Promise<number>;
+  balanceOf(account: Address): Promise<bigint>;
+  nativeBalanceOf(account: Address): Promise<bigint>;
+  isNonceUsed(payer: Address, nonce: Hex): Promise<boolean>;
+  /** Both at once, for the hot path. */
+  payerState(payer: Address, nonce: Hex): Promise<PayerState>;
+  transactionCount(account: Address): Promise<number>;
+  fees(): Promise<Fees>;
+  /** For each of these transfers, what would become of it if they were mined now, in this order; and what gas costs. */
+  examine(payments: readonly ExactPayment[]): Promise<{ verdicts: Verdict[]; fees: Fees }>;
+  /** Sends a signed transaction; sending one that the chain already has is no error. */
+  broadcast(raw: Hex): Promise<void>;
+  /** The receipt of whichever of these was mined; nothing where none is, once `patienceMs` is over. */
+  findReceipt(hashes: readonly Hex[], patienceMs?: number): Promise<Receipt | undefined>;
+  /** What became of the nonce of each of these, in their order. */
+  findUses(authorizations: readonly Authorization[]): Promise<NonceUse[]>;
+  /** The transaction that used the nonce with exactly this transfer, if there is one. */
+  findSettlement(payment: Authorization): Promise<Hex | undefined>;
+  /** Whether its last blocks can be gone without others in their place, as a local chain's after a crash. */
+  forgetsBlocks: boolean;
+  head(): Promise<Block>;
+  /** The chain's own hash of each of these blocks, as far as it has them; its head; and the last block that is watched no more. */
+  findPlaces(
+    numbers: readonly bigint[],
+  ): Promise<{ hashes: ReadonlyMap<bigint, Hex>; head: bigint; settled: bigint }>;
+  /** A time that no block which can still appear is before: an authorisation expired by then is dead. */
+  settledTime(): Promise<bigint>;
+}
+
+const rpcTimeoutMs = 5_000;
+/** Some thirty receipts of full batches. */
+const responseBytesMax = 32 * 1024 * 1024;
+/** Providers commonly take a hundred calls in one request. */
+const callsMax = 100;
+/** A local chain that is killed forgets at most what it mined since its last dump: some seconds. */
+const localDepth = 256;
+
+/** How far below the head a block is watched: so many blocks, or until the RPC calls it finalized. */
+type ReorgDepth = number | 'finalized';
+
+/**
+ * Opens a chain. `finality`: whether its blocks stay at once, as a local chain's do, or when the RPC calls them finalized. `reorgDepth`: how
+ * long it is watched for what was mined and goes again.
+ */
+export function createChain(options: {
+  network: Network;
+  rpcUrl: string;
+  finality: 'finalized' | 'instant';
+  reorgDepth?: ReorgDepth;
+}): Chain {
+  const { network } = options;
+  const reorgDepth = options.reorgDepth ?? (options.finality === 'instant' ? localDepth : 'finalized');
+  const token = network.asset.address;
+  const ask = createRpc({ rpcUrl: options.rpcUrl, timeoutMs: rpcTimeoutMs, responseBytesMax });
+  const watch = createReceiptWatch(ask);
+  const askWithFees = createFeeReader(ask, watch);
+  const asked = { ask, watch, token };
+
+  async function askOne(method: string, ...params: readonly unknown[]): Promise<unknown> {
+    const [answer] = await ask([{ method, params }]);
+    return resultOf(answer);
+  }
+
+  async function askHeader(tag: 'finalized' | 'latest' | 'pending'): Promise<Header> {
+    return readHeader(await askOne('eth_getBlockByNumber', tag, false));
+  }
+
+  return {
+    network,
+    async isNonceUsed(payer, nonce) {
+      const call = { to: token, data: stateCall({ from: payer, nonce }) };
+      return booleanOf(await askOne('eth_call', call, 'latest'));
+    },
+    findReceipt: (hashes, patienceMs = 0) => watch.await(hashes, patienceMs),
+    findUses: (authorizations) => findUses(asked, authorizations),
+    chainId: async () => Number(quantityOf(await askOne('eth_chainId'))),
+    async balanceOf(account) {
+      return wordOf(await askOne('eth_call', { to: token, data: balanceCall(account) }, 'latest'));
+    },
+    nativeBalanceOf: async (account) => quantityOf(await askOne('eth_getBalance', account, 'latest')),
+    payerState: createPayerStateReader({ rpcUrl: options.rpcUrl, token }),
+    transactionCount: async (account) =>
+      Number(quantityOf(await askOne('eth_getTransactionCount', account, 'latest'))),
+    fees: async () => (await askWithFees([])).fees,
+
+    examine: (payments) => examine(askWithFees, token, payments),
+
+    async broadcast(raw) {
+      const [answer] = await ask([{ method: 'eth_sendRawTransaction', params: [raw] }]);
+      if (answer && 'error' in answer && isAlreadyKnown(answer.error)) return;
+      resultOf(answer);
+    },
+
+    async findSettlement(payment) {
+      const [use] = await findUsesInLogs(asked, [payment]);
+      return use?.kind === 'settled' ? use.transaction : undefined;
+    },
+
+    forgetsBlocks: options.finality === 'instant',
+    head: () => askHeader('latest'),
+
+    async findPlaces(numbers) {
+      const head = (await askHeader('latest')).number;
+      const settled =
+        reorgDepth === 'finalized' ? (await askHeader('finalized')).number : head - BigInt(reorgDepth);
+      const hashes = new Map<bigint, Hex>();
+      for (let start = 0; start < numbers.length; start += callsMax) {
+        const part = await askBlockHashes(ask, numbers.slice(start, start + callsMax));
+        for (const [number, hash] of part) hashes.set(number, hash);
+      }
+      return { hashes, head, settled };
+    },
+
+    async settledTime() {
+      // A local chain makes a block only when it has a transaction; its pending block has the present time.
+      return (await askHeader(options.finality === 'instant' ? 'pending' : 'finalized')).timestamp;
+    },
+  };
+}
+
+/** The node has it, or has mined it: either way it needn't be sent again. Texts of geth, reth and anvil. */
+function isAlreadyKnown(error: Error): boolean {
+  return /already known|already imported|nonce too low|known transaction/i.test(error.message);
+}

@@ -1,0 +1,85 @@
+import type { Sql } from '../../db/index.ts';
+import type { Delivery, Payment } from '../payments/payment.ts';
+import { paymentColumns } from '../payments/payments.sql.ts';
+import type { SealedResponse } from './stored-response.ts';
+
+/** Starts one upstream attempt of a settled payment; nothing where its answer isn't owed, or another attempt runs. */
+export async function beginDelivery(
+  sql: Sql,
+  payment: Payment,
+  leaseUntil: Date,
+  now: Date,
+): Promise<Payment | undefined> {
+  const [row] = await sql.query<Payment>(
+    `UPDATE payments p SET delivery = 'running', attempt = attempt + 1, lease_until = $4, failure = NULL, updated_at = $3
+     WHERE environment_id = $1 AND id = $2 AND state = 'settled'
+       AND (delivery = 'owed' OR (delivery = 'running' AND lease_until <= $3))
+     RETURNING ${paymentColumns}`,
+    [payment.environmentId, payment.id, now, leaseUntil],
+  );
+  return row;
+}
+
+/** Marks as delivered what a settled payment is owed, where nobody is at it. */
+export async function closeOwed(sql: Sql, payment: Payment, now: Date): Promise<boolean> {
+  const rows = await sql.query(
+    `UPDATE payments SET delivery = 'done', updated_at = $3
+     WHERE environment_id = $1 AND id = $2 AND state = 'settled' AND delivery = 'owed' RETURNING id`,
+    [payment.environmentId, payment.id, now],
+  );
+  return rows.length > 0;
+}
+
+/** Ends an attempt that `beginDelivery` began. False where it is no longer the payment's. */
+export async function endDelivery(
+  sql: Sql,
+  payment: Payment,
+  next: {
+    delivery: Delivery;
+    replayable: boolean;
+    failure: string | null;
+    stored: SealedResponse | null;
+    storedUntil: Date;
+  },
+  now: Date,
+): Promise<boolean> {
+  const { stored } = next;
+  const rows = await sql.query(
+    `WITH ended AS (
+       UPDATE payments SET delivery = $4, lease_until = NULL, replayable = $5, failure = $6, updated_at = $7
+       WHERE environment_id = $1 AND id = $2 AND delivery = 'running' AND attempt = $3 RETURNING environment_id, id
+     ), stored AS (
+       INSERT INTO stored_responses (environment_id, payment_id, status, sealed, body_hash, created_at, expires_at)
+       SELECT environment_id, id, $8::int, $9::bytea, $10::bytea, $7, $11 FROM ended WHERE $9::bytea IS NOT NULL
+     )
+     SELECT id FROM ended`,
+    [
+      payment.environmentId,
+      payment.id,
+      payment.attempt,
+      next.delivery,
+      next.replayable,
+      next.failure,
+      now,
+      stored?.status ?? null,
+      stored?.sealed ?? null,
+      stored?.bodyHash ?? null,
+      next.storedUntil,
+    ],
+  );
+  return rows.length > 0;
+}
+
+/** Payments that were paid upfront and not delivered, with nobody at it. */
+export async function findUndelivered(
+  sql: Sql,
+  args: { settledBefore: Date; now: Date; limit: number },
+): Promise<Payment[]> {
+  return sql.query<Payment>(
+    `SELECT ${paymentColumns} FROM payments p
+     WHERE state = 'settled' AND mode = 'upfront' AND settled_at <= $1
+       AND (delivery = 'owed' OR (delivery = 'running' AND lease_until <= $2))
+     ORDER BY settled_at LIMIT $3`,
+    [args.settledBefore, args.now, args.limit],
+  );
+}

@@ -1,0 +1,105 @@
+import type { AuditEvent, Origin, OutboxEntry, Sql } from '../../db/index.ts';
+import { assert } from '../../kernel/assert.ts';
+import type { EnvironmentId } from '../../kernel/ids.ts';
+import { applyTransfers, type Operation } from '../../ledger/index.ts';
+import { endAttempts, withdrawClaims } from '../claims/claims.sql.ts';
+import { transferKey } from './credit-payment.ts';
+import type { Payment } from '../payments/payment.ts';
+import { settledTopic } from '../settlement/settle-batch.ts';
+
+/** What attempts of one transaction ask of the ledger. */
+export interface CreditMoves {
+  /** Just begun, in this transaction: each needs its amount reserved. */
+  begun: readonly Payment[];
+  /** Just ended, in this transaction. */
+  ended: readonly { payment: Payment; charged: boolean }[];
+}
+
+/**
+ * Reserves, posts and voids what attempts need, all at once, as the ledger's accounts are locked last and until the end. Gives
+ * the ids of the begun ones that there are no credits for: these are taken back, a claim as if nobody had ever seen it.
+ */
+export async function moveCredits(sql: Sql, { begun, ended }: CreditMoves, now: Date): Promise<Set<string>> {
+  const operations: Operation[] = ended.map(({ payment, charged }) => ({
+    kind: charged ? 'post' : 'void',
+    ...nameOf(payment),
+  }));
+  const given = operations.length;
+  // An attempt that was given up with its process may still have its reservation.
+  const again = begun.filter(({ attempt }) => attempt > 1);
+  for (const payment of again)
+    operations.push({ kind: 'void', ...nameOf({ ...payment, attempt: payment.attempt - 1 }) });
+  operations.push(...begun.map(reservation));
+  if (operations.length === 0) return new Set();
+
+  const results = await applyTransfers(sql, operations, now);
+  for (const result of results.slice(0, given))
+    assert(result.kind === 'ok', 'an attempt that ends has its amount reserved');
+  const reserved = results.slice(given + again.length);
+  const refused = begun.filter((_payment, index) => reserved[index]?.kind !== 'ok');
+  await takeBack(sql, refused, now);
+  return new Set(refused.map(({ id }) => id));
+}
+
+async function takeBack(sql: Sql, refused: readonly Payment[], now: Date): Promise<void> {
+  const claims = refused.filter(({ attempt }) => attempt === 1);
+  const retries = refused.filter(({ attempt }) => attempt > 1);
+  if (claims.length > 0) await withdrawClaims(sql, claims);
+  if (retries.length === 0) return;
+  const open = {
+    state: 'open',
+    failure: 'insufficient_funds',
+    transaction: null,
+    delivery: null,
+    replayable: true,
+    stored: null,
+  } as const;
+  await endAttempts(
+    sql,
+    retries.map((payment) => ({ payment, ...open })),
+    now,
+    now,
+  );
+}
+
+/** The one audit event of a charged credit payment, and what the payer's wallet has to hear: as of one settled on a chain. */
+export function tellCharged(payment: Payment, origin: Origin): { audit: AuditEvent; outbox: OutboxEntry } {
+  const { network, asset, payer, nonce, environmentId: scope } = payment;
+  const { actor, requestId, clientAddress } = origin;
+  const transaction = transferKey(payment);
+  return {
+    audit: {
+      actor,
+      requestId,
+      clientAddress,
+      scope,
+      action: 'payment.settled',
+      resource: payment.id,
+      data: { network, asset, payer, pay_to: payment.payTo, amount: payment.amount.toString(), transaction },
+    },
+    // No wallet here pays with credits yet, and thousands may be told in a second.
+    outbox: {
+      topic: settledTopic,
+      scope,
+      payload: { network, asset, payer, nonce, transaction },
+      unhurried: true,
+    },
+  };
+}
+
+function reservation(payment: Payment): Operation {
+  const { environmentId, key } = nameOf(payment);
+  return {
+    kind: 'reserve',
+    key,
+    debit: { environmentId, kind: 'available' },
+    credit: { environmentId: payment.payTo as EnvironmentId, kind: 'available' },
+    currency: payment.asset,
+    amount: payment.amount,
+  };
+}
+
+/** A credit payment's payer is an environment. */
+function nameOf(payment: Payment): { environmentId: EnvironmentId; key: string } {
+  return { environmentId: payment.payer as EnvironmentId, key: transferKey(payment) };
+}

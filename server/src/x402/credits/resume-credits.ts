@@ -1,0 +1,23 @@
+import type { WriteContext } from '../../db/index.ts';
+import { reopenPayment } from '../claims/claims.ts';
+import { creditsNetwork } from './credit-payment.ts';
+import type { Payment } from '../payments/payment.ts';
+import { paymentColumns } from '../payments/payments.sql.ts';
+
+const resumedMax = 200;
+
+/**
+ * Gives back what attempts of processes that are gone had reserved, so that no credits are held for ever. There is nothing else to
+ * take up: what was answered was charged with it. Gives how many it found.
+ */
+export async function resumeCredits(context: WriteContext): Promise<number> {
+  const interrupted = await context.db.query<Payment>(
+    `SELECT ${paymentColumns} FROM payments p
+     WHERE p.network = '${creditsNetwork}' AND p.state = 'forwarding' AND p.lease_until <= $1
+     ORDER BY p.lease_until LIMIT ${resumedMax}`,
+    [context.clock.now()],
+  );
+  for (const payment of interrupted)
+    await reopenPayment({ ...context, scope: payment.environmentId }, payment, 'interrupted');
+  return interrupted.length;
+}

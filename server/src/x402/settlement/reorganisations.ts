@@ -1,0 +1,98 @@
+import type { AuditEvent } from '../../db/index.ts';
+import { writeBatch } from '../../db/index.ts';
+import { judgeBatchReceipt } from '../chain/batch-call.ts';
+import { authorizationOf, type Payment } from '../payments/payment.ts';
+import type { Receipt } from '../chain/receipts.ts';
+import type { BatchDeps } from './settle-batch.ts';
+import {
+  findAllItems,
+  findMinedBlocks,
+  findMinedIn,
+  keepMined,
+  moveToBlock,
+  reopenTransaction,
+  type SettlementTransaction,
+} from './settlements.sql.ts';
+
+/** Blocks that are looked at in one round: two requests. */
+const blocksMax = 200;
+
+/**
+ * Makes a watch over what was settled. Each of its rounds looks whether the blocks that our transactions were mined in are still the
+ * chain's, until they are as deep as the chain is watched; what the chain has forgotten goes on as if it had just been sent. A
+ * round costs one call while the head stays the same.
+ */
+export function createReorganisationWatch(deps: BatchDeps): () => Promise<void> {
+  let checkedHead: string | undefined;
+  return async () => {
+    const { context, chain } = deps;
+    const blocks = await findMinedBlocks(context.db, chain.network.id, blocksMax);
+    if (blocks.length === 0) return;
+    const head = await chain.head();
+    if (head.hash === checkedHead) return;
+
+    const places = await chain.findPlaces(blocks.map(({ number }) => number));
+    const kept = blocks.filter(({ number, hash }) => places.hashes.get(number) === hash);
+    // A block above the head may be one that this node, of several behind one address, hasn't got yet.
+    const gone = blocks.filter(
+      ({ number, hash }) =>
+        places.hashes.get(number) !== hash && (number <= places.head || chain.forgetsBlocks),
+    );
+    await writeBatch(context, async (sql, now) => {
+      await keepMined(sql, chain.network.id, kept, places.settled, now);
+      return { result: undefined, audits: [] };
+    });
+    for (const block of gone) {
+      for (const transaction of await findMinedIn(context.db, chain.network.id, block)) {
+        await followTransaction(deps, transaction);
+      }
+    }
+    checkedHead = gone.length === 0 && blocks.length < blocksMax ? head.hash : undefined;
+  };
+}
+
+/** Most transactions are mined again at once, with the same outcome; then only their place has changed. */
+async function followTransaction(deps: BatchDeps, transaction: SettlementTransaction): Promise<void> {
+  const { context, chain } = deps;
+  const items = await findAllItems(context.db, transaction);
+  const receipt = await chain.findReceipt(transaction.hashes);
+  if (receipt && isSameOutcome(receipt, transaction, items, deps)) {
+    await writeBatch(context, async (sql, now) => {
+      await moveToBlock(sql, transaction, receipt.block, now);
+      return { result: undefined, audits: [] };
+    });
+    return;
+  }
+  await writeBatch(context, async (sql, now) => {
+    const reopened = await reopenTransaction(sql, transaction, now);
+    const undone = items.filter(({ id, state }) => state === 'settled' && reopened.has(id));
+    return { result: undefined, audits: undone.map(undoneEvent) };
+  });
+}
+
+function isSameOutcome(
+  receipt: Receipt,
+  transaction: SettlementTransaction,
+  items: readonly Payment[],
+  { chain }: BatchDeps,
+): boolean {
+  const verdicts = judgeBatchReceipt(receipt.logs, items.map(authorizationOf), chain.network.asset.address);
+  return items.every((payment, index) => {
+    const isOurs =
+      payment.state === 'settled' && transaction.hashes.some((hash) => hash === payment.transaction);
+    // One that failed and is settled after all has to be told, and so has one that isn't any more.
+    return isOurs === (verdicts[index] === 'settled');
+  });
+}
+
+function undoneEvent(payment: Payment): AuditEvent {
+  return {
+    action: 'payment.settlement_undone',
+    resource: payment.id,
+    scope: payment.environmentId,
+    actor: { kind: 'system', id: 'system' },
+    requestId: null,
+    clientAddress: null,
+    data: { network: payment.network, transaction: payment.transaction, reason: 'chain_reorganised' },
+  };
+}

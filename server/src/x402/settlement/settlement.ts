@@ -1,0 +1,36 @@
+import type { Payment } from '../payments/payment.ts';
+import type { Conclusion } from './settlements.sql.ts';
+
+/** What became of a settlement, as far as it is known now. `pending` is never the last word. */
+export type Settlement =
+  | { kind: 'failed'; reason: string }
+  | { kind: 'pending' }
+  | { kind: 'settled'; transaction: string };
+
+/** A payment that somebody in this process waits for. */
+export interface Waiting {
+  payment: Payment;
+  /** Until when whoever asked waits for the chain's word. */
+  deadline: Date;
+  /** By `performance.now()`. */
+  sinceMs: number;
+  settlement: Promise<Settlement>;
+  resolve(settlement: Settlement): void;
+}
+
+/** What a conclusion says to whoever waits; nothing where it is none yet. */
+export function settlementOf(conclusion: Conclusion): Settlement | undefined {
+  if (conclusion.state === 'settled') return { kind: 'settled', transaction: conclusion.transaction };
+  if (conclusion.state === 'settlement_failed') return { kind: 'failed', reason: conclusion.failure };
+  return undefined;
+}
+
+/** What a payment's row says to whoever waits; nothing where it has no end yet. */
+export function settlementOfRow(
+  row: Pick<Payment, 'failure' | 'state' | 'transaction'>,
+): Settlement | undefined {
+  if (row.state === 'settled') return { kind: 'settled', transaction: row.transaction ?? '' };
+  if (row.state === 'settlement_failed')
+    return { kind: 'failed', reason: row.failure ?? 'settlement failed' };
+  return undefined;
+}

@@ -1,0 +1,173 @@
+import { reach } from '#points';
+import { addSeconds } from '../../kernel/clock.ts';
+import { limits } from '../../kernel/limits.ts';
+import type { Payment } from '../payments/payment.ts';
+import { createReorganisationWatch } from './reorganisations.ts';
+import { type BatchDeps, recordBatch, watchBatch } from './settle-batch.ts';
+import { createElsewhere } from './settled-elsewhere.ts';
+import { type Settlement, settlementOf, type Waiting } from './settlement.ts';
+import type { Conclusion } from './settlements.sql.ts';
+import { takeUp } from './take-up.ts';
+
+/** Settles what this process has delivered on one chain, and takes up what others have left. */
+export interface Settler {
+  /** Settles an answered payment, together with whatever else waits at this moment. Never rejects: what isn't known is pending. */
+  settle(payment: Payment): Promise<Settlement>;
+  /** Takes up what was left: attempts, answers and transactions of processes that are gone. Gives how many it took up. */
+  resume(): Promise<number>;
+}
+
+/**
+ * Opens the settling of one chain. Who asks for a payment is told as soon as this process has concluded it; where another process has
+ * it, its row has the word. Any number of processes may each have one.
+ */
+export function createSettler(given: BatchDeps): Settler {
+  const deps: BatchDeps = { ...given, resting: new Map() };
+  /** All that this process waits for. A payment that is asked for twice is settled once. */
+  const open = new Map<string, Waiting>();
+  const elsewhere = createElsewhere(deps);
+  const watchReorganisations = createReorganisationWatch(deps);
+  const gather = createGathering(deps, {
+    tell,
+    ended(batch) {
+      for (const one of batch) if (open.has(one.payment.id)) elsewhere.add(one);
+    },
+  });
+
+  function tell(told: readonly Conclusion[]): void {
+    for (const conclusion of told) {
+      const settlement = settlementOf(conclusion);
+      if (settlement) open.get(conclusion.payment.id)?.resolve(settlement);
+    }
+  }
+
+  function settle(payment: Payment): Promise<Settlement> {
+    const known = open.get(payment.id);
+    if (known) return known.settlement;
+    const { promise, resolve } = Promise.withResolvers<Settlement>();
+    const one: Waiting = {
+      payment,
+      deadline: addSeconds(deps.context.clock.now(), limits.settlementMarginSeconds),
+      sinceMs: performance.now(),
+      settlement: promise,
+      resolve(settlement) {
+        // Asked for again meanwhile, it is another's.
+        if (open.get(payment.id) === one) open.delete(payment.id);
+        resolve(settlement);
+      },
+    };
+    open.set(payment.id, one);
+    // An item of a transaction already: whoever watches that has the word.
+    if (payment.state === 'settling') elsewhere.add(one);
+    else gather(one);
+    return promise;
+  }
+
+  return {
+    settle,
+    async resume() {
+      await watchReorganisations().catch(deps.report);
+      return takeUp(deps, settle, tell);
+    },
+  };
+}
+
+/** While so many of this process's batches are on their way, payments gather for the next. */
+const batchesBeforeGathering = 1;
+/** Beyond so many they wait, however long: nodes hold no more of one account's transactions for sure. */
+const batchesInFlightMax = 16;
+/** Gathering lasts no longer than this, or a tenth of what a transaction takes: a block that is missed costs more than gas. */
+const gatherMsMin = 100;
+
+/**
+ * A lane of batches: while some are on their way, payments gather for the next, so that a batch is as large as the load makes it, and
+ * a single payment doesn't wait. `ended` hears of each batch when nothing more is to come of it here.
+ */
+function createGathering(
+  deps: BatchDeps,
+  hears: { tell(told: readonly Conclusion[]): void; ended(batch: readonly Waiting[]): void },
+): (one: Waiting) => void {
+  const gathering: Waiting[] = [];
+  let preparing = false;
+  let inFlight = 0;
+  /** How long the chain takes for a transaction, as a moving average. */
+  let inclusionMs = 0;
+  let timer: NodeJS.Timeout | undefined;
+
+  function pump(): void {
+    const [oldest] = gathering;
+    if (preparing || !oldest || inFlight >= batchesInFlightMax) return;
+    if (inFlight >= batchesBeforeGathering && gathering.length < limits.batchItems) {
+      const restMs = Math.max(gatherMsMin, inclusionMs / 10) - (performance.now() - oldest.sinceMs);
+      if (restMs > 0) {
+        timer ??= setTimeout(() => {
+          timer = undefined;
+          pump();
+        }, restMs);
+        return;
+      }
+    }
+    void run(gathering.splice(0, limits.batchItems));
+  }
+
+  async function run(batch: readonly Waiting[]): Promise<void> {
+    preparing = true;
+    inFlight += 1;
+    try {
+      const payments = batch.map(({ payment }) => payment);
+      await settleBatch(deps, payments, {
+        tell: hears.tell,
+        prepared() {
+          preparing = false;
+          pump();
+        },
+        included(tookMs) {
+          inclusionMs += (tookMs - inclusionMs) / 4;
+        },
+      });
+      hears.ended(batch);
+    } catch (error) {
+      deps.report(error);
+      for (const { resolve } of batch) resolve({ kind: 'pending' });
+    }
+    inFlight -= 1;
+    pump();
+  }
+
+  return (one) => {
+    gathering.push(one);
+    // At the end of this turn of the event loop, so that all who ask in it go together.
+    setImmediate(pump);
+  };
+}
+
+interface BatchSteps {
+  /** The next batch may be prepared. */
+  prepared(): void;
+  included(tookMs: number): void;
+  tell(told: readonly Conclusion[]): void;
+}
+
+/**
+ * One batch from start to end. A batch that reverts as a whole is tried again in halves, and at last alone, so that one payment
+ * can't keep the others from being settled.
+ */
+async function settleBatch(deps: BatchDeps, payments: readonly Payment[], steps: BatchSteps): Promise<void> {
+  const deadline = addSeconds(deps.context.clock.now(), limits.settlementMarginSeconds);
+  const { recorded, told } = await recordBatch(deps, payments).finally(() => steps.prepared());
+  steps.tell(told);
+  if (!recorded) return;
+  const sentAtMs = performance.now();
+  const conclusions = await watchBatch(deps, recorded.transaction, deadline, recorded.payments);
+  if (!conclusions) return;
+  await reach('concluded');
+  steps.included(performance.now() - sentAtMs);
+  steps.tell(conclusions);
+  // Alone it has had its turn: what keeps it may be gone when it is taken up again.
+  if (payments.length === 1) return;
+  const again = conclusions.flatMap(({ payment, state }) => (state === 'responded' ? [payment] : []));
+  const half = Math.ceil(again.length / 2);
+  for (const part of [again.slice(0, half), again.slice(half)]) {
+    if (part.length > 0) await settleBatch(deps, part, { ...steps, prepared: () => undefined });
+  }
+}
