@@ -6,8 +6,14 @@ import type { Route } from './route.ts';
  * Validates as the schemas say and changes nothing in a body: no field is dropped, none is coerced, and all faults
  * are reported at once. Query and path are text by nature, so numbers in them are read.
  */
-const bodies = new Ajv({ allErrors: true, useDefaults: true, strict: false });
-const texts = new Ajv({ allErrors: true, useDefaults: true, strict: false, coerceTypes: true });
+const options = {
+  allErrors: true,
+  useDefaults: true,
+  strict: false,
+  formats: { 'date-time': isTime },
+} as const;
+const bodies = new Ajv(options);
+const texts = new Ajv({ ...options, coerceTypes: true });
 
 export const compileValidator: FastifySchemaCompiler<object> = ({ schema, httpPart }) =>
   (httpPart === 'body' ? bodies : texts).compile(schema);
@@ -20,4 +26,11 @@ export function bodySchema({ schema: { body }, unknownKeys }: Route): object | u
 /** The validation of a route's body, as Fastify has it. */
 export function compileBody(route: Route): ValidateFunction {
   return bodies.compile(bodySchema(route) ?? {});
+}
+
+/** `date-time` of RFC 3339, section 5.6. A day that its month hasn't got is none. */
+function isTime(text: string): boolean {
+  const form = /^\d{4}-\d{2}-(\d{2})T\d{2}:\d{2}:\d{2}(?:\.\d+)?(?:Z|[+-]\d{2}:\d{2})$/i.exec(text);
+  if (!form || Number.isNaN(Date.parse(text))) return false;
+  return new Date(`${text.slice(0, 10)}T00:00:00Z`).getUTCDate() === Number(form[1]);
 }
