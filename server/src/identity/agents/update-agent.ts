@@ -28,10 +28,10 @@ export async function changeAgent(
   patch: AgentPatch,
 ): Promise<Agent> {
   return write(context, async (sql, now) => {
-    const agent = { ...(await lockOwnedAgent(sql, environmentId, id)), ...patch, updatedAt: now };
-    await updateAgent(sql, agent, now);
+    const agent = { ...(await lockOwnedAgent(sql, environmentId, id)), ...patch };
+    const updatedAt = await updateAgent(sql, agent, now);
     return {
-      result: agent,
+      result: { ...agent, updatedAt },
       audit: { action: 'agent.updated', resource: id, data: { fields: Object.keys(patch).toSorted() } },
     };
   });

@@ -2,6 +2,7 @@ import { write, type WriteContext } from '../../db/index.ts';
 import { AppError } from '../../kernel/errors.ts';
 import type { AgentId, EnvironmentId } from '../../kernel/ids.ts';
 import { limits } from '../../kernel/limits.ts';
+import { touchAgent } from '../agents/agents.sql.ts';
 import { lockOwnedAgent } from '../agents/owned-agent.ts';
 import type { AgentPublicJwk, Credential } from './credential.ts';
 import { findLiveCredentials, insertCredential } from './credentials.sql.ts';
@@ -25,6 +26,7 @@ export async function addSecret(
       );
     }
     const credential = await secret.insert(sql, { agentId, createdBy: 'owner', now });
+    await touchAgent(sql, agentId, now);
     return { result: { credential, secret: secret.text }, audit: auditOf(credential) };
   });
 }
@@ -51,6 +53,7 @@ export async function addPublicKey(
       thumbprint,
     };
     await insertCredential(sql, credential, null);
+    await touchAgent(sql, agentId, now);
     return { result: credential, audit: auditOf(credential) };
   });
 }

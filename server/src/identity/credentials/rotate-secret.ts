@@ -2,7 +2,7 @@ import { type Sql, write, type WriteContext } from '../../db/index.ts';
 import { addSeconds } from '../../kernel/clock.ts';
 import { AppError } from '../../kernel/errors.ts';
 import type { AgentId, EnvironmentId } from '../../kernel/ids.ts';
-import { findLinkedEnvironments, lockAgent, notifyAgentsChanged } from '../agents/agents.sql.ts';
+import { findLinkedEnvironments, lockAgent, touchAgent } from '../agents/agents.sql.ts';
 import { lockOwnedAgent } from '../agents/owned-agent.ts';
 import type { Credential } from './credential.ts';
 import { findLiveCredentials, limitCredentials, revokeCredentials } from './credentials.sql.ts';
@@ -108,7 +108,7 @@ async function replace(
     now,
   );
   if (graceSeconds > 0) await limitCredentials(sql, [newest.id], addSeconds(now, graceSeconds));
-  await notifyAgentsChanged(sql, [agentId]);
+  await touchAgent(sql, agentId, now);
   return secret.insert(sql, { agentId, createdBy, rotatedFrom: newest.id, now });
 }
 
