@@ -93,3 +93,7 @@ CREATE TABLE agent_link_requests (
 );
 
 CREATE INDEX mandate_requests_by_environment ON mandate_requests (environment_id, id) WHERE environment_id IS NOT NULL;
+
+-- What an answer with a secret becomes when the secret may not be shown again: sealed like `result`, whose place it then takes.
+ALTER TABLE idempotency_keys ADD later_result bytea;
+CREATE INDEX idempotency_keys_with_secret ON idempotency_keys (created_at) WHERE later_result IS NOT NULL;

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { sha256 } from '../../src/kernel/crypto.ts';
 import type { Answer } from '../helpers/request.ts';
@@ -251,6 +252,29 @@ describe('credentials', () => {
     const [first, second] = [await send(), await send()];
     expect(second.json()).toEqual(first.json());
     expect(first.json().client_secret).toMatch(/^cs_/);
+  });
+
+  it('come again for an Idempotency-Key for ten minutes, and then the answer says that they are gone', async () => {
+    const agent = await create();
+    const credential = await tokenOf(agent);
+    const asks: [string, object, { credential?: string }][] = [
+      ['/v1/agents', { name: 'Late' }, {}],
+      [`/v1/agents/${agent.id}`, { action: 'rotate', grace_seconds: 60 }, {}],
+      ['/v1/agents/me/rotate', { grace_seconds: 60 }, { credential }],
+      [`/v1/agents/${(await create()).id}/credentials`, {}, {}],
+    ];
+    for (const [path, body, as] of asks) {
+      const key = `late-${randomUUID()}`;
+      const send = () => call(path, { body, headers: { 'idempotency-key': key }, ...as });
+      const { client_secret, ...rest } = (await send()).json();
+      expect(client_secret, path).toMatch(/^cs_/);
+      expect((await send()).json()).toEqual({ client_secret, ...rest });
+      await world.db.query(
+        "UPDATE idempotency_keys SET created_at = created_at - interval '10 minutes' WHERE key = $1",
+        [key],
+      );
+      expect((await send()).json()).toEqual({ secret_available: false, ...rest });
+    }
   });
 });
 

@@ -60,7 +60,7 @@ export function agentRoutes(): Route[] {
           id,
           agent_id: id,
           client_id: clientId,
-          ...showSecret(made, now),
+          ...showSecret(made),
           agent: presentAgent(agent, principal.environmentId, now),
         };
       },
@@ -143,7 +143,7 @@ export function agentRoutes(): Route[] {
           agent_id: id,
           credential_id: rotation.credential.id,
           rotated_from: rotation.credential.rotatedFrom,
-          ...showSecret(rotation, context.clock.now()),
+          ...showSecret(rotation),
         };
       },
     }),

@@ -8,13 +8,14 @@ import type { AgentPublicJwk, Credential } from './credential.ts';
 import { findLiveCredentials, insertCredential } from './credentials.sql.ts';
 import { newCredential, newSecretCredential } from './new-secret-credential.ts';
 import { thumbprintOf } from './public-key.ts';
+import { withSecret } from './shown-secret.ts';
 
 /** Gives an agent another secret, whose text is in the result alone. Throws `conflict` where it has two that work. */
 export async function addSecret(
   context: WriteContext,
   environmentId: EnvironmentId,
   agentId: AgentId,
-): Promise<{ credential: Credential; secret: string }> {
+): Promise<{ credential: Credential; secret: string | null }> {
   const secret = newSecretCredential();
   return write(context, async (sql, now) => {
     await lockOwnedAgent(sql, environmentId, agentId);
@@ -27,7 +28,10 @@ export async function addSecret(
     }
     const credential = await secret.insert(sql, { agentId, createdBy: 'owner', now });
     await touchAgent(sql, agentId, now);
-    return { result: { credential, secret: secret.text }, audit: auditOf(credential) };
+    return withSecret<{ credential: Credential; secret: string | null }>(
+      { credential, secret: secret.text },
+      auditOf(credential),
+    );
   });
 }
 
