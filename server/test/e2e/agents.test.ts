@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { decodeJwt } from 'jose';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { sha256 } from '../../src/kernel/crypto.ts';
 import type { Answer } from '../helpers/request.ts';
@@ -276,6 +277,28 @@ describe('credentials', () => {
       expect((await send()).json()).toEqual({ secret_available: false, ...rest });
     }
   });
+});
+
+describe('the jwt of an agent', () => {
+  it('ends with the agent, if that is sooner than in a quarter of an hour', async () => {
+    const agent = await create({ expires_in: 60 });
+    const { expires_at } = (await call(`/v1/agents/${agent.id}`)).json();
+    const { exp } = decodeJwt(await tokenOf(agent));
+    expect(exp).toBeLessThanOrEqual(Date.parse(expires_at) / 1000);
+    expect(exp).toBeGreaterThan(Date.parse(expires_at) / 1000 - 30);
+  });
+});
+
+describe('an expires_at', () => {
+  it.each(['9999-12-31T23:59:60Z', '9999-12-31T23:59:59-23:59', '0000-01-01T00:00:00Z'])(
+    'of a time that cannot be kept (%s) is refused by name',
+    async (expires_at) => {
+      const { id } = await create();
+      const answer = await call(`/v1/agents/${id}`, { method: 'PATCH', body: { expires_at } });
+      expectCode(answer, 400, 'invalid_request');
+      expect(answer.json().errors).toMatchObject([{ field: 'expires_at' }]);
+    },
+  );
 });
 
 describe('wrong secrets', () => {

@@ -7,8 +7,8 @@ export const agentChangedChannel = 'agent_changed';
 
 const columns =
   `id client_id name type description client_info email scopes tags metadata home_environment_id status
-  suspended_by deactivated_at expires_at tokens_valid_from self_rotation refresh_without_client_auth created_at
-  updated_at`.split(/\s+/);
+  suspended_by deactivated_at expires_at tokens_valid_from self_rotation refresh_without_client_auth sender_bound
+  created_at updated_at`.split(/\s+/);
 /** The members of `Agent`, of a table that the query calls `a`. */
 export const agentColumns = columns.map((name) => `a.${name}`).join(', ');
 
@@ -33,6 +33,7 @@ export async function insertAgent(sql: Sql, agent: Agent): Promise<void> {
     agent.tokensValidFrom,
     agent.selfRotation,
     agent.refreshWithoutClientAuth,
+    agent.senderBound,
     agent.createdAt,
     agent.updatedAt,
   ]);
@@ -117,7 +118,8 @@ const versionAt = (place: string) => `greatest(updated_at + interval '1 millisec
 export async function updateAgent(sql: Sql, agent: Agent, now: Date): Promise<Date> {
   const rows = await sql.query<{ updatedAt: Date }>(
     `UPDATE agents SET name = $2, type = $3, description = $4, scopes = $5, tags = $6, metadata = $7, expires_at = $8,
-       self_rotation = $9, refresh_without_client_auth = $10, updated_at = ${versionAt('$11')} WHERE id = $1
+       self_rotation = $9, refresh_without_client_auth = $10, sender_bound = $11,
+       tokens_valid_from = greatest(tokens_valid_from, $12), updated_at = ${versionAt('$13')} WHERE id = $1
      RETURNING updated_at`,
     [
       agent.id,
@@ -130,6 +132,8 @@ export async function updateAgent(sql: Sql, agent: Agent, now: Date): Promise<Da
       agent.expiresAt,
       agent.selfRotation,
       agent.refreshWithoutClientAuth,
+      agent.senderBound,
+      agent.tokensValidFrom,
       now,
     ],
   );

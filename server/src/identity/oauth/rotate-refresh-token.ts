@@ -7,6 +7,7 @@ import { limits } from '../../kernel/limits.ts';
 import { type Agent, isFamilyBeforeEpoch, isLive } from '../agents/agent.ts';
 import { findAgent } from '../agents/agents.sql.ts';
 import { isCredentialLive } from '../credentials/credential.ts';
+import { findLiveCredentials } from '../credentials/credentials.sql.ts';
 import { makeAnswer, type TokenAnswer } from './answer.ts';
 import type { AuthorizationServer } from './authorization-server.ts';
 import { invalidClient } from './client-proof.ts';
@@ -127,7 +128,7 @@ async function replay(server: AuthorizationServer, sql: Sql, one: Case, spent: S
 
 async function rotate(server: AuthorizationServer, sql: Sql, one: Case): Promise<Outcome> {
   const { refresh, token, family, agent, now } = one;
-  const mismatch = findMismatch(one, server.issuer);
+  const mismatch = findMismatch(one, server.issuer) ?? (await findKeyFault(sql, one));
   if (mismatch) return { kind: 'refused', error: mismatch };
   const allowed = (splitScope(family.scope) ?? []).filter((scope) => agent.scopes.includes(scope));
   let scope: string;
@@ -167,6 +168,15 @@ function findMismatch({ refresh, family }: Case, issuer: string): AppError | und
   if (asked !== undefined && asked !== family.resource)
     return new AppError('invalid_target', `The refresh token is for ${family.resource} alone`);
   return undefined;
+}
+
+/** An agent whose tokens must be bound has them bound to a key that it still has. */
+async function findKeyFault(sql: Sql, { agent, family, now }: Case): Promise<AppError | undefined> {
+  if (!agent.senderBound) return undefined;
+  const live = await findLiveCredentials(sql, agent.id, now);
+  if (live.some(({ thumbprint }) => thumbprint !== null && thumbprint === family.keyThumbprint))
+    return undefined;
+  return new AppError('invalid_grant', 'The refresh token is bound to none of the public keys of its agent');
 }
 
 /** Everything that must be alike in an honest retry. */
