@@ -71,6 +71,17 @@ describe('bodies of the control plane', { timeout: 20_000 }, () => {
       required: 'paymentPayload',
       ignores: true,
     })),
+    { path: '/v1/agents', body: { name: 'x' }, required: 'name' },
+    { path: `/v1/agents/${owned}`, body: { action: 'rotate' }, required: 'action' },
+    { path: `/v1/agents/${owned}/credentials`, body: {}, required: null },
+    ...['stop', 'deactivate', 'reactivate'].map((action) => ({
+      path: `/v1/agents/${owned}/${action}`,
+      body: {},
+      required: null,
+    })),
+    { path: '/v1/agents/stop-all', body: {}, required: null },
+    { path: '/v1/agents/me/rotate', body: {}, required: null, as: agent.jwt },
+    { path: '/v1/agents/me/deactivate', body: {}, required: null, as: agent.jwt },
   ];
   const post = (path: string, body: string, as: string | undefined, type = 'application/json') =>
     send(`${instance.info.api_url}${path}`, {
