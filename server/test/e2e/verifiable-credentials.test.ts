@@ -135,7 +135,8 @@ describe('POST /agent/vc/issue', () => {
   it('names a key of the agent that has one: the one that was proved, else the latest', async () => {
     const [client, early, late] = [await createClient(instance), await newKey(), await newKey()];
     const { access_token } = (await askToken(instance, client)).json();
-    const confirmationOf = async () => decodeJwt((await ask({ challenge, audience }, access_token)).json().vc)['cnf'];
+    const confirmationOf = async () =>
+      decodeJwt((await ask({ challenge, audience }, access_token)).json().vc)['cnf'];
     expect(await confirmationOf()).toBeUndefined();
     for (const key of [early, late]) {
       await addKey(instance, client, key);

@@ -34,11 +34,13 @@ export interface Refresh {
   scope: string | undefined;
   resource: string | undefined;
   keyThumbprint: string | null;
+  /** Called where there is no such token: whoever sent it may be guessing. */
+  onUnknown(): void;
 }
 
 type Outcome =
   | { kind: 'answered'; agentId: AgentId; answer: TokenAnswer }
-  | { kind: 'refused'; error: AppError }
+  | { kind: 'refused'; error: AppError; isUnknown?: true }
   | { kind: 'reused'; familyId: string };
 
 /**
@@ -56,16 +58,17 @@ export async function rotateRefreshToken(
     const family = token && (await lockFamily(sql, token.familyId));
     const agent = family && (await findAgent(sql, family.agentId));
     const result: Outcome =
-      token && family && agent
-        ? await decide(server, sql, { refresh, token, family, agent, now })
-        : refused('It is unknown');
+      token && family && agent ? await decide(server, sql, { refresh, token, family, agent, now }) : unknown;
     return { result, audit: auditOf(result, family, agent) };
   });
   if (outcome.kind === 'answered') {
     server.usage.count(outcome.agentId, 'refresh');
     return outcome.answer;
   }
-  if (outcome.kind === 'refused') throw outcome.error;
+  if (outcome.kind === 'refused') {
+    if (outcome.isUnknown) refresh.onUnknown();
+    throw outcome.error;
+  }
   server.revocations.learn(outcome.familyId);
   throw new AppError('invalid_grant', 'The refresh token was used before: its whole family is revoked now');
 }
@@ -84,7 +87,7 @@ async function decide(server: AuthorizationServer, sql: Sql, one: Case): Promise
   const { refresh, token, family, agent } = one;
   const isCurrent = equalDigests(token.hash, family.tokenHash);
   const spent = isCurrent ? undefined : await findSpentToken(sql, family.id, token.hash);
-  if (!isCurrent && !spent) return refused('It is unknown');
+  if (!isCurrent && !spent) return unknown;
   if (refresh.agentId !== undefined && refresh.agentId !== family.agentId)
     return refused('It is of another client');
   if (refresh.agentId === undefined) {
@@ -195,6 +198,12 @@ function refused(reason: string): Outcome {
     error: new AppError('invalid_grant', `The refresh token is not good: ${reason}`),
   };
 }
+
+const unknown: Outcome = {
+  kind: 'refused',
+  error: new AppError('invalid_grant', 'The refresh token is not good: It is unknown'),
+  isUnknown: true,
+};
 
 function auditOf(outcome: Outcome, family: FamilyState | undefined, agent: Agent | undefined) {
   const actions = {
