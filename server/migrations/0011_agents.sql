@@ -18,7 +18,8 @@ ALTER TABLE agents
   ADD refresh_without_client_auth boolean NOT NULL DEFAULT true,
   ADD updated_at                  timestamptz;
 
-UPDATE agents SET client_id = 'cid_0' || substr(replace(gen_random_uuid()::text, '-', ''), 1, 25), updated_at = now();
+UPDATE agents SET client_id = 'cid_0' || substr(replace(gen_random_uuid()::text, '-', ''), 1, 25), updated_at = now(),
+  deactivated_at = CASE WHEN status = 'inactive' THEN now() END;
 
 ALTER TABLE agents
   ALTER client_id SET NOT NULL,
