@@ -192,8 +192,8 @@ describe('an Idempotency-Key', () => {
       return { ...context, clock: { now: () => new Date(1_800_000_000_000 + seconds * 1000) } };
     };
     const ask = (seconds: number) =>
-      write(at(seconds), async () => ({
-        result: { secret: 'the secret' as string | null },
+      write<{ secret: string | null }>(at(seconds), async () => ({
+        result: { secret: 'the secret' },
         laterResult: { secret: null },
         audit: null,
       }));

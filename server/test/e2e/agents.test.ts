@@ -312,16 +312,17 @@ describe('wrong secrets', () => {
   });
 });
 
+const guessRefreshToken = () =>
+  world.call('/oauth/refresh', { body: { refresh_token: 'rt_guess' }, from: '127.0.0.6' });
+const countRefusals = async () =>
+  (await world.db.query("SELECT 1 FROM audit_events WHERE action = 'agent.refresh_refused'")).length;
+
 describe('refresh tokens that nobody was given', () => {
   it('make the address wait that sent them, and write nothing then', async () => {
-    const guess = () =>
-      world.call('/oauth/refresh', { body: { refresh_token: 'rt_guess' }, from: '127.0.0.6' });
-    const refusals = async () =>
-      (await world.db.query("SELECT 1 FROM audit_events WHERE action = 'agent.refresh_refused'")).length;
-    for (let attempt = 0; attempt < 6; attempt += 1) expect((await guess()).status).toBe(400);
-    const before = await refusals();
-    expect((await guess()).status).toBe(429);
-    expect(await refusals()).toBe(before);
+    for (let attempt = 0; attempt < 6; attempt += 1) expect((await guessRefreshToken()).status).toBe(400);
+    const before = await countRefusals();
+    expect((await guessRefreshToken()).status).toBe(429);
+    expect(await countRefusals()).toBe(before);
   });
 });
 

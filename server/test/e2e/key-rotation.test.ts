@@ -10,6 +10,8 @@ import { askToken, createClient, type OAuthClient, postForm } from '../helpers/o
 import { startPair } from '../helpers/pair.ts';
 import { callApi } from '../helpers/seller.ts';
 
+const kidOf = (token: string) => decodeProtectedHeader(token).kid ?? '';
+
 describe('a rotation of the keys under load, with two processes', { timeout: 60_000 }, () => {
   const masterKey = randomBytes(32).toString('hex');
   let databaseUrl: string;
@@ -23,7 +25,6 @@ describe('a rotation of the keys under load, with two processes', { timeout: 60_
   }, 90_000);
   afterAll(() => Promise.all((pair ?? []).map((one) => one.stop())), 60_000);
 
-  const kidOf = (token: string) => decodeProtectedHeader(token).kid ?? '';
   const nextKid = async () => {
     const rows = await db.query<{ kid: string }>("SELECT kid FROM signing_keys WHERE state = 'next'");
     return rows[0]?.kid;

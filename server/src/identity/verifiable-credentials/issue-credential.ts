@@ -48,7 +48,12 @@ export async function issueCredential(
   const issuedAt = new Date(unixSeconds(now) * 1000);
   const expiresAt = addSeconds(issuedAt, ttlSeconds);
   const claims = describeAgent({
-    ...{ agentId, audience, challenge, issuedAt, expiresAt, keyThumbprint },
+    agentId,
+    audience,
+    challenge,
+    issuedAt,
+    expiresAt,
+    keyThumbprint,
     issuer: tokens.issuer,
   });
   const { token, jti, kid } = await tokens.sign('vc+jwt', claims, { ttlSeconds, now });
