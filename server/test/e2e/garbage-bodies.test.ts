@@ -36,7 +36,7 @@ describe('bodies of the control plane', { timeout: 20_000 }, () => {
   const intent = { naturalLanguage: 'x', limitAmount: '1', validForSeconds: 1 };
   const server = { name: 'x', base_url: 'http://127.0.0.1:1' };
   const endpoint = { public_path: '/x', price: '$1' };
-  /** Each POST route that an API key or an agent may call; those for persons have tests of their own. */
+  /** Each POST route that an API key or an agent may call; those for persons and operators have tests of their own. */
   const routes = (): PostRoute[] => [
     {
       path: '/register',
@@ -74,6 +74,7 @@ describe('bodies of the control plane', { timeout: 20_000 }, () => {
       required: 'paymentPayload',
       ignores: true,
     })),
+    { path: '/v1/wallet/credit-keys', body: { jwk: {} }, required: 'jwk' },
     { path: '/v1/agents', body: { name: 'x' }, required: 'name' },
     { path: `/v1/agents/${owned}`, body: { action: 'rotate' }, required: 'action' },
     { path: `/v1/agents/${owned}/credentials`, body: {}, required: null },
@@ -104,6 +105,7 @@ describe('bodies of the control plane', { timeout: 20_000 }, () => {
       '/v1/mandates/x/sign',
       '/v1/agent-links/x/approve',
       '/v1/agent-links/x/refuse',
+      '/v1/credits/issue',
       '/v1/relayers',
       '/v1/relayers/x/deactivate',
       '/v1/relayers/x/reactivate',
