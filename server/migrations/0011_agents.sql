@@ -18,7 +18,8 @@ ALTER TABLE agents
   ADD refresh_without_client_auth boolean NOT NULL DEFAULT true,
   ADD updated_at                  timestamptz;
 
-UPDATE agents SET client_id = 'cid_0' || substr(replace(gen_random_uuid()::text, '-', ''), 1, 25), updated_at = now();
+UPDATE agents SET client_id = 'cid_0' || substr(replace(gen_random_uuid()::text, '-', ''), 1, 25), updated_at = now(),
+  deactivated_at = CASE WHEN status = 'inactive' THEN now() END;
 
 ALTER TABLE agents
   ALTER client_id SET NOT NULL,
@@ -93,3 +94,7 @@ CREATE TABLE agent_link_requests (
 );
 
 CREATE INDEX mandate_requests_by_environment ON mandate_requests (environment_id, id) WHERE environment_id IS NOT NULL;
+
+-- What an answer with a secret becomes when the secret may not be shown again: sealed like `result`, whose place it then takes.
+ALTER TABLE idempotency_keys ADD later_result bytea;
+CREATE INDEX idempotency_keys_with_secret ON idempotency_keys (created_at) WHERE later_result IS NOT NULL;

@@ -9,6 +9,8 @@ ALTER TABLE signing_keys
   ADD COLUMN verifies_until timestamptz;
 
 UPDATE signing_keys SET activated_at = created_at;
+UPDATE signing_keys SET private_key = NULL, retired_at = now(), verifies_until = now() + interval '1 day'
+WHERE state = 'retiring';
 
 ALTER TABLE signing_keys
   ADD CHECK (algorithm IN ('RS256', 'ES256', 'EdDSA')),

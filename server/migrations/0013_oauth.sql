@@ -11,6 +11,12 @@ CREATE TABLE oauth_resources (
 );
 CREATE INDEX oauth_resources_by_identifier ON oauth_resources (identifier);
 
+-- An identifier is one organisation's on the whole instance: an API that believes our tokens for it must get none of a stranger's agents.
+CREATE TABLE oauth_resource_owners (
+  identifier      text PRIMARY KEY,
+  organisation_id text NOT NULL REFERENCES organisations
+);
+
 -- A refresh token is `rt_<family><secret>`: found by the family, whose key is time-ordered, and compared by hash. A family is one grant;
 -- it lives no longer than its credential and its agent's epoch, which is decided where it is used. No reference to `agents`: checking
 -- it would lock that row for every token.

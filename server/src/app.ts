@@ -4,7 +4,7 @@ import { createAuthenticators, type DevelopmentPrincipal } from './authenticator
 import { type Database, listen, type WriteContext } from './db/index.ts';
 import { createForwarder, createGateway, createPublishedServers } from './gateway/index.ts';
 import { addConsolePages, answerDirectly, createControlServer } from './http/index.ts';
-import { isClientSecretShaped, signingKeysChannel } from './identity/index.ts';
+import { isClientSecretShaped, isRefreshTokenShaped, signingKeysChannel } from './identity/index.ts';
 import { findServerBySlug, serverChangedChannel } from './market/index.ts';
 import { createServices, type Parts, type Services, systemContext } from './services.ts';
 import { createCreditKeys, creditKeysChangedChannel } from './wallet/index.ts';
@@ -58,9 +58,12 @@ export async function createApp(parts: Parts): Promise<App> {
     forwarder,
     gatewayUrl: config.gatewayUrl,
     findAgent: async (presented) => (await services.identifier.identify(presented))?.agentId,
-    // API keys, agents' secrets, and tokens.
+    // API keys, agents' secrets and refresh tokens, and what we signed.
     isOurCredential: (value) =>
-      /^awx_(?:live|test)_/.test(value) || isClientSecretShaped(value) || services.tokens.isOurs(value),
+      /^awx_(?:live|test)_/.test(value) ||
+      isClientSecretShaped(value) ||
+      isRefreshTokenShaped(value) ||
+      services.tokens.isOurs(value),
   });
 
   const loops: WorkerLoops = { capture: [], other: [] };

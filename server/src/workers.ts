@@ -52,7 +52,7 @@ export function startWorkerLoops(services: Services, loops: WorkerLoops): void {
     startLoop({ intervalMs: intervals.captureMs, run: () => captureSettled(context), onError }),
   );
   loops.other.push(
-    startLoop({ intervalMs: intervals.sweepMs, run: () => sweepIdempotencyKeys(context), onError }),
+    startLoop({ intervalMs: intervals.forgetMs, run: () => sweepIdempotencyKeys(context), onError }),
     startLoop({ intervalMs: intervals.resumeMs, run: () => resumeCredits(context), onError }),
     startLoop({ intervalMs: intervals.sweepMs, run: () => sweepIdleAgents(context), onError }),
     startLoop({ intervalMs: intervals.forgetMs, run: () => sweepOAuth(context), onError }),

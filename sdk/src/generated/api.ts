@@ -2541,6 +2541,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description `forbidden`: Not allowed */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description `payload_too_large`: The body is too large */
             413: {
                 headers: {
@@ -2790,6 +2799,8 @@ export interface operations {
                         refresh_without_client_auth: boolean;
                         scopes: string[];
                         self_rotation: boolean;
+                        /** @description Tokens are given only bound to one of its public keys */
+                        sender_bound: boolean;
                         status: "active" | "inactive" | "suspended";
                         tags: string[];
                         type: string | null;
@@ -3037,6 +3048,8 @@ export interface operations {
                             refresh_without_client_auth: boolean;
                             scopes: string[];
                             self_rotation: boolean;
+                            /** @description Tokens are given only bound to one of its public keys */
+                            sender_bound: boolean;
                             status: "active" | "inactive" | "suspended";
                             tags: string[];
                             type: string | null;
@@ -3156,6 +3169,8 @@ export interface operations {
                             refresh_without_client_auth: boolean;
                             scopes: string[];
                             self_rotation: boolean;
+                            /** @description Tokens are given only bound to one of its public keys */
+                            sender_bound: boolean;
                             status: "active" | "inactive" | "suspended";
                             tags: string[];
                             type: string | null;
@@ -3297,6 +3312,8 @@ export interface operations {
                         refresh_without_client_auth: boolean;
                         scopes: string[];
                         self_rotation: boolean;
+                        /** @description Tokens are given only bound to one of its public keys */
+                        sender_bound: boolean;
                         status: "active" | "inactive" | "suspended";
                         tags: string[];
                         type: string | null;
@@ -3568,6 +3585,8 @@ export interface operations {
                     scopes?: string[];
                     /** @description Whether the agent may rotate its own secret */
                     self_rotation?: boolean;
+                    /** @description Whether every token must be bound to one of its public keys (DPoP); switching it on ends those of before */
+                    sender_bound?: boolean;
                     tags?: string[];
                     type?: string | null;
                 };
@@ -3602,6 +3621,8 @@ export interface operations {
                         refresh_without_client_auth: boolean;
                         scopes: string[];
                         self_rotation: boolean;
+                        /** @description Tokens are given only bound to one of its public keys */
+                        sender_bound: boolean;
                         status: "active" | "inactive" | "suspended";
                         tags: string[];
                         type: string | null;
@@ -3639,6 +3660,15 @@ export interface operations {
             };
             /** @description `not_found`: Not found */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `conflict`: Conflicts with what is there */
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -4026,6 +4056,8 @@ export interface operations {
                         refresh_without_client_auth: boolean;
                         scopes: string[];
                         self_rotation: boolean;
+                        /** @description Tokens are given only bound to one of its public keys */
+                        sender_bound: boolean;
                         status: "active" | "inactive" | "suspended";
                         tags: string[];
                         type: string | null;
@@ -4163,6 +4195,8 @@ export interface operations {
                         refresh_without_client_auth: boolean;
                         scopes: string[];
                         self_rotation: boolean;
+                        /** @description Tokens are given only bound to one of its public keys */
+                        sender_bound: boolean;
                         status: "active" | "inactive" | "suspended";
                         tags: string[];
                         type: string | null;
@@ -4300,6 +4334,8 @@ export interface operations {
                         refresh_without_client_auth: boolean;
                         scopes: string[];
                         self_rotation: boolean;
+                        /** @description Tokens are given only bound to one of its public keys */
+                        sender_bound: boolean;
                         status: "active" | "inactive" | "suspended";
                         tags: string[];
                         type: string | null;
@@ -4431,6 +4467,8 @@ export interface operations {
                             refresh_without_client_auth: boolean;
                             scopes: string[];
                             self_rotation: boolean;
+                            /** @description Tokens are given only bound to one of its public keys */
+                            sender_bound: boolean;
                             status: "active" | "inactive" | "suspended";
                             tags: string[];
                             type: string | null;
@@ -4543,6 +4581,8 @@ export interface operations {
                         refresh_without_client_auth: boolean;
                         scopes: string[];
                         self_rotation: boolean;
+                        /** @description Tokens are given only bound to one of its public keys */
+                        sender_bound: boolean;
                         status: "active" | "inactive" | "suspended";
                         tags: string[];
                         type: string | null;
@@ -4633,6 +4673,8 @@ export interface operations {
                         refresh_without_client_auth: boolean;
                         scopes: string[];
                         self_rotation: boolean;
+                        /** @description Tokens are given only bound to one of its public keys */
+                        sender_bound: boolean;
                         status: "active" | "inactive" | "suspended";
                         tags: string[];
                         type: string | null;
@@ -4866,6 +4908,8 @@ export interface operations {
                             refresh_without_client_auth: boolean;
                             scopes: string[];
                             self_rotation: boolean;
+                            /** @description Tokens are given only bound to one of its public keys */
+                            sender_bound: boolean;
                             status: "active" | "inactive" | "suspended";
                             tags: string[];
                             type: string | null;

@@ -4,4 +4,4 @@ export { createLane } from './lane.ts';
 export { migrate } from './migrate.ts';
 export { listen } from './notify.ts';
 export { type Actor, type AuditEvent, type Origin, type OutboxEntry, type Scope } from './evidence-rows.ts';
-export { sweepIdempotencyKeys, write, type WriteContext } from './write.ts';
+export { type Outcome, sweepIdempotencyKeys, write, type WriteContext } from './write.ts';

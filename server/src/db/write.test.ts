@@ -1,12 +1,12 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { openTestDatabase, testContext } from '../../test/helpers/database.ts';
+import { openTestDatabase, testBox, testContext } from '../../test/helpers/database.ts';
 import { sha256 } from '../kernel/crypto.ts';
 import { newId } from '../kernel/ids.ts';
 import type { Database, Sql } from './database.ts';
 import type { Actor } from './evidence-rows.ts';
-import { write, type WriteContext } from './write.ts';
+import { sweepIdempotencyKeys, write, type WriteContext } from './write.ts';
 
 let db: Database;
 beforeAll(async () => {
@@ -183,6 +183,34 @@ describe('an Idempotency-Key', () => {
     await expect(failing).rejects.toThrow('no luck');
     expect(await count('idempotency_keys', 'key', key)).toBe(0);
     expect(await createThing(keyed(key, 'a better body'), key)).toBe(key);
+  });
+
+  it('answers with a secret for ten minutes, and without it after that; then the row has it no more', async () => {
+    const key = randomUUID();
+    const at = (seconds: number) => {
+      const context = keyed(key, 'body');
+      return { ...context, clock: { now: () => new Date(1_800_000_000_000 + seconds * 1000) } };
+    };
+    const ask = (seconds: number) =>
+      write<{ secret: string | null }>(at(seconds), async () => ({
+        result: { secret: 'the secret' },
+        laterResult: { secret: null },
+        audit: null,
+      }));
+    expect(await ask(0)).toEqual({ secret: 'the secret' });
+    expect(await ask(599)).toEqual({ secret: 'the secret' });
+    expect(await ask(600)).toEqual({ secret: null });
+    const resultOf = async () => {
+      const [row] = await db.query<{ result: Buffer }>('SELECT result FROM idempotency_keys WHERE key = $1', [
+        key,
+      ]);
+      return testBox.open(row?.result ?? Buffer.alloc(0), `idempotency_keys/env_1/alice/${key}`).toString();
+    };
+    await sweepIdempotencyKeys(at(599));
+    expect(await resultOf()).toContain('the secret');
+    await sweepIdempotencyKeys(at(600));
+    expect(await resultOf()).not.toContain('the secret');
+    expect(await ask(601)).toEqual({ secret: null });
   });
 
   it('keeps its result encrypted, and bound to its row', async () => {

@@ -30,6 +30,11 @@ export interface WriteContext {
 /** What a change gives back, and what is written down with it. */
 export interface Outcome<T> {
   result: T;
+  /**
+   * Where the result holds a secret: what a repeated `Idempotency-Key` is answered with after `limits.secretShownSeconds`. The secret
+   * isn't kept for longer.
+   */
+  laterResult?: T;
   /** `null` only for a step on a hot path whose outcome writes the event, or where nothing changed. */
   audit: AuditEntry | null;
   outbox?: readonly OutboxEntry[];
@@ -61,15 +66,21 @@ async function apply<T>(
   const outcome = await change(sql, now);
   if (outcome.audit) await insertAuditEvents(sql, now, [{ ...context, ...outcome.audit }]);
   await insertOutboxEntries(sql, now, outcome.outbox ?? []);
-  if (context.idempotency) await storeResult(context, context.idempotency, sql, outcome.result);
+  if (context.idempotency) await storeResult(context, context.idempotency, sql, outcome);
   return outcome.result;
 }
 
-/** Forgets answers that are a day old. Until then a repeated key gets the same one. */
+/** Forgets answers that are a day old, and the secrets of those that are ten minutes old. Until then a repeated key gets the same one. */
 export async function sweepIdempotencyKeys(context: { db: Database; clock: Clock }): Promise<void> {
+  const now = context.clock.now();
   await context.db.query('DELETE FROM idempotency_keys WHERE created_at <= $1', [
-    addSeconds(context.clock.now(), -limits.idempotencySeconds),
+    addSeconds(now, -limits.idempotencySeconds),
   ]);
+  await context.db.query(
+    `UPDATE idempotency_keys SET result = later_result, later_result = NULL
+     WHERE later_result IS NOT NULL AND created_at <= $1`,
+    [addSeconds(now, -limits.secretShownSeconds)],
+  );
 }
 
 /** Waits on the unique index for a concurrent request with the same key, then gives its result. */
@@ -87,8 +98,14 @@ async function claimIdempotencyKey(
   );
   if (inserted.length > 0) return undefined;
 
-  const [row] = await sql.query<{ operation: string; fingerprint: Buffer; result: Buffer }>(
-    `SELECT operation, fingerprint, result FROM idempotency_keys
+  const [row] = await sql.query<{
+    operation: string;
+    fingerprint: Buffer;
+    result: Buffer;
+    laterResult: Buffer | null;
+    createdAt: Date;
+  }>(
+    `SELECT operation, fingerprint, result, later_result, created_at FROM idempotency_keys
      WHERE environment_id = $1 AND actor_id = $2 AND key = $3`,
     key,
   );
@@ -103,7 +120,9 @@ async function claimIdempotencyKey(
       'This Idempotency-Key was used for a request with another body or path; use a new key for a new request',
     );
   }
-  const plain = context.box.open(row.result, idempotencyRow(context, idempotency.key));
+  const isLate = addSeconds(row.createdAt, limits.secretShownSeconds) <= now;
+  const kept = isLate ? (row.laterResult ?? row.result) : row.result;
+  const plain = context.box.open(kept, idempotencyRow(context, idempotency.key));
   return parseTyped(plain.toString()) as { result: unknown };
 }
 
@@ -111,15 +130,23 @@ async function storeResult(
   context: WriteContext,
   idempotency: NonNullable<WriteContext['idempotency']>,
   sql: Sql,
-  result: unknown,
+  { result, laterResult }: Outcome<unknown>,
 ): Promise<void> {
-  const sealed = context.box.seal(
-    Buffer.from(stringifyTyped({ result })),
-    idempotencyRow(context, idempotency.key),
-  );
+  const seal = (value: unknown) =>
+    context.box.seal(
+      Buffer.from(stringifyTyped({ result: value })),
+      idempotencyRow(context, idempotency.key),
+    );
   await sql.query(
-    'UPDATE idempotency_keys SET result = $4 WHERE environment_id = $1 AND actor_id = $2 AND key = $3',
-    [context.scope, context.actor.id, idempotency.key, sealed],
+    `UPDATE idempotency_keys SET result = $4, later_result = $5
+     WHERE environment_id = $1 AND actor_id = $2 AND key = $3`,
+    [
+      context.scope,
+      context.actor.id,
+      idempotency.key,
+      seal(result),
+      laterResult === undefined ? null : seal(laterResult),
+    ],
   );
 }
 

@@ -85,6 +85,8 @@ describe('upstreamHeaders', () => {
   it.each([
     ['Authorization', 'Bearer our.jwt.token'],
     ['Authorization', 'bearer  awx_live_1'],
+    ['Authorization', 'DPoP our.jwt.token'],
+    ['Authorization', `Basic ${Buffer.from('cid_1:awx_live_1').toString('base64')}`],
     ['X-API-Key', 'awx_test_1'],
     ['X-Any-Name', 'awx_test_1'],
   ])('strips our credential in %s: %s', (name, value) => {

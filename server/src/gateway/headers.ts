@@ -2,7 +2,7 @@
 export type RawHeaders = readonly string[];
 
 export interface UpstreamHeaderOptions {
-  /** Whether a value, without its `Bearer `, is an API key or a token of this instance: it is for us, and no seller may see it. */
+  /** Whether a value, without its scheme, is an API key, a secret or a token of this instance: it is for us, and no seller may see it. */
   isOurCredential(value: string): boolean;
   /** A priced answer is stored and sold whole, so a client may not ask for a part of it or for nothing. */
   priced: boolean;
@@ -83,7 +83,7 @@ export function upstreamHeaders(raw: RawHeaders, options: UpstreamHeaderOptions)
   return filtered(raw, (name, value) => {
     if (notForUpstream.has(name) || startsWithAny(name, notForUpstreamPrefixes)) return false;
     if (options.priced && (conditional.has(name) || startsWithAny(name, conditionalPrefixes))) return false;
-    return !options.isOurCredential(value.replace(/^bearer +/i, ''));
+    return !credentialsIn(value).some(options.isOurCredential);
   });
 }
 
@@ -100,6 +100,12 @@ export function clientHeaders(raw: RawHeaders): string[] {
       !name.endsWith(notForClientSuffix) &&
       !startsWithAny(name, notForClientPrefixes),
   );
+}
+
+/** The value without its scheme (RFC 9110 section 11.4); of Basic, identifier and secret. */
+function credentialsIn(value: string): string[] {
+  const [, scheme = '', rest = value] = /^(bearer|dpop|basic) +(.*)$/i.exec(value) ?? [];
+  return scheme.toLowerCase() === 'basic' ? Buffer.from(rest, 'base64').toString().split(':') : [rest];
 }
 
 function filtered(raw: RawHeaders, keep: (name: string, value: string) => boolean): string[] {

@@ -1,5 +1,6 @@
 import type { FastifyError } from 'fastify';
 import { AppError, type ErrorCode } from '../kernel/errors.ts';
+import { limits } from '../kernel/limits.ts';
 import { internalError } from './problem.ts';
 
 interface SchemaFault {
@@ -30,13 +31,15 @@ export function toAppError(error: unknown): AppError {
 }
 
 /**
- * Refuses text that PostgreSQL can't keep: U+0000, and halves of a surrogate pair. Throws `invalid_request` naming the field.
- * Not recursive, as a body may be nested deeper than the stack.
+ * Refuses text that PostgreSQL can't keep: U+0000, and halves of a surrogate pair; and what is nested so deep that nobody could write
+ * it as JSON again. Throws `invalid_request` naming the field. Not recursive, as a body may be nested deeper than the stack.
  */
 export function refuseUnstorableText(...inputs: unknown[]): void {
-  const open = inputs.map((value): { field: string; value: unknown } => ({ field: '', value }));
+  const open = inputs.map((value) => ({ field: '', value, depth: 0 }));
   for (let next = open.pop(); next; next = open.pop()) {
-    const { field, value } = next;
+    const { field, value, depth } = next;
+    if (depth > limits.bodyDepth)
+      throw new AppError('invalid_request', `The body is nested more than ${limits.bodyDepth} deep`);
     if (typeof value === 'string' && (value.includes('\0') || !value.isWellFormed())) {
       const message = 'must not have U+0000 or half a surrogate pair';
       throw new AppError('invalid_request', `${field || 'body'} ${message}`, {
@@ -45,7 +48,7 @@ export function refuseUnstorableText(...inputs: unknown[]): void {
     }
     if (typeof value !== 'object' || value === null) continue;
     for (const [key, inner] of Object.entries(value)) {
-      open.push({ field: field ? `${field}.${key}` : key, value: inner });
+      open.push({ field: field ? `${field}.${key}` : key, value: inner, depth: depth + 1 });
     }
   }
 }

@@ -6,6 +6,7 @@ export { createGuessGuard, type GuessGuard } from './credentials/guess-guard.ts'
 export { demandLink } from './links/demand-link.ts';
 export { type AgentIdentifier } from './oauth/identify-agent.ts';
 export { type OAuth, openOAuth, sweepOAuth } from './oauth/open-oauth.ts';
+export { isRefreshTokenShaped } from './oauth/refresh-token.ts';
 export { identityRoutes } from './routes.ts';
 export { loadSigningKeys, type SigningKeys } from './signing-keys/signing-keys.ts';
 export { replaceSigningKeys } from './signing-keys/replace-signing-key.ts';

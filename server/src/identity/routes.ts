@@ -9,7 +9,7 @@ import type { AgentUsage } from './agents/usage.ts';
 import { credentialRoutes } from './credentials/credential-routes.ts';
 import type { GuessGuard } from './credentials/guess-guard.ts';
 import { registerAgent } from './agents/register-agent.ts';
-import { checkAgentToken } from './credentials/check-agent-token.ts';
+import { checkAgentToken, lifeOf } from './credentials/check-agent-token.ts';
 import { linkRoutes } from './links/link-routes.ts';
 import type { OAuth } from './oauth/open-oauth.ts';
 import { oauthRoutes } from './oauth/routes.ts';
@@ -93,20 +93,22 @@ function registrationRoutes(deps: IdentityDeps): Route[] {
       limit: 'credential',
       status: 200,
       schema: { body: RefreshBody, response: Type.Object({ jwt: Type.String() }) },
-      errors: ['invalid_client'],
+      errors: ['forbidden', 'invalid_client'],
       unknownKeys: 'ignored',
       handler: async ({ body, context }) => {
         const { clock } = context;
         const attempt = { address: context.clientAddress ?? '', clientId: body.agent_id };
         deps.guessGuard.admit(attempt, clock.now());
         const agent = await checkAgentToken(context, { agentId: body.agent_id, token: body.token });
-        if (!agent) {
-          deps.guessGuard.failed(attempt, clock.now());
+        const now = clock.now();
+        const ttlSeconds = agent ? lifeOf(agent, now) : 0;
+        if (!agent || ttlSeconds === 0) {
+          deps.guessGuard.failed(attempt, now);
           throw new AppError('invalid_client', 'agent_id and token do not belong to an active agent');
         }
         deps.guessGuard.succeeded(attempt);
         deps.usage.count(agent.id, 'token');
-        return { jwt: await deps.tokens.issueAgentToken(agent.id, tokenTime(agent, clock.now())) };
+        return { jwt: await deps.tokens.issueAgentToken(agent.id, tokenTime(agent, now), ttlSeconds) };
       },
     }),
   ];

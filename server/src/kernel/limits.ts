@@ -2,6 +2,8 @@
 export const limits = {
   /** A management body is a form or a small document, never a file. */
   apiBodyBytes: 1024 * 1024,
+  /** Far more than any body of ours has, and far less than the stack that writes it as JSON again. */
+  bodyDepth: 100,
   /** A priced request is buffered before it is forwarded. */
   gatewayRequestBytes: 1024 * 1024,
   /** A priced response is stored before it is charged: what fits in a row of 4 MiB can be fetched again, more is streamed. */

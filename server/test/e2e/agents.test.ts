@@ -1,3 +1,5 @@
+import { randomUUID } from 'node:crypto';
+import { decodeJwt } from 'jose';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { sha256 } from '../../src/kernel/crypto.ts';
 import type { Answer } from '../helpers/request.ts';
@@ -252,6 +254,51 @@ describe('credentials', () => {
     expect(second.json()).toEqual(first.json());
     expect(first.json().client_secret).toMatch(/^cs_/);
   });
+
+  it('come again for an Idempotency-Key for ten minutes, and then the answer says that they are gone', async () => {
+    const agent = await create();
+    const credential = await tokenOf(agent);
+    const asks: [string, object, { credential?: string }][] = [
+      ['/v1/agents', { name: 'Late' }, {}],
+      [`/v1/agents/${agent.id}`, { action: 'rotate', grace_seconds: 60 }, {}],
+      ['/v1/agents/me/rotate', { grace_seconds: 60 }, { credential }],
+      [`/v1/agents/${(await create()).id}/credentials`, {}, {}],
+    ];
+    for (const [path, body, as] of asks) {
+      const key = `late-${randomUUID()}`;
+      const send = () => call(path, { body, headers: { 'idempotency-key': key }, ...as });
+      const { client_secret, ...rest } = (await send()).json();
+      expect(client_secret, path).toMatch(/^cs_/);
+      expect((await send()).json()).toEqual({ client_secret, ...rest });
+      await world.db.query(
+        "UPDATE idempotency_keys SET created_at = created_at - interval '10 minutes' WHERE key = $1",
+        [key],
+      );
+      expect((await send()).json()).toEqual({ secret_available: false, ...rest });
+    }
+  });
+});
+
+describe('the jwt of an agent', () => {
+  it('ends with the agent, if that is sooner than in a quarter of an hour', async () => {
+    const agent = await create({ expires_in: 60 });
+    const { expires_at } = (await call(`/v1/agents/${agent.id}`)).json();
+    const { exp } = decodeJwt(await tokenOf(agent));
+    expect(exp).toBeLessThanOrEqual(Date.parse(expires_at) / 1000);
+    expect(exp).toBeGreaterThan(Date.parse(expires_at) / 1000 - 30);
+  });
+});
+
+describe('an expires_at', () => {
+  it.each(['9999-12-31T23:59:60Z', '9999-12-31T23:59:59-23:59', '0000-01-01T00:00:00Z'])(
+    'of a time that cannot be kept (%s) is refused by name',
+    async (expires_at) => {
+      const { id } = await create();
+      const answer = await call(`/v1/agents/${id}`, { method: 'PATCH', body: { expires_at } });
+      expectCode(answer, 400, 'invalid_request');
+      expect(answer.json().errors).toMatchObject([{ field: 'expires_at' }]);
+    },
+  );
 });
 
 describe('wrong secrets', () => {
@@ -262,6 +309,20 @@ describe('wrong secrets', () => {
     for (let attempt = 0; attempt < 6; attempt += 1) expect((await guess()).status).toBe(401);
     expectCode(await guess(), 429, 'rate_limited');
     expect((await refresh(agent)).status).toBe(200);
+  });
+});
+
+const guessRefreshToken = () =>
+  world.call('/oauth/refresh', { body: { refresh_token: 'rt_guess' }, from: '127.0.0.6' });
+const countRefusals = async () =>
+  (await world.db.query("SELECT 1 FROM audit_events WHERE action = 'agent.refresh_refused'")).length;
+
+describe('refresh tokens that nobody was given', () => {
+  it('make the address wait that sent them, and write nothing then', async () => {
+    for (let attempt = 0; attempt < 6; attempt += 1) expect((await guessRefreshToken()).status).toBe(400);
+    const before = await countRefusals();
+    expect((await guessRefreshToken()).status).toBe(429);
+    expect(await countRefusals()).toBe(before);
   });
 });
 

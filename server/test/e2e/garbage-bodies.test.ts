@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Agent, getMandate, registerAgent } from '../helpers/agent.ts';
 import { type Instance, startInstance } from '../helpers/instance.ts';
+import { createClient } from '../helpers/oauth.ts';
 import { type Answer, send } from '../helpers/request.ts';
 import { callApi, sell, type Sold } from '../helpers/seller.ts';
 
@@ -20,11 +21,13 @@ describe('bodies of the control plane', { timeout: 20_000 }, () => {
   let instance: Instance;
   let sold: Sold;
   let agent: Agent;
+  let owned: string;
 
   beforeAll(async () => {
     instance = await startInstance();
     sold = await sell(instance, 'http://127.0.0.1:1', 'garbage');
     agent = await registerAgent(instance);
+    owned = (await createClient(instance)).agentId;
   }, 60_000);
   afterAll(async () => {
     await instance?.stop();
@@ -33,7 +36,7 @@ describe('bodies of the control plane', { timeout: 20_000 }, () => {
   const intent = { naturalLanguage: 'x', limitAmount: '1', validForSeconds: 1 };
   const server = { name: 'x', base_url: 'http://127.0.0.1:1' };
   const endpoint = { public_path: '/x', price: '$1' };
-  /** Each POST route that an API key or an agent may call; the one for persons has a test of its own. */
+  /** Each POST route that an API key or an agent may call; those for persons and operators have tests of their own. */
   const routes = (): PostRoute[] => [
     {
       path: '/register',
@@ -71,6 +74,18 @@ describe('bodies of the control plane', { timeout: 20_000 }, () => {
       required: 'paymentPayload',
       ignores: true,
     })),
+    { path: '/v1/wallet/credit-keys', body: { jwk: {} }, required: 'jwk' },
+    { path: '/v1/agents', body: { name: 'x' }, required: 'name' },
+    { path: `/v1/agents/${owned}`, body: { action: 'rotate' }, required: 'action' },
+    { path: `/v1/agents/${owned}/credentials`, body: {}, required: null },
+    ...['stop', 'deactivate', 'reactivate'].map((action) => ({
+      path: `/v1/agents/${owned}/${action}`,
+      body: {},
+      required: null,
+    })),
+    { path: '/v1/agents/stop-all', body: {}, required: null },
+    { path: '/v1/agents/me/rotate', body: {}, required: null, as: agent.jwt },
+    { path: '/v1/agents/me/deactivate', body: {}, required: null, as: agent.jwt },
   ];
   const post = (path: string, body: string, as: string | undefined, type = 'application/json') =>
     send(`${instance.info.api_url}${path}`, {
@@ -85,7 +100,16 @@ describe('bodies of the control plane', { timeout: 20_000 }, () => {
     const described = Object.keys(paths).filter(
       (path) => 'post' in paths[path] && !path.startsWith('/oauth/'),
     );
-    const tried = [...routes().map(({ path }) => path), '/v1/mandates/x/sign'];
+    const tried = [
+      ...routes().map(({ path }) => path),
+      '/v1/mandates/x/sign',
+      '/v1/agent-links/x/approve',
+      '/v1/agent-links/x/refuse',
+      '/v1/credits/issue',
+      '/v1/relayers',
+      '/v1/relayers/x/deactivate',
+      '/v1/relayers/x/reactivate',
+    ];
     expect(tried.map(plain).toSorted()).toEqual(described.map(plain).toSorted());
   });
 
@@ -124,6 +148,23 @@ describe('bodies of the control plane', { timeout: 20_000 }, () => {
       }
     },
   );
+
+  it.each([500, 50_000])('that are nested %i deep are 400, with an Idempotency-Key too', async (depth) => {
+    const metadata = `${'['.repeat(depth)}${']'.repeat(depth)}`;
+    for (const key of [{}, { 'idempotency-key': `deep-${depth}` }]) {
+      const answer = await send(`${instance.info.api_url}/v1/agents`, {
+        method: 'POST',
+        body: `{"name":"x","metadata":{"a":${metadata}}}`,
+        headers: {
+          'content-type': 'application/json',
+          authorization: `Bearer ${instance.info.api_key}`,
+          ...key,
+        },
+      });
+      expectProblem(answer, 400, 'invalid_request');
+      expect(answer.json().detail).toContain('nested');
+    }
+  });
 
   it.each([
     '{"__proto__":{"polluted":1}}',
@@ -223,7 +264,7 @@ function expectProblem(answer: Answer, status: number, code: string, field?: str
 }
 
 function plain(path: string): string {
-  return path.replace(/\{[^}]*\}/g, '*').replace(/\/(?:srv_\w+|x)\//, '/*/');
+  return path.replace(/\{[^}]*\}/g, '*').replace(/\/(?:srv_\w+|x|[0-9a-f-]{36})(?=\/|$)/, '/*');
 }
 
 function hasRequired(route: PostRoute): route is PostRoute & { required: string } {

@@ -133,6 +133,26 @@ describe('what ends an agent or a token on one process (invariant 7)', { timeout
     expect(await askToken(second, { ...client, secret })).toMatchObject({ status: 200 });
   });
 
+  it('what is given on one process works on the other at once, though the client is remembered there', async () => {
+    const client = await createClient(first);
+    const owner = first.info.api_key;
+    const path = `/v1/agents/${client.agentId}`;
+    for (let round = 0; round < 5; round += 1) {
+      for (const instance of [first, second]) expect((await askToken(instance, client)).status).toBe(200);
+      const added = (await callApi(first, `${path}/credentials`, { body: {}, credential: owner })).json();
+      for (const instance of [second, first])
+        expect(
+          (await askToken(instance, { ...client, secret: added.client_secret })).status,
+          'the new secret',
+        ).toBe(200);
+      await callApi(first, `${path}/credentials/${added.id}`, { method: 'DELETE', credential: owner });
+    }
+    await callApi(first, `${path}/stop`, { body: {}, credential: owner });
+    expect((await askToken(second, client)).status).toBe(401);
+    await callApi(first, `${path}/reactivate`, { body: {}, credential: owner });
+    expect((await askToken(second, client)).status, 'started again').toBe(200);
+  });
+
   it('one refresh token used on both at once gives one family, and the same answer', async () => {
     const client = await createClient(first);
     for (let round = 0; round < 5; round += 1) {

@@ -6,6 +6,8 @@ import { openDatabase } from '../../src/db/index.ts';
 import { findRunningDatabase } from '../../src/embedded/index.ts';
 import { type Agent, registerAgent } from '../helpers/agent.ts';
 import { type Instance, startInstance } from '../helpers/instance.ts';
+import { addKey, askToken, createClient, newKey, signProof } from '../helpers/oauth.ts';
+import { send } from '../helpers/request.ts';
 import { callApi } from '../helpers/seller.ts';
 
 interface Issued {
@@ -130,6 +132,29 @@ describe('POST /agent/vc/issue', () => {
     }
   });
 
+  it('names a key of the agent that has one: the one that was proved, else the latest', async () => {
+    const [client, early, late] = [await createClient(instance), await newKey(), await newKey()];
+    const { access_token } = (await askToken(instance, client)).json();
+    const confirmationOf = async () =>
+      decodeJwt((await ask({ challenge, audience }, access_token)).json().vc)['cnf'];
+    expect(await confirmationOf()).toBeUndefined();
+    for (const key of [early, late]) {
+      await addKey(instance, client, key);
+      expect(await confirmationOf()).toEqual({ jkt: key.thumbprint });
+    }
+    const url = (path: string) => `${instance.info.api_url}${path}`;
+    const dpop = await signProof(early, { method: 'POST', url: url('/oauth/token') });
+    const bound = (await askToken(instance, client, {}, { dpop })).json().access_token as string;
+    const path = '/agent/vc/issue';
+    const proof = await signProof(early, { method: 'POST', url: url(path), accessToken: bound });
+    const issued = await send(url(path), {
+      method: 'POST',
+      headers: { authorization: `DPoP ${bound}`, dpop: proof, 'content-type': 'application/json' },
+      body: JSON.stringify({ challenge, audience }),
+    });
+    expect(decodeJwt(issued.json().vc)['cnf']).toEqual({ jkt: early.thumbprint });
+  });
+
   it('answers under the prefixes of the API as well', async () => {
     for (const path of ['/v1/agent/vc/issue', '/api/agent/vc/issue', '/api/v1/agent/vc/issue']) {
       const body = { challenge, audience };
@@ -163,6 +188,26 @@ describe('POST /verify-vc', () => {
       [{ vc: 'nothing', audience, challenge }, 'malformed'],
     ];
     for (const [body, error] of refusals) expect(await verify(body)).toEqual({ valid: false, error });
+  });
+
+  it('refuses one of an agent that is stopped, and of one that was: as its tokens, it stays dead', async () => {
+    const client = await createClient(instance);
+    const { access_token } = (await askToken(instance, client)).json();
+    const { vc } = (await ask({ challenge, audience }, access_token)).json();
+    const asOwner = (action: string) =>
+      callApi(instance, `/v1/agents/${client.agentId}/${action}`, {
+        body: {},
+        credential: instance.info.api_key,
+      });
+    expect(await verify({ vc, challenge, audience })).toMatchObject({ valid: true });
+    await asOwner('stop');
+    const refused = { valid: false, error: 'agent_inactive' };
+    expect(await verify({ vc, challenge, audience })).toEqual(refused);
+    await asOwner('reactivate');
+    expect(await verify({ vc, challenge, audience })).toEqual(refused);
+    const again = (await askToken(instance, client)).json().access_token;
+    const next = (await ask({ challenge, audience }, again)).json();
+    expect(await verify({ vc: next.vc, challenge, audience })).toMatchObject({ valid: true });
   });
 
   it('refuses one that has expired', async () => {

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Agent, registerAgent } from '../helpers/agent.ts';
 import { type Instance, startInstance } from '../helpers/instance.ts';
+import { askToken, createClient } from '../helpers/oauth.ts';
 import { askTerms, decode, newPayer, type Payer, sendPaid } from '../helpers/payer.ts';
 import { send } from '../helpers/request.ts';
 import { sell, type Sold } from '../helpers/seller.ts';
@@ -92,6 +93,36 @@ describe('what passes between a client and its upstream', { timeout: 20_000 }, (
     expect(answer).toMatchObject({ status: 201, text: 'made' });
     expectClean(upstream.requests.at(-1));
     expect(upstream.requests.at(-1)?.headers).toMatchObject({ range: 'bytes=0-1' });
+  });
+
+  it('nor do the credentials of an agent, in whichever header and scheme; as an agent id they are refused', async () => {
+    const client = await createClient(instance);
+    const { access_token, refresh_token } = (await askToken(instance, client)).json();
+    const basic = Buffer.from(`${client.clientId}:${client.secret}`).toString('base64');
+    for (const authorization of [
+      `DPoP ${access_token}`,
+      `Basic ${basic}`,
+      `Bearer ${refresh_token}`,
+      client.secret,
+    ]) {
+      const headers = { 'x-agent-id': 'buyer', authorization, 'x-token': refresh_token };
+      expect((await send(`${sold.url}/free`, { headers })).status).toBe(201);
+      const seen = upstream.requests.at(-1)?.headers ?? {};
+      expect(seen).not.toHaveProperty('authorization');
+      expect(seen).not.toHaveProperty('x-token');
+    }
+    for (const secret of [
+      refresh_token,
+      client.secret,
+      `cs_${'a-_Z0'.repeat(8)}abc`,
+      instance.info.api_key,
+    ]) {
+      const runs = upstream.requests.length;
+      const answer = await send(`${sold.url}/free`, { headers: { 'x-agent-id': secret } });
+      expect(answer.status, answer.text).toBe(401);
+      expect(answer.text).not.toContain(secret);
+      expect(upstream.requests.length).toBe(runs);
+    }
   });
 
   it("a credential of the seller's own passes: it isn't ours", async () => {

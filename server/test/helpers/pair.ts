@@ -2,11 +2,14 @@ import { randomBytes } from 'node:crypto';
 import { findFreePort, type Instance, startInstance } from './instance.ts';
 
 /** Two processes of one installation: one database, one master key, one issuer. Each is called at its own address. */
-export async function startPair(databaseUrl: string): Promise<[Instance, Instance]> {
+export async function startPair(
+  databaseUrl: string,
+  masterKey = randomBytes(32).toString('hex'),
+): Promise<[Instance, Instance]> {
   const ports = [await freePorts(), await freePorts()] as const;
   const env = {
     DATABASE_URL: databaseUrl,
-    CREDENCE_MASTER_KEY: randomBytes(32).toString('hex'),
+    CREDENCE_MASTER_KEY: masterKey,
     CREDENCE_PUBLIC_URL: `http://localhost:${ports[0].api}`,
     CREDENCE_GATEWAY_URL: `http://localhost:${ports[0].gateway}`,
   };

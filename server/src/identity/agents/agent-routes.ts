@@ -60,7 +60,7 @@ export function agentRoutes(): Route[] {
           id,
           agent_id: id,
           client_id: clientId,
-          ...showSecret(made, now),
+          ...showSecret(made),
           agent: presentAgent(agent, principal.environmentId, now),
         };
       },
@@ -119,7 +119,7 @@ export function agentRoutes(): Route[] {
       path: '/v1/agents/:agentId',
       status: 200,
       schema: { params: AgentParams, body: UpdateAgentBody, response: AgentView },
-      errors: [],
+      errors: ['conflict'],
       handler: async ({ principal: { environmentId }, params, body, context }) => {
         const id = parseAgentId(params.agentId);
         const agent = await changeAgent(context, environmentId, id, readPatch(body));
@@ -143,7 +143,7 @@ export function agentRoutes(): Route[] {
           agent_id: id,
           credential_id: rotation.credential.id,
           rotated_from: rotation.credential.rotatedFrom,
-          ...showSecret(rotation, context.clock.now()),
+          ...showSecret(rotation),
         };
       },
     }),
@@ -197,14 +197,26 @@ function readMetadata(metadata: Record<string, unknown>): JsonObject {
 }
 
 function readPatch(body: Static<typeof UpdateAgentBody>): AgentPatch {
-  const { metadata, expires_at, self_rotation, refresh_without_client_auth, ...same } = body;
+  const { metadata, expires_at, self_rotation, refresh_without_client_auth, sender_bound, ...same } = body;
   return {
     ...same,
     ...(metadata === undefined ? {} : { metadata: readMetadata(metadata) }),
-    ...(expires_at === undefined ? {} : { expiresAt: expires_at === null ? null : new Date(expires_at) }),
+    ...(expires_at === undefined ? {} : { expiresAt: readTime(expires_at) }),
     ...(self_rotation === undefined ? {} : { selfRotation: self_rotation }),
     ...(refresh_without_client_auth === undefined
       ? {}
       : { refreshWithoutClientAuth: refresh_without_client_auth }),
+    ...(sender_bound === undefined ? {} : { senderBound: sender_bound }),
   };
+}
+
+/** RFC 3339 has times that no clock here can show, such as a leap second; and nobody needs an end of five digits. */
+function readTime(text: string | null): Date | null {
+  if (text === null) return null;
+  const time = new Date(text);
+  const year = time.getUTCFullYear();
+  if (year >= 1970 && year <= 9999) return time;
+  throw new AppError('invalid_request', 'expires_at must be a time from 1970 to 9999', {
+    errors: [{ field: 'expires_at', message: 'must be a time from 1970 to 9999' }],
+  });
 }

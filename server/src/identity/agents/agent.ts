@@ -31,6 +31,8 @@ export interface Agent {
   selfRotation: boolean;
   /** Whether `/oauth/refresh` takes a bare refresh token of it, without client authentication. */
   refreshWithoutClientAuth: boolean;
+  /** The owner's switch: whether every token of it must be bound to one of its registered keys (RFC 9449). */
+  senderBound: boolean;
   createdAt: Date;
   updatedAt: Date;
 }
@@ -57,6 +59,7 @@ export function newAgent(
     tokensValidFrom: null,
     selfRotation: true,
     refreshWithoutClientAuth: true,
+    senderBound: false,
     createdAt: now,
     updatedAt: now,
     ...given,
@@ -89,6 +92,12 @@ export function tokenTime(agent: Pick<Agent, 'tokensValidFrom'>, now: Date): Dat
   const { tokensValidFrom } = agent;
   if (tokensValidFrom === null || unixSeconds(now) > unixSeconds(tokensValidFrom)) return now;
   return addSeconds(tokensValidFrom, 1);
+}
+
+/** How long a token of now may live: so many seconds, or until the agent ends; 0 where that is within the second. */
+export function tokenLifeSeconds(agent: Pick<Agent, 'expiresAt'>, now: Date, secondsMax: number): number {
+  if (agent.expiresAt === null) return secondsMax;
+  return Math.min(secondsMax, Math.max(0, Math.floor((agent.expiresAt.getTime() - now.getTime()) / 1000)));
 }
 
 /** Who owns an agent manages it: its credentials, its name, its end. An environment it is linked to may only see and stop it. */

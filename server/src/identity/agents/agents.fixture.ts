@@ -38,12 +38,15 @@ export async function openAgents() {
       }),
     link: (agentId: AgentId, environment: Environment) =>
       linkAgent(db, { environmentId: environment.id, agentId, linkedBy: 'test', now: start }),
-    works: (clientId: string, secret: string, now = start) => doesWork(db, clientId, secret, now),
+    works: (clientId: string, secret: string | null, now = start) => doesWork(db, clientId, secret, now),
   };
 }
 
-async function doesWork(db: Database, clientId: string, secret: string, now: Date): Promise<boolean> {
-  return (await findAgentBySecret(db, { clientId, secretHash: sha256(secret), now })) !== undefined;
+async function doesWork(db: Database, clientId: string, secret: string | null, now: Date): Promise<boolean> {
+  return (
+    secret !== null &&
+    (await findAgentBySecret(db, { clientId, secretHash: sha256(secret), now })) !== undefined
+  );
 }
 
 /** The code that it fails with, or `done`. */

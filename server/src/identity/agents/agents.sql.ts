@@ -7,8 +7,8 @@ export const agentChangedChannel = 'agent_changed';
 
 const columns =
   `id client_id name type description client_info email scopes tags metadata home_environment_id status
-  suspended_by deactivated_at expires_at tokens_valid_from self_rotation refresh_without_client_auth created_at
-  updated_at`.split(/\s+/);
+  suspended_by deactivated_at expires_at tokens_valid_from self_rotation refresh_without_client_auth sender_bound
+  created_at updated_at`.split(/\s+/);
 /** The members of `Agent`, of a table that the query calls `a`. */
 export const agentColumns = columns.map((name) => `a.${name}`).join(', ');
 
@@ -33,6 +33,7 @@ export async function insertAgent(sql: Sql, agent: Agent): Promise<void> {
     agent.tokensValidFrom,
     agent.selfRotation,
     agent.refreshWithoutClientAuth,
+    agent.senderBound,
     agent.createdAt,
     agent.updatedAt,
   ]);
@@ -107,11 +108,19 @@ export async function listAgents(
   );
 }
 
-/** Writes what its owner may change. The row is locked by the caller. */
-export async function updateAgent(sql: Sql, agent: Agent, now: Date): Promise<void> {
-  await sql.query(
+/**
+ * The time of a change of a row, which is also its version: later than the one before, as clocks differ and a change may have waited
+ * for another that began after it. Who knows a later version believes no earlier one.
+ */
+const versionAt = (place: string) => `greatest(updated_at + interval '1 millisecond', ${place}::timestamptz)`;
+
+/** Writes what its owner may change, and gives when. The row is locked by the caller. */
+export async function updateAgent(sql: Sql, agent: Agent, now: Date): Promise<Date> {
+  const rows = await sql.query<{ updatedAt: Date }>(
     `UPDATE agents SET name = $2, type = $3, description = $4, scopes = $5, tags = $6, metadata = $7, expires_at = $8,
-       self_rotation = $9, refresh_without_client_auth = $10, updated_at = $11 WHERE id = $1`,
+       self_rotation = $9, refresh_without_client_auth = $10, sender_bound = $11,
+       tokens_valid_from = greatest(tokens_valid_from, $12), updated_at = ${versionAt('$13')} WHERE id = $1
+     RETURNING updated_at`,
     [
       agent.id,
       agent.name,
@@ -123,31 +132,42 @@ export async function updateAgent(sql: Sql, agent: Agent, now: Date): Promise<vo
       agent.expiresAt,
       agent.selfRotation,
       agent.refreshWithoutClientAuth,
+      agent.senderBound,
+      agent.tokensValidFrom,
       now,
     ],
   );
   await notifyAgentsChanged(sql, [agent.id]);
+  return rows[0]?.updatedAt ?? now;
 }
 
-/** Writes a change of state. With an epoch, tokens and refresh families that began before it are dead for good. */
+/** Writes a change of state, and gives when. Tokens and refresh families that began before it are dead for good. */
 export async function updateAgentState(
   sql: Sql,
   id: AgentId,
-  change: StateChange & { tokensValidFrom: Date | null },
+  change: StateChange,
   now: Date,
-): Promise<void> {
-  await sql.query(
+): Promise<{ tokensValidFrom: Date; updatedAt: Date }> {
+  const [row] = await sql.query<{ tokensValidFrom: Date; updatedAt: Date }>(
     `UPDATE agents SET status = $2, suspended_by = $3, deactivated_at = $4,
-       tokens_valid_from = greatest(tokens_valid_from, $5), updated_at = $6 WHERE id = $1`,
-    [id, change.status, change.suspendedBy, change.deactivatedAt, change.tokensValidFrom, now],
+       tokens_valid_from = greatest(tokens_valid_from, $5), updated_at = ${versionAt('$5')} WHERE id = $1
+     RETURNING tokens_valid_from, updated_at`,
+    [id, change.status, change.suspendedBy, change.deactivatedAt, now],
   );
+  await notifyAgentsChanged(sql, [id]);
+  return row ?? { tokensValidFrom: now, updatedAt: now };
+}
+
+/** Says that what belongs to the agent has changed, though not its own row: its credentials. */
+export async function touchAgent(sql: Sql, id: AgentId, now: Date): Promise<void> {
+  await sql.query(`UPDATE agents SET updated_at = ${versionAt('$2')} WHERE id = $1`, [id, now]);
   await notifyAgentsChanged(sql, [id]);
 }
 
 /** Ends it: nothing finds it any more, and what refers to it stays. Its links and credentials end with it. */
 export async function markAgentDeleted(sql: Sql, id: AgentId, now: Date): Promise<void> {
   await sql.query(
-    `UPDATE agents SET deleted_at = $2, tokens_valid_from = $2, updated_at = $2,
+    `UPDATE agents SET deleted_at = $2, tokens_valid_from = $2, updated_at = ${versionAt('$2')},
        status = CASE WHEN suspended_by <> '{}' THEN 'suspended' ELSE 'inactive' END WHERE id = $1`,
     [id, now],
   );
@@ -172,7 +192,7 @@ export async function suspendLinkedAgents(
        WHERE l.environment_id = $1 AND a.deleted_at IS NULL AND NOT a.suspended_by @> ARRAY[$1]
        ORDER BY a.id FOR UPDATE OF a)
      UPDATE agents SET suspended_by = suspended_by || $1, status = 'suspended',
-       tokens_valid_from = greatest(tokens_valid_from, $2), updated_at = $2
+       tokens_valid_from = greatest(tokens_valid_from, $2), updated_at = ${versionAt('$2')}
      WHERE id IN (SELECT id FROM linked) RETURNING id`,
     [environmentId, now],
   );

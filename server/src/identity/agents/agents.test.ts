@@ -1,8 +1,10 @@
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { listen } from '../../db/index.ts';
+import { addSeconds, unixSeconds } from '../../kernel/clock.ts';
 import type { AgentId } from '../../kernel/ids.ts';
 import { addPublicKey, addSecret } from '../credentials/add-credential.ts';
 import { rotateOwnSecret, rotateSecret } from '../credentials/rotate-secret.ts';
+import { acceptsTokenOf, isFamilyBeforeEpoch } from './agent.ts';
 import { codeOf, newKey, openAgents, self, start } from './agents.fixture.ts';
 import { agentChangedChannel, findAgent, findAgentByClientId } from './agents.sql.ts';
 import { deactivateAgent, deactivateItself, startAgent, stopAgent } from './change-agent-state.ts';
@@ -76,6 +78,37 @@ describe('every change of an agent', () => {
       [agent.id],
     );
     expect(events).toHaveLength(1);
+  });
+});
+
+describe('a change that waited for another, which began after it,', () => {
+  it.each<[string, (id: AgentId) => Promise<unknown>]>([
+    ['stop', (id) => stopAgent(at(start), home.id, id)],
+    ['stop of all', () => stopAllAgents(at(start), home.id)],
+    ['rotation', (id) => rotateSecret(at(start), home.id, id, 0)],
+    ['new secret', (id) => addSecret(at(start), home.id, id)],
+    ['new key', (id) => addPublicKey(at(start), home.id, id, newKey())],
+    ['deletion', (id) => deleteAgent(at(start), home.id, id)],
+  ])('is the later version: nobody who knows the other ignores this %s', async (_name, change) => {
+    const { agent } = await newAgent();
+    const later = await changeAgent(at(addSeconds(start, 1)), home.id, agent.id, { name: 'B' });
+    await change(agent.id);
+    const [row] = await db.query<{ updatedAt: Date }>('SELECT updated_at FROM agents WHERE id = $1', [
+      agent.id,
+    ]);
+    expect(row?.updatedAt.getTime()).toBeGreaterThan(later.updatedAt.getTime());
+  });
+});
+
+describe('an agent that is started again', () => {
+  it('gets nothing back that was granted while it was being stopped', async () => {
+    const { agent } = await newAgent();
+    await stopAgent(at(start), home.id, agent.id);
+    // The grant was dated before the stop's commit, and after the moment that the stop is dated with.
+    const grantedAt = addSeconds(start, 2);
+    const started = await startAgent(at(addSeconds(start, 5)), home.id, agent.id);
+    expect(isFamilyBeforeEpoch(started, grantedAt)).toBe(true);
+    expect(acceptsTokenOf(started, unixSeconds(grantedAt), addSeconds(start, 6))).toBe(false);
   });
 });
 

@@ -1,4 +1,4 @@
-import { write, type WriteContext } from '../../db/index.ts';
+import { type Sql, write, type WriteContext } from '../../db/index.ts';
 import { AppError } from '../../kernel/errors.ts';
 import type { AgentId, EnvironmentId } from '../../kernel/ids.ts';
 import { type Agent, deactivated, started, stopped } from './agent.ts';
@@ -17,17 +17,20 @@ export async function stopAgent(
   return write(context, async (sql, now) => {
     const agent = await getLinkedAgent(sql, environmentId, id, true);
     if (agent.suspendedBy.includes(environmentId)) return { result: agent, audit: null };
-    const change = { ...stopped(agent, environmentId), tokensValidFrom: now };
-    await updateAgentState(sql, id, change, now);
+    const change = stopped(agent, environmentId);
+    const written = await updateAgentState(sql, id, change, now);
     return {
-      result: { ...agent, ...change, updatedAt: now },
+      result: { ...agent, ...change, ...written },
       audit: { action: 'agent.stopped', resource: id },
       outbox: [{ topic: 'agent.stopped', scope: environmentId, payload: { agent_id: id } }],
     };
   });
 }
 
-/** Starts an agent that was stopped or deactivated. Throws `forbidden` where that is another environment's to do. */
+/**
+ * Starts an agent that was stopped or deactivated. Tokens that were being granted while it was stopped stay dead as well. Throws
+ * `forbidden` where that is another environment's to do.
+ */
 export async function startAgent(
   context: WriteContext,
   environmentId: EnvironmentId,
@@ -44,9 +47,9 @@ export async function startAgent(
         'forbidden',
         `The agent is ${agent.status}, and not by you: whoever did it may end it`,
       );
-    await updateAgentState(sql, id, { ...change, tokensValidFrom: null }, now);
+    const written = await updateAgentState(sql, id, change, now);
     return {
-      result: { ...agent, ...change, updatedAt: now },
+      result: { ...agent, ...change, ...written },
       audit: { action: 'agent.started', resource: id, data: { status: change.status } },
     };
   });
@@ -59,9 +62,7 @@ export async function deactivateAgent(
   id: AgentId,
 ): Promise<Agent> {
   return write(context, async (sql, now) =>
-    deactivate(await lockOwnedAgent(sql, environmentId, id), now, (change) =>
-      updateAgentState(sql, id, change, now),
-    ),
+    deactivate(sql, await lockOwnedAgent(sql, environmentId, id), now),
   );
 }
 
@@ -70,22 +71,18 @@ export async function deactivateItself(context: WriteContext, id: AgentId): Prom
   return write(context, async (sql, now) => {
     const agent = await lockAgent(sql, id);
     if (!agent) throw new AppError('unauthorized', 'The agent was deleted');
-    const outcome = await deactivate(agent, now, (change) => updateAgentState(sql, id, change, now));
+    const outcome = await deactivate(sql, agent, now);
     const scope = agent.homeEnvironmentId ?? ('instance' as const);
     return { ...outcome, audit: outcome.audit && { ...outcome.audit, scope } };
   });
 }
 
-async function deactivate(
-  agent: Agent,
-  now: Date,
-  update: (change: Parameters<typeof updateAgentState>[2]) => Promise<void>,
-) {
+async function deactivate(sql: Sql, agent: Agent, now: Date) {
   if (agent.deactivatedAt !== null) return { result: agent, audit: null };
-  const change = { ...deactivated(agent, now), tokensValidFrom: now };
-  await update(change);
+  const change = deactivated(agent, now);
+  const written = await updateAgentState(sql, agent.id, change, now);
   return {
-    result: { ...agent, ...change, updatedAt: now },
+    result: { ...agent, ...change, ...written },
     audit: { action: 'agent.deactivated', resource: agent.id },
   };
 }

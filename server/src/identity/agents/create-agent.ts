@@ -2,6 +2,7 @@ import { write, type WriteContext } from '../../db/index.ts';
 import { addSeconds } from '../../kernel/clock.ts';
 import type { EnvironmentId } from '../../kernel/ids.ts';
 import { newSecretCredential } from '../credentials/new-secret-credential.ts';
+import { withSecret } from '../credentials/shown-secret.ts';
 import { type Agent, newAgent } from './agent.ts';
 import { insertAgent, linkAgent } from './agents.sql.ts';
 
@@ -16,7 +17,7 @@ export async function createAgent(
   context: WriteContext,
   environmentId: EnvironmentId,
   { expiresInSeconds, ...given }: NewAgent,
-): Promise<{ agent: Agent; secret: string; madeAt: Date }> {
+): Promise<{ agent: Agent; secret: string | null }> {
   const secret = newSecretCredential();
   return write(context, async (sql, now) => {
     const expiresAt = expiresInSeconds === null ? null : addSeconds(now, expiresInSeconds);
@@ -25,9 +26,9 @@ export async function createAgent(
     await linkAgent(sql, { environmentId, agentId: agent.id, linkedBy: context.actor.id, now });
     await secret.insert(sql, { agentId: agent.id, createdBy: 'owner', now });
     const data = { name: agent.name, scopes: agent.scopes };
-    return {
-      result: { agent, secret: secret.text, madeAt: now },
-      audit: { action: 'agent.created', resource: agent.id, data },
-    };
+    return withSecret<{ agent: Agent; secret: string | null }>(
+      { agent, secret: secret.text },
+      { action: 'agent.created', resource: agent.id, data },
+    );
   });
 }

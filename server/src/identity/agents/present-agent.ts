@@ -28,6 +28,7 @@ export function presentAgent(
     is_owned: viewer !== null && isOwnedBy(agent, viewer),
     self_rotation: agent.selfRotation,
     refresh_without_client_auth: agent.refreshWithoutClientAuth,
+    sender_bound: agent.senderBound,
     expires_at: agent.expiresAt?.toISOString() ?? null,
     deactivated_at: agent.deactivatedAt?.toISOString() ?? null,
     created_at: agent.createdAt.toISOString(),

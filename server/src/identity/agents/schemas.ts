@@ -57,6 +57,12 @@ export const UpdateAgentBody = Type.Object(
     refresh_without_client_auth: Type.Optional(
       Type.Boolean({ description: 'Whether POST /oauth/refresh takes a bare refresh token of it' }),
     ),
+    sender_bound: Type.Optional(
+      Type.Boolean({
+        description:
+          'Whether every token must be bound to one of its public keys (DPoP); switching it on ends those of before',
+      }),
+    ),
   },
   { additionalProperties: false, minProperties: 1 },
 );
@@ -81,6 +87,7 @@ export const AgentView = Type.Object({
   }),
   self_rotation: Type.Boolean(),
   refresh_without_client_auth: Type.Boolean(),
+  sender_bound: Type.Boolean({ description: 'Tokens are given only bound to one of its public keys' }),
   expires_at: TimeOrNull,
   deactivated_at: TimeOrNull,
   created_at: Time,

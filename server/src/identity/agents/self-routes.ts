@@ -62,7 +62,7 @@ export function selfRoutes(): Route[] {
           agent_id: principal.agentId,
           credential_id: rotation.credential.id,
           rotated_from: rotation.credential.rotatedFrom,
-          ...showSecret(rotation, context.clock.now()),
+          ...showSecret(rotation),
         };
       },
     }),

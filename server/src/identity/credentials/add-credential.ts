@@ -2,18 +2,20 @@ import { write, type WriteContext } from '../../db/index.ts';
 import { AppError } from '../../kernel/errors.ts';
 import type { AgentId, EnvironmentId } from '../../kernel/ids.ts';
 import { limits } from '../../kernel/limits.ts';
+import { touchAgent } from '../agents/agents.sql.ts';
 import { lockOwnedAgent } from '../agents/owned-agent.ts';
 import type { AgentPublicJwk, Credential } from './credential.ts';
 import { findLiveCredentials, insertCredential } from './credentials.sql.ts';
 import { newCredential, newSecretCredential } from './new-secret-credential.ts';
 import { thumbprintOf } from './public-key.ts';
+import { withSecret } from './shown-secret.ts';
 
 /** Gives an agent another secret, whose text is in the result alone. Throws `conflict` where it has two that work. */
 export async function addSecret(
   context: WriteContext,
   environmentId: EnvironmentId,
   agentId: AgentId,
-): Promise<{ credential: Credential; secret: string }> {
+): Promise<{ credential: Credential; secret: string | null }> {
   const secret = newSecretCredential();
   return write(context, async (sql, now) => {
     await lockOwnedAgent(sql, environmentId, agentId);
@@ -25,7 +27,11 @@ export async function addSecret(
       );
     }
     const credential = await secret.insert(sql, { agentId, createdBy: 'owner', now });
-    return { result: { credential, secret: secret.text }, audit: auditOf(credential) };
+    await touchAgent(sql, agentId, now);
+    return withSecret<{ credential: Credential; secret: string | null }>(
+      { credential, secret: secret.text },
+      auditOf(credential),
+    );
   });
 }
 
@@ -51,6 +57,7 @@ export async function addPublicKey(
       thumbprint,
     };
     await insertCredential(sql, credential, null);
+    await touchAgent(sql, agentId, now);
     return { result: credential, audit: auditOf(credential) };
   });
 }

@@ -1,31 +1,44 @@
 import { write, type WriteContext } from '../../db/index.ts';
+import { AppError } from '../../kernel/errors.ts';
 import { sha256 } from '../../kernel/crypto.ts';
 import { isAgentId } from '../../kernel/ids.ts';
-import { type Agent, isLive } from '../agents/agent.ts';
+import { limits } from '../../kernel/limits.ts';
+import { type Agent, isLive, tokenLifeSeconds, tokenTime } from '../agents/agent.ts';
 import { looksLikeClientSecret } from './client-secret.ts';
 import { findAgentBySecret } from './credentials.sql.ts';
 
 /**
  * Checks an agent's own secret, for a fresh jwt. The secret stays good.
  * Gives nothing alike for an unknown agent, a wrong token and an agent that isn't live: which one it was is nothing for whoever
- * guesses.
+ * guesses. Throws `forbidden` for an agent whose tokens must be bound to a key: the jwt of this way is not.
  */
 export async function checkAgentToken(
   context: WriteContext,
   args: { agentId: string; token: string },
 ): Promise<Agent | undefined> {
-  return write(context, async (sql, now) => {
+  const checked = await write(context, async (sql, now) => {
     const found = looksLikeClientSecret(args.token)
       ? await findAgentBySecret(sql, { clientId: args.agentId, secretHash: sha256(args.token), now })
       : undefined;
-    const good = found && isLive(found.agent, now) ? found.agent : undefined;
+    const good = found && lifeOf(found.agent, now) > 0 ? found.agent : undefined;
     return {
       result: good,
       // What was sent in the place of an id may be anything, a misplaced secret as well.
       audit: {
-        action: good ? 'agent.token_issued' : 'agent.token_refused',
+        action: good && !good.senderBound ? 'agent.token_issued' : 'agent.token_refused',
         resource: good?.id ?? (isAgentId(args.agentId) ? args.agentId : 'unknown'),
       },
     };
   });
+  if (checked?.senderBound)
+    throw new AppError(
+      'forbidden',
+      'Tokens of this agent are bound to a key: get them at /oauth/token, with a DPoP proof of a registered key',
+    );
+  return checked;
+}
+
+/** How many seconds a jwt of now may live; none where the agent isn't live. */
+export function lifeOf(agent: Agent, now: Date): number {
+  return isLive(agent, now) ? tokenLifeSeconds(agent, tokenTime(agent, now), limits.agentTokenSeconds) : 0;
 }

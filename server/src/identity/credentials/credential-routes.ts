@@ -41,10 +41,8 @@ export function credentialRoutes(): Route[] {
           const key = await addPublicKey(context, environmentId, id, jwk);
           return presentCredential(key, context.clock.now());
         }
-        const { credential, secret } = await addSecret(context, environmentId, id);
-        const now = context.clock.now();
-        const shown = showSecret({ secret, madeAt: credential.createdAt }, now);
-        return { ...presentCredential(credential, now), ...shown };
+        const made = await addSecret(context, environmentId, id);
+        return { ...presentCredential(made.credential, context.clock.now()), ...showSecret(made) };
       },
     }),
 

@@ -59,6 +59,11 @@ describe('who guesses credentials', () => {
     expect(waitOf(at('203.0.113.1'))).toBe(0);
   });
 
+  it('with names that no client has is counted once, however long they are', () => {
+    for (let index = 0; index < 6; index += 1) fail(1, at('192.0.2.1', `${index}`.padEnd(10_000, 'x')));
+    expect(waitOf(at('192.0.2.1', 'y'.repeat(10_000)))).toBe(1);
+  });
+
   it('is forgotten after a quiet quarter of an hour', () => {
     fail(30, at('192.0.2.1'));
     expect(waitOf(at('192.0.2.1'), later(limits.guessMemorySeconds))).toBe(0);

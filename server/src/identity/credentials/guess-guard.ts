@@ -33,9 +33,9 @@ export function createGuessGuard(): GuessGuard {
 
   return {
     admit(attempt, now) {
-      const { pair, address } = keysOf(attempt);
+      const { pair, address, client } = keysOf(attempt);
       const own = byPair.find(pair, now);
-      const everyones = own && byClient.find(attempt.clientId, now);
+      const everyones = own && byClient.find(client, now);
       const waits = [
         waitOf(own, limits.freeFailuresOfPair),
         waitOf(byAddress.find(address, now), limits.freeFailuresOfAddress),
@@ -54,10 +54,10 @@ export function createGuessGuard(): GuessGuard {
       );
     },
     failed(attempt, now) {
-      const { pair, address } = keysOf(attempt);
+      const { pair, address, client } = keysOf(attempt);
       byPair.add(pair, now);
       byAddress.add(address, now);
-      byClient.add(attempt.clientId, now);
+      byClient.add(client, now);
     },
     succeeded(attempt) {
       byPair.forget(keysOf(attempt).pair);
@@ -65,9 +65,11 @@ export function createGuessGuard(): GuessGuard {
   };
 }
 
-function keysOf(attempt: Attempt): { pair: string; address: string } {
+function keysOf(attempt: Attempt): { pair: string; address: string; client: string } {
   const address = addressBlock(attempt.address);
-  return { pair: `${address} ${attempt.clientId}`, address };
+  // No client's name is longer than 40 characters: what else is sent in its place, however long, is all one name.
+  const client = attempt.clientId.length > 40 ? 'unknown' : attempt.clientId;
+  return { pair: `${address} ${client}`, address, client };
 }
 
 /** When the next attempt may come: 1 s after the first failure beyond the free ones, twice as long after each further one. */

@@ -23,8 +23,8 @@ export function parsePublicKey(sent: string | Readonly<Record<string, unknown>>)
   throw refusal('must be RSA of 2048 to 4096 bits, EC on P-256, or Ed25519');
 }
 
-/** RFC 7638: SHA-256 over the members that define the key, in lexicographic order. */
-export function thumbprintOf(jwk: AgentPublicJwk): string {
+/** RFC 7638: SHA-256 over the members that define the key, in lexicographic order. `jwk` has those and no others. */
+export function thumbprintOf(jwk: Readonly<Record<string, unknown>>): string {
   const members = Object.entries(jwk).toSorted(([left], [right]) => (left < right ? -1 : 1));
   return createHash('sha256')
     .update(JSON.stringify(Object.fromEntries(members)))

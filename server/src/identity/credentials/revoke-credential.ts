@@ -1,7 +1,7 @@
 import { write, type WriteContext } from '../../db/index.ts';
 import { AppError } from '../../kernel/errors.ts';
 import { type AgentId, type EnvironmentId, isId } from '../../kernel/ids.ts';
-import { notifyAgentsChanged } from '../agents/agents.sql.ts';
+import { touchAgent } from '../agents/agents.sql.ts';
 import { lockOwnedAgent } from '../agents/owned-agent.ts';
 import { findCredential, revokeCredentials } from './credentials.sql.ts';
 
@@ -18,7 +18,7 @@ export async function revokeCredential(
     if (credential?.agentId !== agentId) throw new AppError('not_found', 'The agent has no such credential');
     if (credential.revokedAt !== null) return { result: undefined, audit: null };
     await revokeCredentials(sql, [credential.id], now);
-    await notifyAgentsChanged(sql, [agentId]);
+    await touchAgent(sql, agentId, now);
     const data = { credential_id: credential.id, kind: credential.kind };
     return {
       result: undefined,

@@ -2,17 +2,17 @@ import { type Sql, write, type WriteContext } from '../../db/index.ts';
 import { addSeconds } from '../../kernel/clock.ts';
 import { AppError } from '../../kernel/errors.ts';
 import type { AgentId, EnvironmentId } from '../../kernel/ids.ts';
-import { findLinkedEnvironments, lockAgent, notifyAgentsChanged } from '../agents/agents.sql.ts';
+import { findLinkedEnvironments, lockAgent, touchAgent } from '../agents/agents.sql.ts';
 import { lockOwnedAgent } from '../agents/owned-agent.ts';
 import type { Credential } from './credential.ts';
 import { findLiveCredentials, limitCredentials, revokeCredentials } from './credentials.sql.ts';
 import { newSecretCredential, type NewSecret } from './new-secret-credential.ts';
+import { withSecret } from './shown-secret.ts';
 
-/** The new secret; its text is here alone. `madeAt` tells an answer that is given again how old it is. */
+/** The new secret; its text is here alone, and gone from an answer that is given again too late. */
 export interface Rotation {
   credential: Credential;
-  secret: string;
-  madeAt: Date;
+  secret: string | null;
 }
 
 /**
@@ -30,10 +30,7 @@ export async function rotateSecret(
   return write(context, async (sql, now) => {
     await lockOwnedAgent(sql, environmentId, agentId);
     const credential = await replace(sql, secret, { agentId, createdBy: 'owner', graceSeconds, now });
-    return {
-      result: { credential, secret: secret.text, madeAt: now },
-      audit: auditOf(credential, graceSeconds),
-    };
+    return withSecret<Rotation>({ credential, secret: secret.text }, auditOf(credential, graceSeconds));
   });
 }
 
@@ -69,9 +66,12 @@ export async function rotateOwnSecret(
     const credential = await replace(sql, secret, { agentId, createdBy: 'agent', graceSeconds, now });
     const linked = await findLinkedEnvironments(sql, agentId);
     const payload = { kind: 'agent.rotated_itself', agent_id: agentId, at: now.toISOString() };
+    const audit = {
+      ...auditOf(credential, graceSeconds),
+      scope: agent.homeEnvironmentId ?? ('instance' as const),
+    };
     return {
-      result: { credential, secret: secret.text, madeAt: now },
-      audit: { ...auditOf(credential, graceSeconds), scope: agent.homeEnvironmentId ?? 'instance' },
+      ...withSecret<Rotation>({ credential, secret: secret.text }, audit),
       outbox: linked.map((scope) => ({ topic: 'notice', scope, payload })),
     };
   });
@@ -108,7 +108,7 @@ async function replace(
     now,
   );
   if (graceSeconds > 0) await limitCredentials(sql, [newest.id], addSeconds(now, graceSeconds));
-  await notifyAgentsChanged(sql, [agentId]);
+  await touchAgent(sql, agentId, now);
   return secret.insert(sql, { agentId, createdBy, rotatedFrom: newest.id, now });
 }
 

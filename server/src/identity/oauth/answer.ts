@@ -2,7 +2,7 @@ import { randomUUIDv7 } from 'node:crypto';
 import { addSeconds } from '../../kernel/clock.ts';
 import { AppError } from '../../kernel/errors.ts';
 import { limits } from '../../kernel/limits.ts';
-import { type Agent, tokenTime } from '../agents/agent.ts';
+import { type Agent, tokenLifeSeconds, tokenTime } from '../agents/agent.ts';
 import type { AuthorizationServer } from './authorization-server.ts';
 import type { RefreshFamily } from './refresh-families.sql.ts';
 import { tokenIdOf } from './refresh-token.ts';
@@ -30,7 +30,8 @@ export async function makeAnswer(
 ): Promise<TokenAnswer> {
   const { agent, family, scope } = given;
   const now = tokenTime(agent, given.now);
-  const ttlSeconds = lifeSeconds(agent, now);
+  const ttlSeconds = tokenLifeSeconds(agent, now, limits.accessTokenSeconds);
+  if (ttlSeconds === 0) throw new AppError('invalid_grant', 'The agent expires within the second');
   const { token } = await server.tokens.issueAccessToken({
     agentId: family.agentId,
     clientId: agent.clientId,
@@ -59,11 +60,4 @@ export function newFamilyId(): string {
 export function familyEnd(agent: Pick<Agent, 'expiresAt'>, now: Date): Date {
   const month = addSeconds(now, limits.refreshFamilySeconds);
   return agent.expiresAt !== null && agent.expiresAt < month ? agent.expiresAt : month;
-}
-
-function lifeSeconds({ expiresAt }: Pick<Agent, 'expiresAt'>, now: Date): number {
-  const left = expiresAt === null ? Number.POSITIVE_INFINITY : (expiresAt.getTime() - now.getTime()) / 1000;
-  const seconds = Math.min(limits.accessTokenSeconds, Math.floor(left));
-  if (seconds < 1) throw new AppError('invalid_grant', 'The agent expires within the second');
-  return seconds;
 }

@@ -44,15 +44,18 @@ async function authenticateBySecret(
   const now = server.clock.now();
   const attempt = { address: origin.clientAddress ?? '', clientId: proof.clientId };
   server.guessGuard.admit(attempt, now);
-  const client = looksLikeClientSecret(proof.secret) ? await server.clients.find(proof.clientId) : undefined;
   const hash = sha256(proof.secret);
-  const secret = client?.secrets.find((one) => equalDigests(one.hash, hash) && isInTime(one, now));
-  if (!client || !secret || !isLive(client, now)) {
+  const shown = looksLikeClientSecret(proof.secret)
+    ? await findShown(server, proof.clientId, ({ secrets }) =>
+        secrets.find((one) => equalDigests(one.hash, hash) && isInTime(one, now)),
+      )
+    : undefined;
+  if (!shown) {
     const error = invalidClient(refusal, proof.method === 'client_secret_basic');
     throw await refuse(server, origin, { name: proof.clientId, method: proof.method }, error);
   }
   server.guessGuard.succeeded(attempt);
-  return { client, credentialId: secret.credentialId, method: proof.method };
+  return { ...shown, method: proof.method };
 }
 
 async function authenticateByAssertion(
@@ -72,19 +75,38 @@ async function authenticateByAssertion(
   if (typeof assertion === 'string') throw await fail(`The client_assertion is not good: ${assertion}`);
   if (proof.clientId !== undefined && proof.clientId !== assertion.clientId)
     throw await fail('The client_assertion is not good: it is not of the client_id');
-  const client = await server.clients.find(assertion.clientId);
-  const key =
-    client &&
+  const shown = await findShown(server, assertion.clientId, ({ keys }) =>
     findAssertionKey(
       assertion,
-      client.keys.filter((one) => isInTime(one, now)),
-    );
-  if (!client || !key || !isLive(client, now)) throw await fail(refusal);
+      keys.filter((one) => isInTime(one, now)),
+    ),
+  );
+  if (!shown) throw await fail(refusal);
+  const { agentId } = shown.client;
   // Only now, so that nobody else can use up a client's ids.
-  const isFirst = await server.proofs.use('assertion', client.agentId, assertion.jti, assertion.expiresAt);
+  const isFirst = await server.proofs.use('assertion', agentId, assertion.jti, assertion.expiresAt);
   if (!isFirst) throw await fail('The client_assertion is not good: its jti was used before');
   server.guessGuard.succeeded(attempt);
-  return { client, credentialId: key.credentialId, method };
+  return { ...shown, method };
+}
+
+/**
+ * The live client of that name with the credential that it has shown. What is remembered may be of before the credential was given,
+ * or the agent started, on another process: what doesn't fit is looked up once more.
+ */
+async function findShown(
+  server: AuthorizationServer,
+  name: string,
+  find: (client: Client) => { credentialId: CredentialId } | undefined,
+): Promise<{ client: Client; credentialId: CredentialId } | undefined> {
+  for (let attempt = 1; attempt <= 2; attempt += 1) {
+    const client = await server.clients.find(name);
+    const credential = client && isLive(client, server.clock.now()) ? find(client) : undefined;
+    if (client && credential) return { client, credentialId: credential.credentialId };
+    if (!client) return undefined;
+    server.clients.forget(client.agentId);
+  }
+  return undefined;
 }
 
 const refusal = 'The client is not known or not active, or its credential is not good';

@@ -1,18 +1,21 @@
 import { write, type WriteContext } from '../../db/index.ts';
 import { AppError } from '../../kernel/errors.ts';
-import { type EnvironmentId, newId } from '../../kernel/ids.ts';
-import { insertResource, type Resource } from './resources.sql.ts';
+import { type EnvironmentId, newId, type OrganisationId } from '../../kernel/ids.ts';
+import { claimIdentifier, insertResource, type Resource } from './resources.sql.ts';
 
-/** Registers an API that tokens may be for. Throws `invalid_request` for what is no identifier, `conflict` where it is there. */
+/** Registers an API that tokens may be for. Throws `invalid_request` for what is no identifier, `conflict` where it is there, or another organisation's. */
 export async function createResource(
   context: WriteContext,
-  environmentId: EnvironmentId,
+  owner: { environmentId: EnvironmentId; organisationId: OrganisationId },
   given: { identifier: string; name: string; scopes: string[]; issuer: string },
 ): Promise<Resource> {
   const { name, issuer } = given;
   const identifier = checkIdentifier(given.identifier, issuer);
+  const { environmentId, organisationId } = owner;
   const id = newId('resource');
   return write(context, async (sql, now) => {
+    if (!(await claimIdentifier(sql, { identifier, organisationId })))
+      throw new AppError('conflict', `${identifier} is a resource of another organisation on this instance`);
     const resource = {
       environmentId,
       id,

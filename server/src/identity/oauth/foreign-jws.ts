@@ -1,5 +1,6 @@
-import { createPublicKey, hash, type KeyObject } from 'node:crypto';
+import { createPublicKey, type KeyObject } from 'node:crypto';
 import { limits } from '../../kernel/limits.ts';
+import { thumbprintOf } from '../credentials/public-key.ts';
 import { type Algorithm, algorithms } from '../signing-keys/signing-key.ts';
 import { type Jws, type JwtClaims, parseJws, readClaims, verifyJws } from '../tokens/jws.ts';
 
@@ -37,8 +38,7 @@ export function readAgentKey(alg: unknown, jwk: unknown): AgentKey | string {
     return 'jwk holds a private key, which nobody else may see: make another';
   const required = requiredMembers(algorithm, members);
   if (!required) return `jwk is no key for ${algorithm}`;
-  // RFC 7638 section 3.2: the required members in lexicographic order, which is how they stand.
-  const thumbprint = hash('sha256', JSON.stringify(required), 'base64url');
+  const thumbprint = thumbprintOf(required);
   try {
     const publicKey = createPublicKey({ key: required, format: 'jwk' });
     const bits = publicKey.asymmetricKeyDetails?.modulusLength ?? 0;

@@ -28,6 +28,9 @@ export async function grantRefresh(
   if (Array.isArray(resource) && resource.length > 1)
     throw new AppError('invalid_target', 'Name one resource: ask for a token for each');
   const authenticated = await findClient(server, request, body, options.bare);
+  // Who shows a client was let through by its credential; a bare token is the one thing that could be guessed here.
+  const guess = { address: request.origin.clientAddress ?? '', clientId: 'refresh token' };
+  if (!authenticated) server.guessGuard.admit(guess, server.clock.now());
   const keyThumbprint = await readSenderKey(server, request);
   const agentId = authenticated?.client.agentId;
   const { context } = request;
@@ -41,6 +44,9 @@ export async function grantRefresh(
       scope,
       resource: Array.isArray(resource) ? resource[0] : resource,
       keyThumbprint,
+      onUnknown: () => {
+        if (!authenticated) server.guessGuard.failed(guess, server.clock.now());
+      },
     },
   );
   return answer;

@@ -28,6 +28,11 @@ export function readRefreshToken(text: string): RefreshToken | undefined {
   return { familyId, hash: sha256(text) };
 }
 
+/** Whether the text begins and is long as a refresh token of ours, mistyped ones as well: no third party may see it. */
+export function isRefreshTokenShaped(text: string): boolean {
+  return /^rt_[\w-]{30,}$/.test(text);
+}
+
 /** The `jti` of an access token of a family, so that ending the family ends its tokens as well. */
 export function tokenIdOf(familyId: string, generation: number): string {
   return `${familyId}.${generation}`;

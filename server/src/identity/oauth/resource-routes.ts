@@ -33,7 +33,7 @@ export function resourceRoutes(issuer: string): Route[] {
       handler: async ({ principal, body, context }) => {
         const { identifier, name, scopes = [] } = body;
         const given = { identifier, name, scopes, issuer };
-        return presentResource(await createResource(context, principal.environmentId, given));
+        return presentResource(await createResource(context, principal, given));
       },
     }),
 

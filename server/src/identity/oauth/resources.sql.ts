@@ -1,5 +1,5 @@
 import type { Sql } from '../../db/index.ts';
-import type { AgentId, EnvironmentId, ResourceId } from '../../kernel/ids.ts';
+import type { AgentId, EnvironmentId, OrganisationId, ResourceId } from '../../kernel/ids.ts';
 
 /** An API that tokens are for (RFC 8707). */
 export interface Resource {
@@ -32,12 +32,36 @@ export async function insertResource(sql: Sql, resource: Resource): Promise<bool
   return rows.length > 0;
 }
 
-export async function deleteResource(sql: Sql, environmentId: EnvironmentId, id: string): Promise<boolean> {
+/** Makes the identifier the organisation's, and holds that; false where it is another's. */
+export async function claimIdentifier(
+  sql: Sql,
+  row: { identifier: string; organisationId: OrganisationId },
+): Promise<boolean> {
   const rows = await sql.query(
-    'DELETE FROM oauth_resources WHERE environment_id = $1 AND id = $2 RETURNING id',
-    [environmentId, id],
+    `INSERT INTO oauth_resource_owners AS o (identifier, organisation_id) VALUES ($1, $2)
+     ON CONFLICT (identifier) DO UPDATE SET organisation_id = excluded.organisation_id
+     WHERE o.organisation_id = excluded.organisation_id RETURNING identifier`,
+    [row.identifier, row.organisationId],
   );
   return rows.length > 0;
+}
+
+/** Gives the identifier back with its last resource. */
+export async function deleteResource(sql: Sql, environmentId: EnvironmentId, id: string): Promise<boolean> {
+  const [deleted] = await sql.query<{ identifier: string }>(
+    'DELETE FROM oauth_resources WHERE environment_id = $1 AND id = $2 RETURNING identifier',
+    [environmentId, id],
+  );
+  if (!deleted) return false;
+  const { identifier } = deleted;
+  // Held first, so that who is registering another one is waited for, and seen by the next statement.
+  await sql.query('SELECT 1 FROM oauth_resource_owners WHERE identifier = $1 FOR UPDATE', [identifier]);
+  await sql.query(
+    `DELETE FROM oauth_resource_owners WHERE identifier = $1
+       AND NOT EXISTS (SELECT 1 FROM oauth_resources r WHERE r.identifier = $1)`,
+    [identifier],
+  );
+  return true;
 }
 
 export async function findResource(

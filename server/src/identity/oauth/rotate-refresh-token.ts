@@ -7,6 +7,7 @@ import { limits } from '../../kernel/limits.ts';
 import { type Agent, isFamilyBeforeEpoch, isLive } from '../agents/agent.ts';
 import { findAgent } from '../agents/agents.sql.ts';
 import { isCredentialLive } from '../credentials/credential.ts';
+import { findLiveCredentials } from '../credentials/credentials.sql.ts';
 import { makeAnswer, type TokenAnswer } from './answer.ts';
 import type { AuthorizationServer } from './authorization-server.ts';
 import { invalidClient } from './client-proof.ts';
@@ -33,11 +34,13 @@ export interface Refresh {
   scope: string | undefined;
   resource: string | undefined;
   keyThumbprint: string | null;
+  /** Called where there is no such token: whoever sent it may be guessing. */
+  onUnknown(): void;
 }
 
 type Outcome =
   | { kind: 'answered'; agentId: AgentId; answer: TokenAnswer }
-  | { kind: 'refused'; error: AppError }
+  | { kind: 'refused'; error: AppError; isUnknown?: true }
   | { kind: 'reused'; familyId: string };
 
 /**
@@ -55,16 +58,17 @@ export async function rotateRefreshToken(
     const family = token && (await lockFamily(sql, token.familyId));
     const agent = family && (await findAgent(sql, family.agentId));
     const result: Outcome =
-      token && family && agent
-        ? await decide(server, sql, { refresh, token, family, agent, now })
-        : refused('It is unknown');
+      token && family && agent ? await decide(server, sql, { refresh, token, family, agent, now }) : unknown;
     return { result, audit: auditOf(result, family, agent) };
   });
   if (outcome.kind === 'answered') {
     server.usage.count(outcome.agentId, 'refresh');
     return outcome.answer;
   }
-  if (outcome.kind === 'refused') throw outcome.error;
+  if (outcome.kind === 'refused') {
+    if (outcome.isUnknown) refresh.onUnknown();
+    throw outcome.error;
+  }
   server.revocations.learn(outcome.familyId);
   throw new AppError('invalid_grant', 'The refresh token was used before: its whole family is revoked now');
 }
@@ -83,7 +87,7 @@ async function decide(server: AuthorizationServer, sql: Sql, one: Case): Promise
   const { refresh, token, family, agent } = one;
   const isCurrent = equalDigests(token.hash, family.tokenHash);
   const spent = isCurrent ? undefined : await findSpentToken(sql, family.id, token.hash);
-  if (!isCurrent && !spent) return refused('It is unknown');
+  if (!isCurrent && !spent) return unknown;
   if (refresh.agentId !== undefined && refresh.agentId !== family.agentId)
     return refused('It is of another client');
   if (refresh.agentId === undefined) {
@@ -127,7 +131,7 @@ async function replay(server: AuthorizationServer, sql: Sql, one: Case, spent: S
 
 async function rotate(server: AuthorizationServer, sql: Sql, one: Case): Promise<Outcome> {
   const { refresh, token, family, agent, now } = one;
-  const mismatch = findMismatch(one, server.issuer);
+  const mismatch = findMismatch(one, server.issuer) ?? (await findKeyFault(sql, one));
   if (mismatch) return { kind: 'refused', error: mismatch };
   const allowed = (splitScope(family.scope) ?? []).filter((scope) => agent.scopes.includes(scope));
   let scope: string;
@@ -169,6 +173,15 @@ function findMismatch({ refresh, family }: Case, issuer: string): AppError | und
   return undefined;
 }
 
+/** An agent whose tokens must be bound has them bound to a key that it still has. */
+async function findKeyFault(sql: Sql, { agent, family, now }: Case): Promise<AppError | undefined> {
+  if (!agent.senderBound) return undefined;
+  const live = await findLiveCredentials(sql, agent.id, now);
+  if (live.some(({ thumbprint }) => thumbprint !== null && thumbprint === family.keyThumbprint))
+    return undefined;
+  return new AppError('invalid_grant', 'The refresh token is bound to none of the public keys of its agent');
+}
+
 /** Everything that must be alike in an honest retry. */
 function fingerprintOf({ refresh, family }: Case): Buffer {
   const { scope, resource, keyThumbprint } = refresh;
@@ -185,6 +198,12 @@ function refused(reason: string): Outcome {
     error: new AppError('invalid_grant', `The refresh token is not good: ${reason}`),
   };
 }
+
+const unknown: Outcome = {
+  kind: 'refused',
+  error: new AppError('invalid_grant', 'The refresh token is not good: It is unknown'),
+  isUnknown: true,
+};
 
 function auditOf(outcome: Outcome, family: FamilyState | undefined, agent: Agent | undefined) {
   const actions = {

@@ -1,5 +1,6 @@
-import { createHash, createPublicKey, generateKeyPair, type KeyObject } from 'node:crypto';
+import { createPublicKey, generateKeyPair, type KeyObject } from 'node:crypto';
 import { promisify } from 'node:util';
+import { thumbprintOf } from '../credentials/public-key.ts';
 
 /** The signature algorithms of this server (RFC 7518 section 3.1, RFC 8037 section 3.1). */
 export const algorithms = ['RS256', 'ES256', 'EdDSA'] as const;
@@ -37,8 +38,9 @@ export async function generateSigningKey(
   algorithm: Algorithm,
 ): Promise<{ jwk: PublicJwk; privateKey: KeyObject }> {
   const { publicKey, privateKey } = await generatePair(algorithm);
-  const members = { ...publicKey.export({ format: 'jwk' }), alg: algorithm } as PublicMembers;
-  return { jwk: { ...members, kid: thumbprint(members), use: 'sig' }, privateKey };
+  const required = publicKey.export({ format: 'jwk' });
+  const members = { ...required, alg: algorithm } as PublicMembers;
+  return { jwk: { ...members, kid: thumbprintOf({ ...required }), use: 'sig' }, privateKey };
 }
 
 function generatePair(algorithm: Algorithm) {
@@ -59,15 +61,4 @@ export function openPublicJwk(jwk: PublicJwk): VerifyingKey {
     algorithm: jwk.alg,
     publicKey: createPublicKey({ key: { ...jwk }, format: 'jwk' }),
   };
-}
-
-/** RFC 7638: SHA-256 over the required members in lexicographic order; of Ed25519, RFC 8037 section 2. */
-function thumbprint(jwk: PublicMembers): string {
-  const required =
-    jwk.kty === 'RSA'
-      ? { e: jwk.e, kty: jwk.kty, n: jwk.n }
-      : jwk.kty === 'EC'
-        ? { crv: jwk.crv, kty: jwk.kty, x: jwk.x, y: jwk.y }
-        : { crv: jwk.crv, kty: jwk.kty, x: jwk.x };
-  return createHash('sha256').update(JSON.stringify(required)).digest('base64url');
 }

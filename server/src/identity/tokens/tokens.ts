@@ -74,8 +74,8 @@ export interface Tokens {
   check(token: string, expected: Expected): Promise<Checked>;
   /** A JWT access token of RFC 9068. */
   issueAccessToken(grant: AccessTokenGrant): Promise<SignedToken>;
-  /** An access token for this server itself, good for 15 minutes. */
-  issueAgentToken(agentId: AgentId, now: Date): Promise<string>;
+  /** An access token for this server itself, good for 15 minutes, or for less. */
+  issueAgentToken(agentId: AgentId, now: Date, ttlSeconds?: number): Promise<string>;
   /** Whose access token for this server it is; nothing where it isn't one. */
   verifyAgentToken(token: string, now: Date): Promise<AgentId | undefined>;
   /** Whether the text says that it is a token of this issuer, good or not: then no third party may see it. */
@@ -158,8 +158,7 @@ export function createTokens(
     check,
     verify: async (token, expected) => (await check(token, expected)).claims,
     issueAccessToken,
-    async issueAgentToken(agentId, now) {
-      const ttlSeconds = limits.agentTokenSeconds;
+    async issueAgentToken(agentId, now, ttlSeconds = limits.agentTokenSeconds) {
       const grant = { agentId, clientId: agentId, scope: '', audience: issuer, ttlSeconds, now };
       return (await issueAccessToken(grant)).token;
     },

@@ -12,6 +12,8 @@ export function describeAgent(args: {
   challenge: string;
   issuedAt: Date;
   expiresAt: Date;
+  /** RFC 7638, of a key of the agent's. */
+  keyThumbprint: string | null;
 }): JwtClaims {
   return {
     '@context': ['https://www.w3.org/ns/credentials/v2'],
@@ -25,6 +27,8 @@ export function describeAgent(args: {
     aud: args.audience,
     challenge: args.challenge,
     nonce: args.challenge,
+    // RFC 7800 section 3.1, in the form of RFC 9449 section 6.1: a verifier that wants more than a bearer can ask for that key's proof.
+    ...(args.keyThumbprint === null ? {} : { cnf: { jkt: args.keyThumbprint } }),
   };
 }
 

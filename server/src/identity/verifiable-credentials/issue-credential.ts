@@ -4,6 +4,8 @@ import { sha256 } from '../../kernel/crypto.ts';
 import { AppError } from '../../kernel/errors.ts';
 import type { AgentId } from '../../kernel/ids.ts';
 import { limits } from '../../kernel/limits.ts';
+import { type Agent, tokenTime } from '../agents/agent.ts';
+import { findLiveCredentials } from '../credentials/credentials.sql.ts';
 import type { Tokens } from '../tokens/tokens.ts';
 import { describeAgent } from './agent-credential.ts';
 
@@ -24,19 +26,36 @@ export interface IssuedCredential {
 export async function issueCredential(
   context: WriteContext,
   tokens: Tokens,
-  args: { agentId: AgentId; challenge: string; audience: string; ttlSeconds: number },
+  args: {
+    agent: Pick<Agent, 'id' | 'tokensValidFrom'>;
+    challenge: string;
+    audience: string;
+    ttlSeconds: number;
+    /** Of the key whose possession the request proved, if it did. */
+    keyThumbprint: string | null;
+  },
 ): Promise<IssuedCredential> {
-  const { agentId, challenge, audience, ttlSeconds } = args;
+  const { challenge, audience, ttlSeconds } = args;
+  const agentId = args.agent.id;
   if (Buffer.byteLength(challenge) > limits.challengeBytes) {
     throw new AppError(
       'invalid_request',
       `challenge must have at most ${limits.challengeBytes} bytes in UTF-8`,
     );
   }
-  const now = context.clock.now();
+  const now = tokenTime(args.agent, context.clock.now());
+  const keyThumbprint = args.keyThumbprint ?? (await findLatestKey(context, agentId));
   const issuedAt = new Date(unixSeconds(now) * 1000);
   const expiresAt = addSeconds(issuedAt, ttlSeconds);
-  const claims = describeAgent({ agentId, issuer: tokens.issuer, audience, challenge, issuedAt, expiresAt });
+  const claims = describeAgent({
+    agentId,
+    audience,
+    challenge,
+    issuedAt,
+    expiresAt,
+    keyThumbprint,
+    issuer: tokens.issuer,
+  });
   const { token, jti, kid } = await tokens.sign('vc+jwt', claims, { ttlSeconds, now });
   return write(context, async () => ({
     result: { vc: token, jti, issuedAt, expiresAt, kid },
@@ -52,4 +71,10 @@ export async function issueCredential(
       },
     },
   }));
+}
+
+/** The one that the agent registered last, where it has any. */
+async function findLatestKey(context: WriteContext, agentId: AgentId): Promise<string | null> {
+  const live = await findLiveCredentials(context.db, agentId, context.clock.now());
+  return live.findLast(({ kind }) => kind === 'public_key')?.thumbprint ?? null;
 }

@@ -1,5 +1,7 @@
 import { defineRoute, type Route } from '../../http/index.ts';
-import { isLive } from '../agents/agent.ts';
+import { AppError } from '../../kernel/errors.ts';
+import type { AgentId } from '../../kernel/ids.ts';
+import { acceptsTokenOf } from '../agents/agent.ts';
 import { findAgent } from '../agents/agents.sql.ts';
 import type { Tokens } from '../tokens/tokens.ts';
 import { issueCredential } from './issue-credential.ts';
@@ -21,8 +23,11 @@ export function credentialRoutes({ tokens }: { tokens: Tokens }): Route[] {
       schema: { body: IssueBody, response: IssuedCredential },
       errors: [],
       handler: async ({ body, principal, context }) => {
+        const agent = await findAgent(context.db, principal.agentId);
+        if (!agent) throw new AppError('unauthorized', 'The agent was deleted');
         const issued = await issueCredential(context, tokens, {
-          agentId: principal.agentId,
+          agent,
+          keyThumbprint: principal.keyThumbprint,
           challenge: body.challenge,
           audience: body.audience,
           ttlSeconds: body.ttl_seconds ?? 300,
@@ -50,11 +55,11 @@ export function credentialRoutes({ tokens }: { tokens: Tokens }): Route[] {
       errors: [],
       handler: async ({ body, context }) => {
         const now = context.clock.now();
-        const isActive = async (id: Parameters<typeof findAgent>[1]) => {
+        const isAccepted = async (id: AgentId, iat: number) => {
           const agent = await findAgent(context.db, id);
-          return agent !== undefined && isLive(agent, now);
+          return agent !== undefined && acceptsTokenOf(agent, iat, now);
         };
-        return verifyCredential({ tokens, isActive }, { ...body, now });
+        return verifyCredential({ tokens, isAccepted }, { ...body, now });
       },
     }),
   ];

@@ -1,5 +1,4 @@
-import { isAgentId } from '../../kernel/ids.ts';
-import type { AgentId } from '../../kernel/ids.ts';
+import { type AgentId, isAgentId } from '../../kernel/ids.ts';
 import type { JwtClaims } from '../tokens/jws.ts';
 import type { TokenFault, Tokens } from '../tokens/tokens.ts';
 
@@ -14,14 +13,14 @@ export type Verification = { valid: true; payload: JwtClaims } | { valid: false;
  * challenge is taken once is up to the verifier.
  */
 export async function verifyCredential(
-  deps: { tokens: Tokens; isActive(agentId: AgentId): Promise<boolean> },
+  deps: { tokens: Tokens; isAccepted(agentId: AgentId, iat: number): Promise<boolean> },
   args: { vc: string; audience: string; challenge: string; now: Date },
 ): Promise<Verification> {
   const { vc, audience, challenge, now } = args;
   const { claims, fault } = await deps.tokens.check(vc, { typ: 'vc+jwt', audience, now });
   if (fault) return { valid: false, error: fault };
   if (claims['challenge'] !== challenge) return { valid: false, error: 'wrong_challenge' };
-  const { sub } = claims;
-  const isActive = typeof sub === 'string' && isAgentId(sub) && (await deps.isActive(sub));
-  return isActive ? { valid: true, payload: claims } : { valid: false, error: 'agent_inactive' };
+  const { sub, iat } = claims;
+  const isAccepted = typeof sub === 'string' && isAgentId(sub) && (await deps.isAccepted(sub, iat as number));
+  return isAccepted ? { valid: true, payload: claims } : { valid: false, error: 'agent_inactive' };
 }
