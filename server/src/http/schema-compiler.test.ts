@@ -3,9 +3,7 @@ import { expect, it } from 'vitest';
 import { compileValidator } from './schema-compiler.ts';
 
 const schema = Type.Object({ at: Type.String({ format: 'date-time' }) });
-const validate = compileValidator({ schema, method: 'POST', url: '/', httpPart: 'body' } as never) as (
-  body: unknown,
-) => boolean;
+const validate = compileValidator({ schema, method: 'POST', url: '/', httpPart: 'body' });
 
 it.each([
   '2026-11-22T05:34:41Z',

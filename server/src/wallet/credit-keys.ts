@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Sql } from '../db/index.ts';
 import { addSeconds, type Clock } from '../kernel/clock.ts';
 import type { EnvironmentId } from '../kernel/ids.ts';
@@ -19,7 +20,7 @@ export interface CreditKeys {
 const checkedMs = 2_000;
 /** How far back, as the clocks of processes differ, and what was revoked shows only when it is committed. */
 const overlapSeconds = 120;
-/** A key that isn't known may have been registered since, but is looked for this often at most. */
+/** A key that isn't known may have been registered since; it is looked for this often at most, and waited for that long. */
 const missMs = 1_000;
 /** Names that anyone may ask for, of environments that exist or not. */
 const environmentsMax = 10_000;
@@ -63,9 +64,12 @@ export function createCreditKeys({ db, clock }: { db: Sql; clock: Clock }): Cred
   async function findSlowly(environmentId: string, kid: string): Promise<CreditKey | undefined> {
     if (performance.now() - checkedAt >= checkedMs)
       await (checking ??= forgetRevoked().finally(() => (checking = undefined)));
+    const askedAt = performance.now();
     const known = entries.get(environmentId) ?? begin(environmentId);
     const found = (await known.loading).get(kid);
-    if (found || performance.now() - known.loadedAt < missMs) return found;
+    if (found || known.loadedAt >= askedAt) return found;
+    const restMs = missMs - (performance.now() - known.loadedAt);
+    if (restMs > 0) await sleep(restMs);
     const current = entries.get(environmentId);
     const next = current === undefined || current === known ? begin(environmentId) : current;
     return (await next.loading).get(kid);

@@ -60,7 +60,7 @@ const gatewayUrl = 'https://gateway.test';
 export async function startFleet(ground: { databaseUrl: string; rpcUrl: string }): Promise<Fleet> {
   // Kept between processes: half of what a start takes is stripping and compiling.
   const cache = await mkdtemp(join(tmpdir(), 'credence-compiled-'));
-  endings.push(() => rm(cache, { recursive: true, force: true }));
+  endings.push(() => rm(cache, { recursive: true, force: true, maxRetries: 10 }));
   const shared = {
     NODE_COMPILE_CACHE: cache,
     DATABASE_URL: ground.databaseUrl,
