@@ -25,6 +25,8 @@ interface Waiting<Job, Result> {
  */
 export function createLane<Job, Result>(options: {
   batchMax: number;
+  /** What a job brings to its batch, where that differs: a batch is a statement, and holds it all in memory, several times over. */
+  size?: { of(job: Job): number; max: number };
   /** Under load, batches begin no sooner than this after one another, so that each brings more. Who comes alone doesn't wait. */
   intervalMs?: number;
   run(jobs: readonly Job[]): Promise<readonly Result[]>;
@@ -34,6 +36,15 @@ export function createLane<Job, Result>(options: {
   let stopped = false;
   let beganMs = -Infinity;
   let lastSize = 0;
+
+  /** How many of those that wait go together; the first goes whatever its size. */
+  function countNext(): number {
+    const { batchMax, size } = options;
+    if (!size) return batchMax;
+    let sum = 0;
+    const end = queue.findIndex(({ job }, index) => (sum += size.of(job)) > size.max && index > 0);
+    return end < 0 ? batchMax : Math.min(end, batchMax);
+  }
 
   async function runBatch(batch: readonly Waiting<Job, Result>[]): Promise<void> {
     try {
@@ -55,7 +66,7 @@ export function createLane<Job, Result>(options: {
       if (restMs > 1 && hasCompany && queue.length < options.batchMax) await sleep(restMs);
       else await new Promise((resolve) => setImmediate(resolve));
       beganMs = performance.now();
-      const batch = queue.splice(0, options.batchMax);
+      const batch = queue.splice(0, countNext());
       lastSize = batch.length;
       await runBatch(batch);
     }

@@ -127,6 +127,7 @@ export function createPaymentLane(deps: LaneDeps): PaymentLane {
   const { db, clock } = deps;
   const lane = createLane<Job, Result>({
     batchMax: limits.paymentBatch,
+    size: { of: answerBytes, max: limits.paymentBatchBytes },
     intervalMs: limits.paymentBatchMs,
     run: (jobs) => writeBatch({ db, clock }, (sql, now) => runJobs(deps, sql, jobs, now)),
   });
@@ -149,6 +150,10 @@ export function createPaymentLane(deps: LaneDeps): PaymentLane {
       (await lane.submit({ kind: 'end', ...origin, payment, end })) === true,
     stop: () => lane.stop(),
   };
+}
+
+function answerBytes(job: Job): number {
+  return job.kind === 'end' && job.end.kind === 'responded' ? job.end.response.body.length : 0;
 }
 
 interface LaneDeps {
