@@ -114,18 +114,20 @@ function toListed({ answerKeptUntil, ...payment }: ListedRow): ListedPayment {
   return { payment, answerKeptUntil };
 }
 
-/** Payments that a process left behind: past their lease, or answered a while ago and not taken for settling. */
+/**
+ * Payments that a process left behind: past their lease, on whichever rail, or answered a while ago and not taken for settling on
+ * this network. Those of another wait for it alone: a chain that is away must not keep the others' from being found.
+ */
 export async function findAbandoned(
   sql: Sql,
-  now: Date,
-  respondedBefore: Date,
-  limit: number,
+  args: { network: string; now: Date; respondedBefore: Date; limit: number },
 ): Promise<Payment[]> {
   return sql.query<Payment>(
     `SELECT ${paymentColumns} FROM payments p
-     WHERE (state = 'forwarding' AND lease_until <= $1) OR (state = 'responded' AND updated_at <= $2)
+     WHERE (state = 'forwarding' AND lease_until <= $1)
+       OR (state = 'responded' AND network = $4 AND updated_at <= $2)
      ORDER BY updated_at LIMIT $3`,
-    [now, respondedBefore, limit],
+    [args.now, args.respondedBefore, args.limit, args.network],
   );
 }
 

@@ -21,39 +21,53 @@ export async function takeUp(
   tell: (told: readonly Conclusion[]) => void,
 ): Promise<number> {
   const { context, chain } = deps;
+  const now = context.clock.now();
+  await sweepStoredResponses(context.db, now);
+  const abandoned = await findAbandoned(context.db, {
+    network: chain.network.id,
+    now,
+    respondedBefore: addSeconds(now, -respondedGraceSeconds),
+    limit: takenMax,
+  });
+  // First what needs no chain: one that is away must not keep it.
+  const interrupted = abandoned.filter(({ state }) => state === 'forwarding');
+  await allInTime(
+    interrupted.map((payment) => reopen(deps, payment)),
+    deps.report,
+  );
+
   for (const relayer of await listRelayers(context.db, chain.network.id)) {
     await resendMissing(context.db, chain, relayer, deps.report);
   }
-  const now = context.clock.now();
   const unwatched = await takeUnwatched(context.db, {
     network: chain.network.id,
     now,
     leaseUntil: addSeconds(now, roundSeconds),
     limit: takenMax,
   });
-  const abandoned = await findAbandoned(context.db, now, addSeconds(now, -respondedGraceSeconds), takenMax);
   const deadline = addSeconds(now, roundSeconds);
-  const tasks = [
-    ...unwatched.map(async (transaction) => tell((await watchBatch(deps, transaction, deadline)) ?? [])),
-    ...abandoned.map((payment) => takeUpOne(deps, payment, settle)),
-  ];
-  await Promise.all(
-    tasks.map((task) =>
-      Promise.race([task.catch(deps.report), sleep(roundSeconds * 1000, undefined, { ref: false })]),
-    ),
+  const answered = abandoned.filter(({ state }) => state !== 'forwarding');
+  await allInTime(
+    [
+      ...unwatched.map(async (transaction) => tell((await watchBatch(deps, transaction, deadline)) ?? [])),
+      ...answered.map(settle),
+    ],
+    deps.report,
   );
-  await sweepStoredResponses(context.db, now);
-  return tasks.length;
+  return abandoned.length + unwatched.length;
 }
 
-async function takeUpOne(
-  { context, chain }: BatchDeps,
-  payment: Payment,
-  settle: (payment: Payment) => Promise<Settlement>,
+async function allInTime(
+  tasks: readonly Promise<unknown>[],
+  report: (error: unknown) => void,
 ): Promise<void> {
-  if (payment.state === 'forwarding') {
-    await reopenPayment({ ...context, scope: payment.environmentId }, payment, 'interrupted');
-  } else if (payment.network === chain.network.id) {
-    await settle(payment);
-  }
+  await Promise.all(
+    tasks.map((task) =>
+      Promise.race([task.catch(report), sleep(roundSeconds * 1000, undefined, { ref: false })]),
+    ),
+  );
+}
+
+async function reopen({ context }: BatchDeps, payment: Payment): Promise<void> {
+  await reopenPayment({ ...context, scope: payment.environmentId }, payment, 'interrupted');
 }
