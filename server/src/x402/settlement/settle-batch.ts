@@ -219,6 +219,8 @@ function concludeByUse(payment: Payment, use: NonceUse | undefined, now: Date): 
     case 'cancelled':
       return [{ payment, state: 'settlement_failed', failure: 'invalid_transaction_state' }];
     case 'unused':
+      // Whoever is to get money back doesn't ask for it again: it stays due for as long as it can be paid.
+      if (payment.refundOf !== null && !isOver(payment, now)) return [{ payment, state: 'responded' }];
       return [{ payment, state: 'settlement_failed', failure: unusedFailure(payment, now) }];
     // Used, and nobody knows for what: it stays held until the chain answers.
     case 'unknown':
@@ -228,9 +230,11 @@ function concludeByUse(payment: Payment, use: NonceUse | undefined, now: Date): 
 }
 
 function unusedFailure(payment: Payment, now: Date): string {
-  return payment.validBefore <= BigInt(unixSeconds(now))
-    ? 'invalid_exact_evm_payload_authorization_valid_before'
-    : 'insufficient_funds';
+  return isOver(payment, now) ? 'invalid_exact_evm_payload_authorization_valid_before' : 'insufficient_funds';
+}
+
+function isOver({ validBefore }: Payment, now: Date): boolean {
+  return validBefore <= BigInt(unixSeconds(now));
 }
 
 /** Writes conclusions of payments in these states, with all that has to hear of them; gives those that were in one. */

@@ -1,0 +1,131 @@
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { generatePrivateKey, privateKeyToAccount } from 'viem/accounts';
+import { type LocalChain, startLocalChain } from '../contracts/test/local-chain.ts';
+import { fundAccount, plantBatchContract, plantTestToken } from '../src/embedded/index.ts';
+import { addSeconds } from '../src/kernel/clock.ts';
+import {
+  createSettler,
+  ensureRelayer,
+  exactFacts,
+  finishDelivery,
+  networks,
+  type Payment,
+  refundAuthorization,
+  refundOf,
+  takeDelivery,
+  transferTypedData,
+} from '../src/x402/index.ts';
+import {
+  contextOf,
+  fingerprint,
+  newOrder,
+  openChain,
+  openLane,
+  presenter,
+  price,
+  relayer,
+  relayerKey,
+  report,
+} from './crash/payment-parts.ts';
+import { openTestDatabase, type TestDatabase } from './helpers/database.ts';
+
+const network = networks.sandbox;
+let database: TestDatabase;
+let local: LocalChain;
+beforeAll(async () => {
+  [database, local] = await Promise.all([openTestDatabase(), startLocalChain()]);
+  await plantTestToken(local.rpcUrl, network.asset.address);
+  await plantBatchContract(local.rpcUrl);
+  await fundAccount(local.rpcUrl, { address: relayer, wei: 10n ** 20n });
+});
+afterAll(() => local.stop());
+
+/** A clock of which the test says how far ahead it is. */
+function start() {
+  let ahead = 0;
+  const context = {
+    ...contextOf(database.db),
+    clock: { now: () => addSeconds(new Date(), ahead) },
+  };
+  return { context, pass: (seconds: number) => (ahead += seconds) };
+}
+
+it('a refund that the seller’s wallet cannot pay yet is paid as soon as it can, by whoever looks after it', async () => {
+  const { context, pass } = start();
+  const chain = openChain(local.rpcUrl);
+  await ensureRelayer(context, chain, relayerKey);
+  const settler = createSettler({ context, chain, report });
+
+  // Paid upfront to a wallet whose money is gone by the time that the upstream fails.
+  const seller = privateKeyToAccount(generatePrivateKey());
+  const payer = privateKeyToAccount(generatePrivateKey());
+  await fundAccount(local.rpcUrl, { address: payer.address, tokenAtomic: price });
+  const { sent, target } = await newOrder();
+  const paid = await sign(payer, { ...sent.authorization, from: payer.address, to: seller.address });
+  const claimed = await openLane(context).claim(
+    {
+      facts: exactFacts({ ...sent, ...paid }),
+      presenter,
+      fingerprint,
+      target,
+      mode: 'upfront',
+      hosted: true,
+      balance: { atomic: price, readAt: new Date() },
+    },
+    context,
+  );
+  if (claimed.kind !== 'claimed') throw new Error(claimed.kind);
+  expect(await settler.settle(claimed.payment)).toMatchObject({ kind: 'settled' });
+  const out = await sign(seller, { ...paid.authorization, from: seller.address, to: relayer });
+  await spendElsewhere(out);
+
+  const taken = await takeDelivery(context, claimed.payment);
+  if (!taken) throw new Error('the delivery was taken');
+  const back = await sign(seller, refundAuthorization(taken, context.clock.now()));
+  const refund = refundOf(taken, back.authorization, back.signature, context.clock.now());
+  expect(await finishDelivery(context, taken, { kind: 'failed', failure: 'reset', refund })).toBe(true);
+  const settling = settler.settle(refund);
+  await expect.poll(() => wasLookedAt(refund), { timeout: 10_000 }).toBe(true);
+  pass(31);
+  expect(await settling).toEqual({ kind: 'pending' });
+  expect(await chain.balanceOf(payer.address)).toBe(0n);
+
+  await fundAccount(local.rpcUrl, { address: seller.address, tokenAtomic: price });
+  pass(10);
+  await settler.resume();
+  expect(await chain.balanceOf(payer.address)).toBe(price);
+  expect(await chain.balanceOf(seller.address)).toBe(0n);
+
+  async function spendElsewhere({ authorization, signature }: typeof out) {
+    const order = { network: network.id, asset: network.asset.address, authorization, signature };
+    const spent = await openLane(context).claim(
+      {
+        facts: exactFacts(order),
+        presenter,
+        fingerprint,
+        target,
+        mode: 'upfront',
+        hosted: true,
+        balance: { atomic: price, readAt: new Date() },
+      },
+      context,
+    );
+    if (spent.kind !== 'claimed') throw new Error(spent.kind);
+    expect(await settler.settle(spent.payment)).toMatchObject({ kind: 'settled' });
+  }
+}, 60_000);
+
+async function wasLookedAt({ id }: Payment): Promise<boolean> {
+  const [row] = await database.db.query<{ looked: boolean }>(
+    'SELECT updated_at > created_at AS looked FROM payments WHERE id = $1',
+    [id],
+  );
+  return row?.looked ?? false;
+}
+
+async function sign(
+  account: ReturnType<typeof privateKeyToAccount>,
+  authorization: Parameters<typeof transferTypedData>[1],
+) {
+  return { authorization, signature: await account.signTypedData(transferTypedData(network, authorization)) };
+}
