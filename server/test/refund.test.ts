@@ -1,8 +1,13 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import type { Address } from 'viem';
 import { generatePrivateKey, privateKeyToAccount } from 'viem/accounts';
 import { type LocalChain, startLocalChain } from '../contracts/test/local-chain.ts';
 import { fundAccount, plantBatchContract, plantTestToken } from '../src/embedded/index.ts';
+import { createOrganisation } from '../src/accounts/index.ts';
+import type { WriteContext } from '../src/db/index.ts';
 import { addSeconds } from '../src/kernel/clock.ts';
+import { createSecretBox } from '../src/kernel/crypto.ts';
+import { createWallet, refundUndelivered } from '../src/wallet/index.ts';
 import {
   createSettler,
   ensureRelayer,
@@ -10,8 +15,10 @@ import {
   finishDelivery,
   networks,
   type Payment,
+  type PaymentTarget,
   refundAuthorization,
   refundOf,
+  type Settler,
   takeDelivery,
   transferTypedData,
 } from '../src/x402/index.ts';
@@ -60,26 +67,10 @@ it('a refund that the seller’s wallet cannot pay yet is paid as soon as it can
   const seller = privateKeyToAccount(generatePrivateKey());
   const payer = privateKeyToAccount(generatePrivateKey());
   await fundAccount(local.rpcUrl, { address: payer.address, tokenAtomic: price });
-  const { sent, target } = await newOrder();
-  const paid = await sign(payer, { ...sent.authorization, from: payer.address, to: seller.address });
-  const claimed = await openLane(context).claim(
-    {
-      facts: exactFacts({ ...sent, ...paid }),
-      presenter,
-      fingerprint,
-      target,
-      mode: 'upfront',
-      hosted: true,
-      balance: { atomic: price, readAt: new Date() },
-    },
-    context,
-  );
-  if (claimed.kind !== 'claimed') throw new Error(claimed.kind);
-  expect(await settler.settle(claimed.payment)).toMatchObject({ kind: 'settled' });
-  const out = await sign(seller, { ...paid.authorization, from: seller.address, to: relayer });
-  await spendElsewhere(out);
+  const payment = await payUpfront(context, settler, payer, seller.address);
+  await payUpfront(context, settler, seller, relayer);
 
-  const taken = await takeDelivery(context, claimed.payment);
+  const taken = await takeDelivery(context, payment);
   if (!taken) throw new Error('the delivery was taken');
   const back = await sign(seller, refundAuthorization(taken, context.clock.now()));
   const refund = refundOf(taken, back.authorization, back.signature, context.clock.now());
@@ -95,25 +86,58 @@ it('a refund that the seller’s wallet cannot pay yet is paid as soon as it can
   await settler.resume();
   expect(await chain.balanceOf(payer.address)).toBe(price);
   expect(await chain.balanceOf(seller.address)).toBe(0n);
-
-  async function spendElsewhere({ authorization, signature }: typeof out) {
-    const order = { network: network.id, asset: network.asset.address, authorization, signature };
-    const spent = await openLane(context).claim(
-      {
-        facts: exactFacts(order),
-        presenter,
-        fingerprint,
-        target,
-        mode: 'upfront',
-        hosted: true,
-        balance: { atomic: price, readAt: new Date() },
-      },
-      context,
-    );
-    if (spent.kind !== 'claimed') throw new Error(spent.kind);
-    expect(await settler.settle(spent.payment)).toMatchObject({ kind: 'settled' });
-  }
 }, 60_000);
+
+it('a wallet that cannot be opened keeps no other from giving back what it was paid for nothing', async () => {
+  const { context, pass } = start();
+  const chain = openChain(local.rpcUrl);
+  await ensureRelayer(context, chain, relayerKey);
+  const settler = createSettler({ context, chain, report });
+  const payers = [];
+  for (const readable of [false, true]) {
+    const { target } = await newOrder();
+    const { id: environmentId } = await createOrganisation(context, 'Seller');
+    // One that isn't readable was sealed under another master key.
+    const box = readable ? context.box : createSecretBox(Buffer.alloc(32, 9));
+    const wallet = await createWallet({ ...context, box }, environmentId, network);
+    const payer = privateKeyToAccount(generatePrivateKey());
+    await fundAccount(local.rpcUrl, { address: payer.address, tokenAtomic: price });
+    await payUpfront(context, settler, payer, wallet.address, { ...target, environmentId });
+    payers.push(payer);
+  }
+  pass(11 * 60);
+  await expect(refundUndelivered(context)).rejects.toThrow();
+  pass(10);
+  await settler.resume();
+  expect(await Promise.all(payers.map(({ address }) => chain.balanceOf(address)))).toEqual([0n, price]);
+}, 60_000);
+
+/** A payment that is settled before anything else is done for it. */
+async function payUpfront(
+  context: WriteContext,
+  settler: Settler,
+  payer: ReturnType<typeof privateKeyToAccount>,
+  to: Address,
+  at?: PaymentTarget,
+): Promise<Payment> {
+  const { sent, target } = await newOrder();
+  const signed = await sign(payer, { ...sent.authorization, from: payer.address, to });
+  const claimed = await openLane(context).claim(
+    {
+      facts: exactFacts({ ...sent, ...signed }),
+      presenter,
+      fingerprint,
+      target: at ?? target,
+      mode: 'upfront',
+      hosted: true,
+      balance: { atomic: price, readAt: new Date() },
+    },
+    context,
+  );
+  if (claimed.kind !== 'claimed') throw new Error(claimed.kind);
+  expect(await settler.settle(claimed.payment)).toMatchObject({ kind: 'settled' });
+  return claimed.payment;
+}
 
 async function wasLookedAt({ id }: Payment): Promise<boolean> {
   const [row] = await database.db.query<{ looked: boolean }>(

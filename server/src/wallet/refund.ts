@@ -22,17 +22,29 @@ export async function signRefund(context: WriteContext, payment: Payment): Promi
   return refundOf(payment, authorization, signature, now);
 }
 
-/** Gives back what was paid upfront and never delivered, when nobody has come for the answer. Gives how many it gave back. */
+/**
+ * Gives back what was paid upfront and never delivered, when nobody has come for the answer. Gives how many it gave back. One that
+ * can't be signed for stays for the next round, and keeps no other from its refund; then this throws.
+ */
 export async function refundUndelivered(context: WriteContext): Promise<number> {
   let count = 0;
+  const failures: unknown[] = [];
   for (const owed of await findOwed(context)) {
-    const scope = { ...context, scope: owed.environmentId };
-    const refund = await signRefund(scope, owed);
-    // A stream to an address outside can't be given back: its payer may still come for it.
-    const taken = refund && (await takeDelivery(scope, owed));
-    if (!taken) continue;
-    const end = { kind: 'failed', failure: 'not delivered in time', refund } as const;
-    if (await finishDelivery(scope, taken, end)) count += 1;
+    try {
+      if (await refundOne({ ...context, scope: owed.environmentId }, owed)) count += 1;
+    } catch (error) {
+      failures.push(error);
+    }
   }
+  if (failures.length > 0) throw failures[0];
   return count;
+}
+
+async function refundOne(context: WriteContext, owed: Payment): Promise<boolean> {
+  const refund = await signRefund(context, owed);
+  // A stream to an address outside can't be given back: its payer may still come for it.
+  const taken = refund && (await takeDelivery(context, owed));
+  return taken
+    ? finishDelivery(context, taken, { kind: 'failed', failure: 'not delivered in time', refund })
+    : false;
 }
