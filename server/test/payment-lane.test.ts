@@ -11,6 +11,7 @@ import {
   fingerprint,
   storedAnswer,
 } from './crash/payment-parts.ts';
+import { attemptLeaseSeconds } from '../src/x402/claims/stored-response.ts';
 import { openTestDatabase, type TestDatabase } from './helpers/database.ts';
 
 let database: TestDatabase;
@@ -86,6 +87,20 @@ describe('claims that are made at the same moment, by several processes', () => 
     expect(first.status).toBe('rejected');
     expect(second).toMatchObject({ status: 'fulfilled', value: { kind: 'claimed' } });
     expect(await findClaim(database.db, exactFacts(bad.sent))).toBeUndefined();
+  });
+});
+
+describe('a claim that has waited for others', () => {
+  it('has the whole time of an attempt from when it is written', async () => {
+    const context = contextOf(database.db);
+    let looks = 0;
+    // Ten seconds go by between any two looks at the clock.
+    const clock = { now: () => addSeconds(new Date(0), (looks += 1) * 10) };
+    const claim = await openLane({ ...context, clock }).claim(claimOf(await newOrder(), price), context);
+    if (claim.kind !== 'claimed') throw new Error('not claimed');
+    expect(claim.payment.leaseUntil).toEqual(addSeconds(clock.now(), -10 + attemptLeaseSeconds));
+    const known = await findClaim(database.db, claim.payment);
+    expect(known?.payment.leaseUntil).toEqual(claim.payment.leaseUntil);
   });
 });
 

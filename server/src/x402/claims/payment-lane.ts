@@ -238,12 +238,19 @@ async function insertPlanned(
   now: Date,
 ): Promise<Planned[]> {
   const claims = planned.flatMap(({ job, payment }) =>
-    job.kind === 'claim' ? { job, payment, fingerprint: job.fingerprint } : [],
+    job.kind === 'claim' ? { job, payment: leasedFrom(payment, now), fingerprint: job.fingerprint } : [],
   );
   if (claims.length === 0) return [];
   const inserted = await insertClaims(sql, claims, now);
   for (const { job, payment } of claims) results.set(job, inserted.has(payment.id) ? payment : undefined);
   return claims.filter(({ payment }) => inserted.has(payment.id));
+}
+
+/** An attempt begins when it is written: what the claim has waited for that isn't taken from the upstream's time. */
+function leasedFrom(payment: Payment, now: Date): Payment {
+  return payment.leaseUntil === null
+    ? payment
+    : { ...payment, leaseUntil: addSeconds(now, attemptLeaseSeconds) };
 }
 
 async function retryPlanned(
