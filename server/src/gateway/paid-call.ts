@@ -17,7 +17,9 @@ import type { UpstreamStream } from './call-upstream.ts';
 import { releaseStream, serveOwed } from './owed-answer.ts';
 import { deliver, notReplayable, type PaidAnswer, type PaidCall, refuse, takenOver } from './paid-answer.ts';
 
-const pollMs = 25;
+const firstPauseMs = 25;
+/** Any number of copies may wait for one slow call, and each asks the database for itself. */
+const slowestPauseMs = 250;
 
 /**
  * Serves one priced call: verify, claim, forward, store, settle, answer (docs/life-of-a-paid-call.md). The claim is durable before the
@@ -56,6 +58,7 @@ async function serveKnown(call: PaidCall, first: Claim): Promise<PaidAnswer> {
     );
   }
   const deadline = addSeconds(clock.now(), attemptSeconds);
+  let pauseMs = firstPauseMs;
   for (let claim: Claim | undefined = first; claim; claim = await findClaim(db, rail.facts)) {
     const { payment } = claim;
     const now = clock.now();
@@ -65,7 +68,8 @@ async function serveKnown(call: PaidCall, first: Claim): Promise<PaidAnswer> {
     if (answer) return answer;
     if (now >= deadline)
       return refuse('payment_in_flight', 'The call that this payment pays for is still running; ask again');
-    await sleep(pollMs);
+    await sleep(pauseMs);
+    pauseMs = Math.min(pauseMs * 1.5, slowestPauseMs);
   }
   throw new Error('a claim was deleted');
 }
