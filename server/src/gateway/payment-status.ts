@@ -4,7 +4,8 @@ import type { Clock } from '../kernel/clock.ts';
 import { AppError } from '../kernel/errors.ts';
 import type { AgentId } from '../kernel/ids.ts';
 import {
-  decodePayment,
+  creditFacts,
+  decodeAnyPayment,
   decodePaymentV1,
   exactFacts,
   findClaim,
@@ -79,9 +80,9 @@ function readAsked(request: IncomingMessage): Asked {
   if (v1.length + v2.length > 1)
     throw new AppError('invalid_payment', 'Send one payment header, not several');
   if (value === undefined) return readQuery(request);
-  const { termsSecret, ...sent } = v2.length === 1 ? decodePayment(value) : readV1(value);
-  const { signature, ...key } = exactFacts(sent);
-  return { key, signature, termsSecret };
+  const sent = v2.length === 1 ? decodeAnyPayment(value) : readV1(value);
+  const { signature, ...key } = 'credit' in sent ? creditFacts(sent.credit) : exactFacts(sent);
+  return { key, signature, termsSecret: sent.termsSecret };
 }
 
 /** A payment of version 1 doesn't say which token it is in: each network has one here. */

@@ -8,6 +8,7 @@ import { type Buyer, type Change, newBuyer } from '../helpers/credits.ts';
 import { openTestDatabase, testContext } from '../helpers/database.ts';
 import { findFreePort, type Instance, startInstance } from '../helpers/instance.ts';
 import { askTerms, decode, sendPaid } from '../helpers/payer.ts';
+import { send } from '../helpers/request.ts';
 import { callApi, price, sell, type Sold } from '../helpers/seller.ts';
 import { startUpstream, type Upstream } from '../helpers/upstream.ts';
 
@@ -169,6 +170,20 @@ describe('a call paid with credits', { timeout: 30_000 }, () => {
     expect(await spent()).toBe(price);
     expect((await earned()) - earnedBefore).toBe(price);
     await expectBooksRight();
+  });
+
+  it('shows its payer what became of it, by the payment as it was sent, and nobody else', async () => {
+    const payment = await buyer.pay(url);
+    expect((await sendPaid(url, payment)).status).toBe(200);
+    const ask = (header: string) =>
+      send(`${first.info.gateway_url}/v1/payments/status`, { headers: { 'payment-signature': header } });
+    const answer = await ask(payment);
+    expect([answer.status, answer.json()]).toMatchObject([
+      200,
+      { state: 'settled', network: 'credence:credits', payer: buyer.environmentId },
+    ]);
+    const withoutSecret = Buffer.from(JSON.stringify({ ...decode(payment), extensions: {} }));
+    expect((await ask(withoutSecret.toString('base64'))).status).toBe(404);
   });
 
   it('a hundred at once over two processes, with the money for ten, runs exactly ten', async () => {
