@@ -106,7 +106,7 @@ it('a wallet that cannot be opened keeps no other from giving back what it was p
     payers.push(payer);
   }
   pass(11 * 60);
-  await expect(refundUndelivered(context)).rejects.toThrow();
+  await expect(refundUndelivered(context)).rejects.toThrow('unable to authenticate');
   pass(10);
   await settler.resume();
   expect(await Promise.all(payers.map(({ address }) => chain.balanceOf(address)))).toEqual([0n, price]);

@@ -39,9 +39,16 @@ export async function releaseStream(
   stream: UpstreamStream,
   transaction: string,
 ): Promise<PaidAnswer> {
-  if (await releaseDelivery(contextOf(call), payment)) return { kind: 'streamed', stream, transaction };
+  if (await releaseDelivery(contextOf(call), payment, 'done'))
+    return { kind: 'streamed', stream, transaction };
   stream.cancel();
   return takenOver();
+}
+
+/** Lets go of a stream whose payment isn't settled: once it is, the same payment runs the upstream again. */
+export async function giveUpStream(call: PaidCall, payment: Payment, stream: UpstreamStream): Promise<void> {
+  stream.cancel();
+  await releaseDelivery(contextOf(call), payment, 'owed');
 }
 
 async function runDelivery(call: PaidCall, payment: Payment): Promise<PaidAnswer> {

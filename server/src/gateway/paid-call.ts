@@ -14,7 +14,7 @@ import {
   type StoredResponse,
 } from '../x402/index.ts';
 import type { UpstreamStream } from './call-upstream.ts';
-import { releaseStream, serveOwed } from './owed-answer.ts';
+import { giveUpStream, releaseStream, serveOwed } from './owed-answer.ts';
 import { deliver, notReplayable, type PaidAnswer, type PaidCall, refuse, takenOver } from './paid-answer.ts';
 
 const firstPauseMs = 25;
@@ -149,8 +149,7 @@ async function streamAttempt(call: PaidCall, payment: Payment, stream: UpstreamS
     const settlement = await call.rail.settle(payment);
     if (settlement.kind === 'settled')
       return await releaseStream(call, payment, stream, settlement.transaction);
-    // It is owed from here on: once it is paid for, the same payment runs the upstream again.
-    stream.cancel();
+    await giveUpStream(call, payment, stream);
     return { kind: 'unsettled', settlement };
   } catch (error) {
     stream.cancel();

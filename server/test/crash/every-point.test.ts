@@ -32,7 +32,8 @@ const again = '200, settled, 2 runs, charged 1';
 const free = 'open, 1 run, charged 0';
 const first = '200, settled done, 1 run, charged 1';
 const firstAgain = '200, settled done, 2 runs, charged 1';
-const owed = 'settled owed, 1 run, charged 1';
+/** Its process's until the lease is over, and then whoever's comes with the payment. */
+const owed = 'settled running, 1 run, charged 1';
 const done = 'settled done, 1 run, charged 1';
 const returned = 'settled refunded, 0 runs, charged 1, returned 1';
 const returnedAfterRun = 'settled refunded, 1 run, charged 1, returned 1';
@@ -62,9 +63,9 @@ const rounds: Row[][] = [
   ],
   [
     ['stream', ['upstream'], 'forwarding', firstAgain, free],
-    ['stream', ['stored'], 'responded owed', firstAgain, owed],
-    ['stream', ['stored', 'sent'], 'settling owed', firstAgain, owed],
-    ['stream', ['stored', 'concluded'], 'settled owed', firstAgain, owed],
+    ['stream', ['stored'], 'responded running', firstAgain, owed],
+    ['stream', ['stored', 'sent'], 'settling running', firstAgain, owed],
+    ['stream', ['stored', 'concluded'], 'settled running', firstAgain, owed],
     ['optimistic-stream', ['stored'], 'responded', `response_not_replayable, ${gone}`, gone],
     ['stream', ['answering'], 'settled done', `response_not_replayable, ${done}`, done],
     ['whole', ['stored', 'recorded'], 'settling', once, gone],

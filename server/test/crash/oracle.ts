@@ -93,9 +93,9 @@ export function openOracle(db: Database, rpcUrl: string, market: Market, workers
 
   async function isUnderWay(purchase: Purchase, standing: Standing): Promise<boolean> {
     if (['forwarding', 'responded', 'settling'].includes(standing.state)) return true;
-    if (standing.delivery === 'running') return true;
-    if (standing.mode === 'upfront' && standing.state === 'settled' && standing.delivery === 'owed')
-      return true;
+    // A stream that waited with its process is owed once its lease is over, for as long as somebody may come.
+    const isUndelivered = standing.delivery === 'owed' || standing.delivery === 'running';
+    if (standing.mode === 'upfront' && standing.state === 'settled' && isUndelivered) return true;
     const refunds = await refundsOf(standing);
     if (refunds.some(({ state }) => state !== 'settled')) return true;
     return (
@@ -221,7 +221,7 @@ export function openOracle(db: Database, rpcUrl: string, market: Market, workers
   async function findRemains(): Promise<string[]> {
     const rows = await db.query<{ what: string }>(
       `SELECT 'payment ' || id || ' ' || state AS what FROM payments WHERE state IN ('forwarding', 'responded', 'settling')
-       UNION ALL SELECT 'delivery ' || id FROM payments WHERE delivery = 'running' OR (delivery = 'owed' AND mode = 'upfront')
+       UNION ALL SELECT 'delivery ' || id FROM payments WHERE delivery IN ('owed', 'running') AND mode = 'upfront'
        UNION ALL SELECT 'transaction ' || relayer_nonce FROM settlement_transactions WHERE state = 'sent'
        UNION ALL SELECT 'hold ' || id FROM holds WHERE state = 'held'
        UNION ALL SELECT 'outgoing payment ' || id FROM outgoing_payments WHERE state = 'signed'

@@ -175,15 +175,13 @@ describe('a call paid with credits', { timeout: 30_000 }, () => {
   it('shows its payer what became of it, by the payment as it was sent, and nobody else', async () => {
     const payment = await buyer.pay(url);
     expect((await sendPaid(url, payment)).status).toBe(200);
-    const ask = (header: string) =>
-      send(`${first.info.gateway_url}/v1/payments/status`, { headers: { 'payment-signature': header } });
-    const answer = await ask(payment);
+    const answer = await askStatus(first, payment);
     expect([answer.status, answer.json()]).toMatchObject([
       200,
       { state: 'settled', network: 'credence:credits', payer: buyer.environmentId },
     ]);
     const withoutSecret = Buffer.from(JSON.stringify({ ...decode(payment), extensions: {} }));
-    expect((await ask(withoutSecret.toString('base64'))).status).toBe(404);
+    expect((await askStatus(first, withoutSecret.toString('base64'))).status).toBe(404);
   });
 
   it('a hundred at once over two processes, with the money for ten, runs exactly ten', async () => {
@@ -413,6 +411,10 @@ describe('a call paid with credits', { timeout: 30_000 }, () => {
     }));
   }
 });
+
+function askStatus({ info }: Instance, header: string) {
+  return send(`${info.gateway_url}/v1/payments/status`, { headers: { 'payment-signature': header } });
+}
 
 /** Another header under the same signature. */
 function withHeader(header: object): (jws: string) => string {

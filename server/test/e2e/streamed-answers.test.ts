@@ -15,6 +15,7 @@ import {
   settleOnChain,
 } from '../helpers/payer.ts';
 import { price, sell } from '../helpers/seller.ts';
+import { fundAccount } from '../../src/embedded/index.ts';
 import { startUpstream, type Upstream } from '../helpers/upstream.ts';
 
 const kept = 4 * 1024 * 1024;
@@ -86,6 +87,27 @@ describe('an answer that is not kept', { timeout: 60_000 }, () => {
     expect(Buffer.concat(chunks).equals(body)).toBe(true);
     expect(await earned()).toBe(price);
     expect(upstream.requests).toHaveLength(1);
+  });
+
+  it('is one run of the upstream, however often the payment is sent while it waits for its settlement', async () => {
+    const { upstream, url, payer } = await setUp('copies', (_, response) => {
+      response.writeHead(200, { 'content-type': 'text/event-stream' }).end('data: 1\n\n');
+    });
+    const rounds = 20;
+    const terms = await askTerms(url);
+    for (let round = 0; round < rounds; round += 1) {
+      await fundAccount(instance.info.rpc_url, { address: payer.address, tokenAtomic: price });
+      const payment = await payer.pay(terms);
+      const sent = [sendPaid(url, payment)];
+      // Some come while it is claimed, some while it is being settled, some when it has gone out.
+      for (let copy = 0; copy < 20; copy += 1) {
+        await sleep(1);
+        sent.push(sendPaid(url, payment));
+      }
+      const answers = await Promise.all(sent);
+      expect(answers.filter(({ status }) => status === 200)).toHaveLength(1);
+      expect(upstream.requests, 'runs').toHaveLength(round + 1);
+    }
   });
 
   it('cannot be had again: 409 that says so, without another run or charge', async () => {

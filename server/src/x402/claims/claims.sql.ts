@@ -217,7 +217,9 @@ export interface EndedAttempt {
   state: Extract<PaymentState, 'open' | 'responded' | 'settled'>;
   failure: string | null;
   transaction: string | null;
-  delivery: Extract<Delivery, 'owed'> | null;
+  /** Of a stream that waits for its settlement: running, until the lease is over. */
+  delivery: Extract<Delivery, 'running'> | null;
+  leaseUntil: Date | null;
   replayable: boolean;
   stored: { status: number; sealed: Buffer; bodyHash: Buffer } | null;
 }
@@ -232,10 +234,10 @@ export async function endAttempts(
   const rows = await sql.query<{ id: string }>(
     `WITH given AS (
        SELECT * FROM unnest($1::text[], $2::text[], $3::int[], $4::text[], $5::text[], $6::text[], $7::boolean[], $8::int[],
-         $9::bytea[], $10::bytea[], $13::text[])
-         AS g (environment_id, id, attempt, state, failure, transaction, replayable, status, sealed, body_hash, delivery)
+         $9::bytea[], $10::bytea[], $13::text[], $14::timestamptz[])
+         AS g (environment_id, id, attempt, state, failure, transaction, replayable, status, sealed, body_hash, delivery, lease_until)
      ), ended AS (
-       UPDATE payments p SET state = g.state, lease_until = NULL, failure = g.failure, transaction = g.transaction,
+       UPDATE payments p SET state = g.state, lease_until = g.lease_until, failure = g.failure, transaction = g.transaction,
          delivery = g.delivery, replayable = g.replayable, settled_at = CASE WHEN g.state = 'settled' THEN $11::timestamptz END, updated_at = $11
        FROM given g
        WHERE p.environment_id = g.environment_id AND p.id = g.id AND p.state = 'forwarding' AND p.attempt = g.attempt
@@ -260,6 +262,7 @@ export async function endAttempts(
       now,
       storedUntil,
       ended.map(({ delivery }) => delivery),
+      ended.map(({ leaseUntil }) => leaseUntil),
     ],
   );
   return new Set(rows.map(({ id }) => id));

@@ -38,6 +38,7 @@ export async function reopenPayment(context: WriteContext, payment: Payment, fai
       failure,
       transaction: null,
       delivery: null,
+      leaseUntil: null,
       replayable: true,
       stored: null,
     } as const;

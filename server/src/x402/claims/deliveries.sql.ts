@@ -20,12 +20,19 @@ export async function beginDelivery(
   return row;
 }
 
-/** Marks as delivered what a settled payment is owed, where nobody is at it. */
-export async function closeOwed(sql: Sql, payment: Payment, now: Date): Promise<boolean> {
+/** Ends the wait of a stream for its settlement, while it is still that attempt's: `done` only once it is settled. */
+export async function endStreamWait(
+  sql: Sql,
+  payment: Payment,
+  delivery: Extract<Delivery, 'done' | 'owed'>,
+  now: Date,
+): Promise<boolean> {
   const rows = await sql.query(
-    `UPDATE payments SET delivery = 'done', updated_at = $3
-     WHERE environment_id = $1 AND id = $2 AND state = 'settled' AND delivery = 'owed' RETURNING id`,
-    [payment.environmentId, payment.id, now],
+    `UPDATE payments SET delivery = $4, lease_until = NULL, updated_at = $5
+     WHERE environment_id = $1 AND id = $2 AND delivery = 'running' AND attempt = $3
+       AND ($4 = 'owed' OR state = 'settled')
+     RETURNING id`,
+    [payment.environmentId, payment.id, payment.attempt, delivery, now],
   );
   return rows.length > 0;
 }

@@ -7,7 +7,7 @@ import { sha256 } from '../../kernel/crypto.ts';
 import { newId } from '../../kernel/ids.ts';
 import { limits } from '../../kernel/limits.ts';
 import { insertClaims } from './claims.sql.ts';
-import { beginDelivery, closeOwed, endDelivery, findUndelivered } from './deliveries.sql.ts';
+import { beginDelivery, endDelivery, endStreamWait, findUndelivered } from './deliveries.sql.ts';
 import type { Authorization } from '../exact/exact.ts';
 import type { Payment, StoredResponse } from '../payments/payment.ts';
 import { attemptLeaseSeconds, sealResponse } from './stored-response.ts';
@@ -29,9 +29,19 @@ export async function takeDelivery(context: WriteContext, payment: Payment): Pro
   return taken;
 }
 
-/** Says that a stream which waited for its settlement goes out now. False where another has delivered meanwhile. */
-export async function releaseDelivery(context: WriteContext, payment: Payment): Promise<boolean> {
-  return write(context, async (sql, now) => ({ result: await closeOwed(sql, payment, now), audit: null }));
+/**
+ * Says that a stream which waited for its settlement goes out now (`done`), or that it was given up, and is owed to whoever comes
+ * with the payment. False where another has taken the delivery over.
+ */
+export async function releaseDelivery(
+  context: WriteContext,
+  payment: Payment,
+  delivery: 'done' | 'owed',
+): Promise<boolean> {
+  return write(context, async (sql, now) => ({
+    result: await endStreamWait(sql, payment, delivery, now),
+    audit: null,
+  }));
 }
 
 /** Ends a delivery that was taken. False where it was given up meanwhile: then another has it. */

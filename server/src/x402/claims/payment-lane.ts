@@ -362,8 +362,8 @@ async function runEnds(
     jobs.map(({ payment, end }) => ({
       payment,
       ...outcomeOf(payment, end),
+      ...deliveryOf(payment, end, now),
       failure: end.kind === 'failed' ? end.failure : null,
-      delivery: end.kind === 'streaming' && payment.mode !== 'optimistic' ? 'owed' : null,
       replayable: end.kind !== 'streaming',
       stored: end.kind === 'responded' ? sealResponse(box, payment, end.response) : null,
     })),
@@ -374,6 +374,16 @@ async function runEnds(
   const told = jobs.filter((job) => ended.has(job.payment.id) && firsts.get(job.payment.id) === job);
   for (const job of told) results.set(job, true);
   return told;
+}
+
+/** A stream is its attempt's until it is let go or given up: meanwhile no other may run the upstream. */
+function deliveryOf(
+  { mode }: Payment,
+  { kind }: AttemptEnd,
+  now: Date,
+): Pick<EndedAttempt, 'delivery' | 'leaseUntil'> {
+  if (kind !== 'streaming' || mode === 'optimistic') return { delivery: null, leaseUntil: null };
+  return { delivery: 'running', leaseUntil: addSeconds(now, attemptLeaseSeconds) };
 }
 
 /** What credits pay for is settled by the transaction that ends its attempt. */

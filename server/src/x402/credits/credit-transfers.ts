@@ -51,6 +51,7 @@ async function takeBack(sql: Sql, refused: readonly Payment[], now: Date): Promi
     failure: 'insufficient_funds',
     transaction: null,
     delivery: null,
+    leaseUntil: null,
     replayable: true,
     stored: null,
   } as const;

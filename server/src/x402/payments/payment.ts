@@ -13,7 +13,10 @@ export type PaymentState = 'forwarding' | 'open' | 'responded' | 'settled' | 'se
 /** When an endpoint's payments are settled: before the answer is released, behind it, or before the upstream is called. */
 export type SettlementMode = 'after_success' | 'optimistic' | 'upfront';
 
-/** How far the answer has come of a payment that is charged before it: `owed`, then `running` until `leaseUntil`, and one of two ends. */
+/**
+ * How far the answer has come of a payment that is charged before it: `owed`, then `running` until `leaseUntil`, and one of two ends.
+ * A stream that waits for its settlement is running already; given up, it is owed.
+ */
 export type Delivery = 'done' | 'owed' | 'refunded' | 'running';
 
 /** Names an authorisation, whichever rail it goes by: it is claimed once for all time. */
