@@ -2,14 +2,14 @@ import type { FastifyError } from 'fastify';
 import { AppError, type ErrorCode } from '../kernel/errors.ts';
 import { limits } from '../kernel/limits.ts';
 import { internalError } from './problem.ts';
-import { describeFaults, type SchemaFault } from './schema-faults.ts';
+import { describeFaults } from './schema-faults.ts';
 
 /** Turns whatever a request failed with into the one error type. */
 export function toAppError(error: unknown): AppError {
   if (error instanceof AppError) return error;
   const failure = error as Partial<FastifyError>;
   if (failure.validation) {
-    const errors = describeFaults(failure.validation as unknown as SchemaFault[]);
+    const errors = describeFaults(failure.validation);
     const first = errors[0];
     return new AppError(
       'invalid_request',
