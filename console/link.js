@@ -12,7 +12,7 @@ export async function showLink(id) {
   try {
     drawRequest(await call(path));
   } catch (error) {
-    drawEnd(headlineOf(error), error.message);
+    drawEnd(...endOf(error));
   }
 }
 
@@ -20,6 +20,11 @@ const linked = ['This agent is linked', 'It may ask you for a budget now, and sp
 const refused = [
   'You refused',
   'The agent is not linked. It can ask again with a new address and a new code.',
+];
+
+const nothingWaits = [
+  'Nothing waits here',
+  'The request was answered, or is too old. The agent can ask again with a new address and a new code.',
 ];
 
 async function answer(path, body, [title, lead]) {
@@ -37,9 +42,9 @@ async function answer(path, body, [title, lead]) {
   }
 }
 
-function headlineOf({ status }) {
-  if (status === 404) return 'Nothing waits here';
-  return status === 401 ? 'Sign-in comes with the console' : 'The request cannot be read';
+function endOf({ status, message }) {
+  if (status === 404) return nothingWaits;
+  return [status === 401 ? 'Sign-in comes with the console' : 'The request cannot be read', message];
 }
 
 function drawRequest(request) {

@@ -115,7 +115,10 @@ function buildLimits(mandate) {
     ...pairs([
       ['At most in all', usdc(mandate.limitAmount)],
       ['At most per payment', perPayment],
-      ['Valid once signed for', duration(mandate.validForSeconds)],
+      [
+        mandate.signedAt === null ? 'Valid, once signed, for' : 'Valid for',
+        duration(mandate.validForSeconds),
+      ],
     ]),
   );
 }

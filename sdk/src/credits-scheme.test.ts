@@ -1,3 +1,4 @@
+import { generateKeyPairSync } from 'node:crypto';
 import { ExactEvmScheme } from '@x402/evm';
 import { decodePaymentResponseHeader, wrapFetchWithPaymentFromConfig } from '@x402/fetch';
 import { privateKeyToAccount } from 'viem/accounts';
@@ -69,6 +70,12 @@ describe('the stock x402 client', { timeout: 30_000 }, () => {
     const { key, kid } = await newKey('EdDSA', false);
     const client = creditsScheme({ key, kid, payer: instance.info.environment_id });
     expect(await buy([{ network: 'credence:credits', client }])).toMatchObject({ success: true });
+  });
+
+  it('says which keys there are, to whoever brings another kind', async () => {
+    const { privateKey } = generateKeyPairSync('ed25519');
+    const client = creditsScheme({ key: privateKey as unknown as CryptoKey, payer: 'env_x' });
+    await expect(buy([{ network: 'credence:credits', client }])).rejects.toThrow('a JWK or a CryptoKey');
   });
 
   it('pays on the chain as ever without the scheme, and where it has both, as the offer’s order says', async () => {

@@ -90,7 +90,10 @@ async function openSigner({ key, kid }: CreditsSchemeOptions): Promise<Signer> {
   const jwk = 'kty' in key ? key : undefined;
   const curve = jwk ? jwk.crv : curveOf(key as CryptoKey);
   const alg = curve === 'P-256' ? 'ES256' : curve === 'Ed25519' ? 'EdDSA' : undefined;
-  if (alg === undefined) throw new TypeError('credits are paid with a private key of P-256 or Ed25519');
+  if (alg === undefined)
+    throw new TypeError(
+      'credits are paid with a private key of P-256 or Ed25519, given as a JWK or a CryptoKey of Web Crypto',
+    );
   const use = algorithms[alg];
   const privateKey = jwk
     ? await crypto.subtle.importKey('jwk', withoutUse(jwk), use.import, false, ['sign'])
@@ -103,7 +106,8 @@ async function openSigner({ key, kid }: CreditsSchemeOptions): Promise<Signer> {
   };
 }
 
-function curveOf({ algorithm }: CryptoKey): string | undefined {
+function curveOf({ algorithm }: Partial<CryptoKey>): string | undefined {
+  if (algorithm === undefined) return undefined;
   return 'namedCurve' in algorithm ? String(algorithm.namedCurve) : algorithm.name;
 }
 

@@ -959,7 +959,7 @@ export interface paths {
         get?: never;
         put?: never;
         post?: never;
-        /** Take a key its right to pay; calls that it has paid for go on */
+        /** Let a key pay no more; calls that it has paid for go on */
         delete: operations["credit_key.revoke"];
         options?: never;
         head?: never;

@@ -2,21 +2,14 @@ import type { FastifyError } from 'fastify';
 import { AppError, type ErrorCode } from '../kernel/errors.ts';
 import { limits } from '../kernel/limits.ts';
 import { internalError } from './problem.ts';
-
-interface SchemaFault {
-  instancePath: string;
-  keyword: string;
-  message?: string;
-  params: Record<string, unknown>;
-}
+import { describeFaults } from './schema-faults.ts';
 
 /** Turns whatever a request failed with into the one error type. */
 export function toAppError(error: unknown): AppError {
   if (error instanceof AppError) return error;
   const failure = error as Partial<FastifyError>;
   if (failure.validation) {
-    const faults = failure.validation as unknown as SchemaFault[];
-    const errors = faults.map((fault) => ({ field: fieldOf(fault), message: messageOf(fault) }));
+    const errors = describeFaults(failure.validation);
     const first = errors[0];
     return new AppError(
       'invalid_request',
@@ -65,15 +58,3 @@ const frameworkCodes: Record<string, { code: ErrorCode; detail: string }> = {
     detail: 'Content-Length does not match the body',
   },
 };
-
-function fieldOf(fault: SchemaFault): string {
-  const path = fault.instancePath.split('/').slice(1);
-  const member = fault.params['additionalProperty'] ?? fault.params['missingProperty'];
-  return [...path, ...(typeof member === 'string' ? [member] : [])].join('.') || 'body';
-}
-
-function messageOf(fault: SchemaFault): string {
-  if (fault.keyword === 'additionalProperties') return 'is not a known field';
-  if (fault.keyword === 'required') return 'is missing';
-  return fault.message ?? 'is not valid';
-}

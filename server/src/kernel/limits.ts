@@ -74,7 +74,7 @@ export const limits = {
   rotationGraceSecondsMax: 7 * 24 * 60 * 60,
   /** An agent may be made to end within ten years; whoever wants longer lets it have no end. */
   agentLifeSecondsMax: 10 * 365 * 24 * 60 * 60,
-  /** What an owner notes down about an agent. */
+  /** What an owner notes down about an agent comes with it in every list: labels, no documents. */
   agentMetadataBytes: 10 * 1024,
   /** A self-registered agent that nobody linked, and that did nothing for a month, is noise. */
   idleAgentSeconds: 30 * 24 * 60 * 60,
@@ -117,9 +117,9 @@ export const limits = {
   clientsRemembered: 10_000,
   /** Knowledge of what has been revoked is asked for anew after this, in whole seconds below the 5 that are promised. */
   revocationAgeSeconds: 4,
-  /** Nothing that a signing key signs lives longer: a day's credential (seed 000). So long a retired key goes on verifying. */
+  /** Nothing that a signing key signs lives longer: a day's credential is the longest. So long a retired key goes on verifying. */
   signedTokenSecondsMax: 24 * 60 * 60,
-  /** A verifier's challenge is copied into the credential twice; seed 000 sets the size. */
+  /** A verifier's challenge is copied into the credential twice, and a credential must fit in a header or a form. */
   challengeBytes: 4096,
   /** Verifiers may keep the JWKS for so long. */
   jwksCacheSeconds: 5 * 60,
@@ -143,7 +143,7 @@ export const limits = {
   transferKeyCharacters: 200,
   /** Keys that pay with an environment's credits: one for each of its programs, and some to change over to. */
   creditKeysPerEnvironment: 100,
-  /** A list page. */
+  /** A list page: a screenful unless asked for, and at most what one query reads in milliseconds. */
   pageSizeDefault: 20,
   pageSizeMax: 100,
   /** Connections that are still busy at shutdown get this long. */

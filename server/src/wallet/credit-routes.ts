@@ -98,7 +98,7 @@ export function creditRoutes(): Route[] {
 
     defineRoute({
       id: 'credit_key.revoke',
-      summary: 'Take a key its right to pay; calls that it has paid for go on',
+      summary: 'Let a key pay no more; calls that it has paid for go on',
       method: 'DELETE',
       path: '/v1/wallet/credit-keys/:kid',
       auth: ['api_key', 'person'],

@@ -39,6 +39,11 @@ describe('npm start', () => {
     expect(npm.stdout()).toContain('CREDENCE_DEV_PRINCIPAL=off');
     expect(npm.stdout(), 'secrets are for dev.json').not.toContain(info['api_key']);
     expect(npm.stdout()).not.toContain(info['faucet_key']);
+    const complaints = npm
+      .stderr()
+      .split('\n')
+      .filter((line) => line !== '' && !line.startsWith('npm '));
+    expect(complaints).toEqual([]);
     await endWith(npm, ['SIGTERM'], processes);
   });
 
