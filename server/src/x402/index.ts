@@ -30,7 +30,8 @@ export {
   type SettlementMode,
   type StoredResponse,
 } from './payments/payment.ts';
-export { createPaymentLane, type NewClaim, type PaymentLane, type Presenter } from './claims/payment-lane.ts';
+export type { NewClaim, Presenter } from './claims/lane-jobs.ts';
+export { createPaymentLane, type PaymentLane } from './claims/payment-lane.ts';
 export { paymentRoutes, spellPayer } from './payments/payment-routes.ts';
 export { presentToPayer } from './payments/payment-view.ts';
 export { type Claim, findClaim, findListedPayment } from './payments/payments.sql.ts';

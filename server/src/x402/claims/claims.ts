@@ -6,7 +6,7 @@ import { endAttempts } from './claims.sql.ts';
 import { moveCredits } from '../credits/credit-transfers.ts';
 import { isCreditPayment } from '../credits/credit-payment.ts';
 import { isSamePayment, type Payment, type PaymentFacts } from '../payments/payment.ts';
-import type { Presenter } from './payment-lane.ts';
+import type { Presenter } from './lane-jobs.ts';
 import type { Claim } from '../payments/payments.sql.ts';
 
 /** Whether a payment that was claimed before is presented for what it was claimed for. */

@@ -3,7 +3,7 @@ import { newId } from '../../kernel/ids.ts';
 import { contextOf, newOrder, openLane } from '../../../test/crash/payment-parts.ts';
 import { openTestDatabase } from '../../../test/helpers/database.ts';
 import { exactFacts } from '../payments/payment.ts';
-import type { NewClaim } from '../claims/payment-lane.ts';
+import type { NewClaim } from '../claims/lane-jobs.ts';
 
 const presenter = { agentId: 'key', agentVerified: false, clientAddress: '', termsSecret: null };
 

@@ -1,0 +1,157 @@
+import { type Sql } from '../../db/index.ts';
+import { assert } from '../../kernel/assert.ts';
+import { addSeconds } from '../../kernel/clock.ts';
+import { beginAttempts, findClaimed, insertClaims, lockPayers, sumClaimed, sumOwed } from './claims.sql.ts';
+import { countClaims } from '../facilitator/facilitator-quota.sql.ts';
+import { isCreditPayment } from '../credits/credit-payment.ts';
+import type { Payment, SettlementMode } from '../payments/payment.ts';
+import { type OwedLimits, payerName, planClaims } from './plan-claims.ts';
+import { attemptLeaseSeconds } from './stored-response.ts';
+import type { ClaimJob, Job, Result, RetryJob } from './lane-jobs.ts';
+
+/** A claim or retry that may go on, with its payment in the mode that was decided. */
+export interface Planned<Kind extends ClaimJob | RetryJob = ClaimJob | RetryJob> {
+  job: Kind;
+  payment: Payment;
+}
+
+/**
+ * Claims and retries, of which it gives those that have begun: decided under the payers' locks, or where credits pay, by the
+ * ledger. A step on the way has no audit event; its outcome has.
+ */
+export async function runBegins(
+  sql: Sql,
+  jobs: readonly (ClaimJob | RetryJob)[],
+  results: Map<Job, Result>,
+  owedMax: OwedLimits,
+  now: Date,
+): Promise<Planned[]> {
+  const inCredits = jobs.filter(({ payment }) => isCreditPayment(payment));
+  const others = jobs.filter(({ payment }) => !isCreditPayment(payment));
+  const planned = [
+    ...(others.length === 0
+      ? []
+      : await withinQuota(sql, await plan(sql, others, results, owedMax, now), results, now)),
+    // Money that is reserved is as good as settled, and is given back at no cost: no other mode is needed.
+    ...inCredits.map((job) => ({ job, payment: inMode(job.payment, 'after_success') })),
+  ];
+  const inserted = await insertPlanned(sql, planned, results, now);
+  return [...inserted, ...(await retryPlanned(sql, planned, results, now))];
+}
+
+async function insertPlanned(
+  sql: Sql,
+  planned: readonly Planned[],
+  results: Map<Job, Result>,
+  now: Date,
+): Promise<Planned[]> {
+  const claims = planned.flatMap(({ job, payment }) =>
+    job.kind === 'claim' ? { job, payment: leasedFrom(payment, now), fingerprint: job.fingerprint } : [],
+  );
+  if (claims.length === 0) return [];
+  const inserted = await insertClaims(sql, claims, now);
+  for (const { job, payment } of claims) results.set(job, inserted.has(payment.id) ? payment : undefined);
+  return claims.filter(({ payment }) => inserted.has(payment.id));
+}
+
+/** An attempt begins when it is written: what the claim has waited for that isn't taken from the upstream's time. */
+function leasedFrom(payment: Payment, now: Date): Payment {
+  return payment.leaseUntil === null
+    ? payment
+    : { ...payment, leaseUntil: addSeconds(now, attemptLeaseSeconds) };
+}
+
+async function retryPlanned(
+  sql: Sql,
+  planned: readonly Planned[],
+  results: Map<Job, Result>,
+  now: Date,
+): Promise<Planned[]> {
+  const retries = planned.filter(({ job }) => job.kind === 'retry');
+  if (retries.length === 0) return [];
+  const begun = await beginAttempts(
+    sql,
+    retries.map(({ payment }) => payment),
+    addSeconds(now, attemptLeaseSeconds),
+    now,
+  );
+  const byId = new Map(begun.map((payment) => [payment.id, payment]));
+  return retries.flatMap(({ job, payment: { id } }) => {
+    const payment = byId.get(id);
+    results.set(job, payment);
+    return payment ? { job, payment } : [];
+  });
+}
+
+/** Gives the jobs that may go on, and writes the others' results down. */
+async function plan(
+  sql: Sql,
+  jobs: readonly (ClaimJob | RetryJob)[],
+  results: Map<Job, Result>,
+  owedMax: OwedLimits,
+  now: Date,
+): Promise<Planned[]> {
+  const payments = jobs.map(({ payment }) => payment);
+  const optimistic = payments.filter(({ mode }) => mode === 'optimistic');
+  // Sent together: each statement sees what was committed before the locks were had.
+  const [payers, known, claimed, owed] = await Promise.all([
+    lockPayers(sql, payments),
+    findClaimed(sql, payments),
+    sumClaimed(
+      sql,
+      jobs.map(({ payment, balance }) => ({ payment, balanceReadAt: balance?.readAt ?? now })),
+    ),
+    optimistic.length === 0
+      ? undefined
+      : sumOwed(
+          sql,
+          optimistic.flatMap(({ serverId }) => serverId ?? []),
+          optimistic,
+        ),
+  ]);
+  const suspensions = new Map(payers.map((payer) => [payerName(payer), payer.suspendedUntil]));
+  const asks = jobs.flatMap((job, place) =>
+    job.kind === 'claim' && known.has(place)
+      ? []
+      : {
+          job,
+          payment: job.payment,
+          balance: job.balance,
+          claimed: claimed[place] ?? 0n,
+          suspendedUntil: suspensions.get(payerName(job.payment)) ?? null,
+          hosted: job.kind === 'claim' && job.hosted,
+        },
+  );
+  const verdicts = planClaims(asks, owed, owedMax, now);
+  return asks.flatMap(({ job, payment }, index) => {
+    const verdict = verdicts[index];
+    assert(verdict, 'each ask has a verdict');
+    if ('mode' in verdict) return { job, payment: inMode(payment, verdict.mode) };
+    results.set(job, verdict.refusal);
+    return [];
+  });
+}
+
+/** Takes out what is beyond a quota, and writes that down. */
+async function withinQuota(
+  sql: Sql,
+  planned: readonly Planned[],
+  results: Map<Job, Result>,
+  now: Date,
+): Promise<readonly Planned[]> {
+  const counted = planned.flatMap(({ job, payment }) =>
+    job.kind === 'claim' && job.perDay !== undefined ? { payment, perDay: job.perDay } : [],
+  );
+  if (counted.length === 0) return planned;
+  const beyond = await countClaims(sql, counted, now);
+  for (const { job, payment } of planned) if (beyond.has(payment.id)) results.set(job, 'quota_exceeded');
+  return planned.filter(({ payment }) => !beyond.has(payment.id));
+}
+
+/** What is settled first has no attempt yet. */
+function inMode(payment: Payment, mode: SettlementMode): Payment {
+  if (mode !== 'upfront') return { ...payment, mode };
+  // What the facilitator settles is delivered by somebody else: no answer is owed here, and nothing is to be refunded.
+  const delivery = payment.serverId === null ? null : 'owed';
+  return { ...payment, mode, state: 'responded', attempt: 0, leaseUntil: null, delivery };
+}
