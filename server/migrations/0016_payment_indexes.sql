@@ -5,7 +5,6 @@ DROP INDEX payments_by_payer;
 CREATE INDEX payments_by_server ON payments (server_id, environment_id, id);
 CREATE INDEX payments_by_payer ON payments (payer, environment_id, id);
 
--- Nearly no payment is a refund, or is by somebody whose other payments count against a balance on a chain: what isn't isn't written
--- into their indexes.
+-- Nearly no payment is a refund: those that are none need no entry.
 ALTER TABLE payments DROP CONSTRAINT payments_environment_id_refund_of_key;
 CREATE UNIQUE INDEX payments_refund_of ON payments (environment_id, refund_of) WHERE refund_of IS NOT NULL;

@@ -3,7 +3,7 @@ import { equalDigests, type SecretBox } from '../kernel/crypto.ts';
 import { AppError } from '../kernel/errors.ts';
 import { parseTyped, stringifyTyped } from '../kernel/json.ts';
 import { limits } from '../kernel/limits.ts';
-import type { Database, Sql } from './database.ts';
+import type { Database, Transaction } from './database.ts';
 import {
   type Actor,
   type AuditEntry,
@@ -48,15 +48,15 @@ export interface Outcome<T> {
  */
 export async function write<T>(
   context: WriteContext,
-  change: (sql: Sql, now: Date) => Promise<Outcome<T>>,
+  change: (sql: Transaction, now: Date) => Promise<Outcome<T>>,
 ): Promise<T> {
   return runRetrying(context.db, (sql) => apply(context, sql, change));
 }
 
 async function apply<T>(
   context: WriteContext,
-  sql: Sql,
-  change: (sql: Sql, now: Date) => Promise<Outcome<T>>,
+  sql: Transaction,
+  change: (sql: Transaction, now: Date) => Promise<Outcome<T>>,
 ): Promise<T> {
   const now = context.clock.now();
   if (context.idempotency) {
@@ -64,9 +64,9 @@ async function apply<T>(
     if (earlier !== undefined) return earlier.result as T;
   }
   const outcome = await change(sql, now);
-  if (outcome.audit) await insertAuditEvents(sql, now, [{ ...context, ...outcome.audit }]);
-  await insertOutboxEntries(sql, now, outcome.outbox ?? []);
-  if (context.idempotency) await storeResult(context, context.idempotency, sql, outcome);
+  if (outcome.audit) insertAuditEvents(sql, now, [{ ...context, ...outcome.audit }]);
+  insertOutboxEntries(sql, now, outcome.outbox ?? []);
+  if (context.idempotency) storeResult(context, context.idempotency, sql, outcome);
   return outcome.result;
 }
 
@@ -87,7 +87,7 @@ export async function sweepIdempotencyKeys(context: { db: Database; clock: Clock
 async function claimIdempotencyKey(
   context: WriteContext,
   idempotency: NonNullable<WriteContext['idempotency']>,
-  sql: Sql,
+  sql: Transaction,
   now: Date,
 ): Promise<{ result: unknown } | undefined> {
   const key = [context.scope, context.actor.id, idempotency.key];
@@ -126,18 +126,18 @@ async function claimIdempotencyKey(
   return parseTyped(plain.toString()) as { result: unknown };
 }
 
-async function storeResult(
+function storeResult(
   context: WriteContext,
   idempotency: NonNullable<WriteContext['idempotency']>,
-  sql: Sql,
+  sql: Transaction,
   { result, laterResult }: Outcome<unknown>,
-): Promise<void> {
+): void {
   const seal = (value: unknown) =>
     context.box.seal(
       Buffer.from(stringifyTyped({ result: value })),
       idempotencyRow(context, idempotency.key),
     );
-  await sql.query(
+  sql.send(
     `UPDATE idempotency_keys SET result = $4, later_result = $5
      WHERE environment_id = $1 AND actor_id = $2 AND key = $3`,
     [
