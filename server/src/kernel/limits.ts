@@ -40,6 +40,8 @@ export const limits = {
   /** What a batch may use: the transaction itself, and for each item what a payee who never held the token takes. */
   batchGasBase: 60_000n,
   batchGasPerItem: 75_000n,
+  /** What one item may use at most, and the batch contract of ours keeps it to: `CALL_GAS` of Batch.sol, and what EIP-150 keeps back of it. */
+  batchGasOfOne: 160_000n,
   /** A relayer that can't pay for this many full batches at present fees is called low: time to send it some. */
   relayerReserveBatches: 10n,
   /** Whose settlement failed after the work was done may not begin another for an hour. */
