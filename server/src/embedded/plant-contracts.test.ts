@@ -9,6 +9,8 @@ import { makeTemporaryFolder } from './temporary-folder.fixture.ts';
 const stops: (() => Promise<void>)[] = [];
 afterAll(() => Promise.all(stops.map((stop) => stop())));
 
+const codeOn = (url: string) => callRpc(url, 'eth_getCode', [multicall3Address, 'latest']);
+
 it('a chain that an earlier release planted has the batch contract of this one after its next start', async () => {
   const directory = await openDataDirectory(await makeTemporaryFolder());
   const open = async () => {
@@ -16,7 +18,6 @@ it('a chain that an earlier release planted has the batch contract of this one a
     stops.push(() => chain.stop());
     return chain;
   };
-  const codeOn = (url: string) => callRpc(url, 'eth_getCode', [multicall3Address, 'latest']);
   const earlier = await open();
   await callRpc(earlier.url, 'anvil_setCode', [multicall3Address, '0x60016002']);
   await earlier.stop();

@@ -4,7 +4,7 @@ import { writeBatch } from '../../db/index.ts';
 import { addSeconds, unixSeconds } from '../../kernel/clock.ts';
 import { limits } from '../../kernel/limits.ts';
 import type { Address } from 'viem';
-import { batchContract, batchGas, encodeBatch, judgeBatchReceipt } from '../chain/batch-call.ts';
+import { batchGas, encodeBatch, judgeBatchReceipt } from '../chain/batch-call.ts';
 import type { Chain } from '../chain/chain.ts';
 import type { NonceUse } from '../chain/nonce-use.ts';
 import { transferCall } from '../chain/token-calls.ts';
@@ -76,7 +76,7 @@ export async function recordBatch(
     const transaction = await signWithNextNonce(sql, {
       box: context.box,
       chain,
-      to: batchContract,
+      to: chain.batchContract,
       data: encodeBatch(calls),
       gas: batchGas(taken.length),
       fees,
