@@ -49,8 +49,8 @@ export const limits = {
   /** What the 402 asks the payer to sign for: one attempt, its settlement, and a retry. */
   paymentTimeoutSeconds: 120,
   /**
-   * How far ahead a payment may run out. What is to be settled must still be found then: its stored answer is kept for a day, and
-   * its use looked for in the logs of some hours. The 402 asks for two minutes; the rest is for clocks that are wrong.
+   * How far ahead a payment may run out. Its stored answer is kept for a day after that, and its use is searched for as far back as
+   * this and the life of a refund say. The 402 asks for two minutes; the rest is for clocks that are wrong.
    */
   paymentValiditySecondsMax: 60 * 60,
   /**
