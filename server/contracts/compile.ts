@@ -63,13 +63,15 @@ type ContractName = (typeof contractNames)[number];
 /** The text of a contract's artifact, as the source beside this file compiles today. */
 export function renderArtifact(contractName: ContractName): string {
   const source = new URL(`${contractName}.sol`, import.meta.url);
-  const { abi, deployedBytecode } = compileContract(source);
+  const { abi, bytecode, deployedBytecode } = compileContract(source);
   const compiler: string = solc.version();
   const artifact = {
     contractName,
     solc: compiler,
     sourceSha256: createHash('sha256').update(readFileSync(source)).digest('hex'),
     abi,
+    // What a transaction that deploys it is sent with; what stands there then.
+    bytecode,
     deployedBytecode,
   };
   return `${JSON.stringify(artifact, null, 2)}\n`;

@@ -112,11 +112,12 @@ describe('readConfig', () => {
     ['CREDENCE_SANDBOX_RPC_URL', 'http://127.0.0.1:8545'],
     ['CREDENCE_PRODUCTION_RELAYER_KEY', `0x${key}`],
     ['CREDENCE_SANDBOX_REORG_DEPTH', '12'],
+    ['CREDENCE_SANDBOX_BATCH_CONTRACT', `0x${'ab'.repeat(20)}`],
     ['DATABASE_URL', 'database.example'],
     ['DATABASE_URL', 'mysql://database.example/credence'],
   ])('refuses %s=%s in one line that names it', (name, value) => {
     const refusal = refusalOf({ [name]: value });
-    expect(refusal).toContain(name.replace(/_(RPC_URL|RELAYER_KEY|REORG_DEPTH)$/, ''));
+    expect(refusal).toContain(name.replace(/_(RPC_URL|RELAYER_KEY|REORG_DEPTH|BATCH_CONTRACT)$/, ''));
     expect(refusal).not.toContain('\n');
   });
 
@@ -132,6 +133,15 @@ describe('readConfig', () => {
   it.each(['deep', '-1', '10001', '1.5'])('refuses the depth %s', (depth) => {
     const refusal = refusalOf({ ...chain, CREDENCE_SANDBOX_REORG_DEPTH: depth });
     expect(refusal).toContain('CREDENCE_SANDBOX_REORG_DEPTH');
+  });
+
+  it('has batches settled by Multicall3, or by the contract that is named', () => {
+    expect(readConfig(chain).chains.sandbox).not.toHaveProperty('batchContract');
+    const batchContract = `0x${'ab'.repeat(20)}`;
+    const config = readConfig({ ...chain, CREDENCE_SANDBOX_BATCH_CONTRACT: batchContract });
+    expect(config.chains.sandbox).toMatchObject({ batchContract });
+    const wrong = { ...chain, CREDENCE_SANDBOX_BATCH_CONTRACT: '0xab' };
+    expect(refusalOf(wrong)).toContain('CREDENCE_SANDBOX_BATCH_CONTRACT');
   });
 
   it('keeps of an operator key its hash, and refuses one that could be guessed without repeating it', () => {

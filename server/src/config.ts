@@ -17,6 +17,8 @@ export interface ChainConfig {
   relayerKey: `0x${string}`;
   /** How many blocks deep a settlement is watched for a reorganisation; absent, until the chain's RPC calls its block finalized. */
   reorgDepth?: number;
+  /** What makes many calls in one transaction; absent, Multicall3. */
+  batchContract?: `0x${string}`;
 }
 
 /** RFC 7518 section 3.1 and RFC 8037 name them so. */
@@ -86,9 +88,11 @@ const known = new Set([
   'CREDENCE_SANDBOX_RPC_URL',
   'CREDENCE_SANDBOX_RELAYER_KEY',
   'CREDENCE_SANDBOX_REORG_DEPTH',
+  'CREDENCE_SANDBOX_BATCH_CONTRACT',
   'CREDENCE_PRODUCTION_RPC_URL',
   'CREDENCE_PRODUCTION_RELAYER_KEY',
   'CREDENCE_PRODUCTION_REORG_DEPTH',
+  'CREDENCE_PRODUCTION_BATCH_CONTRACT',
 ]);
 
 const loopbackHosts = ['127.0.0.1', '::1'];
@@ -298,11 +302,13 @@ function chainOf(env: Environment, half: 'PRODUCTION' | 'SANDBOX'): ChainConfig 
     rpc: `CREDENCE_${half}_RPC_URL`,
     key: `CREDENCE_${half}_RELAYER_KEY`,
     depth: `CREDENCE_${half}_REORG_DEPTH`,
+    batch: `CREDENCE_${half}_BATCH_CONTRACT`,
   };
   const rpcUrl = env[names.rpc] || undefined;
   const relayerKey = env[names.key] || undefined;
   const depth = env[names.depth] || undefined;
-  if (rpcUrl === undefined && relayerKey === undefined && depth === undefined) return undefined;
+  const batchContract = env[names.batch] || undefined;
+  if ([rpcUrl, relayerKey, depth, batchContract].every((value) => value === undefined)) return undefined;
   if (rpcUrl === undefined || !/^https?:$/.test(URL.parse(rpcUrl)?.protocol ?? '')) {
     throw new StartupError(`${names.rpc} must be the http(s) URL of the chain's RPC`);
   }
@@ -318,9 +324,13 @@ function chainOf(env: Environment, half: 'PRODUCTION' | 'SANDBOX'): ChainConfig 
       `${names.depth} must be a number of blocks up to ${depthMax}, or "finalized", which it is by itself`,
     );
   }
+  if (batchContract !== undefined && !/^0x[0-9a-fA-F]{40}$/.test(batchContract)) {
+    throw new StartupError(`${names.batch} must be the address of a contract: 0x and 40 hexadecimal digits`);
+  }
   return {
     rpcUrl,
     relayerKey: relayerKey as `0x${string}`,
     ...(depth === undefined || depth === 'finalized' ? {} : { reorgDepth: Number(depth) }),
+    ...(batchContract === undefined ? {} : { batchContract: batchContract as `0x${string}` }),
   };
 }

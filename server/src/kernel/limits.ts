@@ -40,6 +40,8 @@ export const limits = {
   /** What a batch may use: the transaction itself, and for each item what a payee who never held the token takes. */
   batchGasBase: 60_000n,
   batchGasPerItem: 75_000n,
+  /** What one item may use at most, and the batch contract of ours keeps it to: `CALL_GAS` of Batch.sol, and what EIP-150 keeps back of it. */
+  batchGasOfOne: 160_000n,
   /** A relayer that can't pay for this many full batches at present fees is called low: time to send it some. */
   relayerReserveBatches: 10n,
   /** Whose settlement failed after the work was done may not begin another for an hour. */
@@ -47,8 +49,8 @@ export const limits = {
   /** What the 402 asks the payer to sign for: one attempt, its settlement, and a retry. */
   paymentTimeoutSeconds: 120,
   /**
-   * How far ahead a payment may run out. What is to be settled must still be found then: its stored answer is kept for a day, and
-   * its use looked for in the logs of some hours. The 402 asks for two minutes; the rest is for clocks that are wrong.
+   * How far ahead a payment may run out. Its stored answer is kept for a day after that, and its use is searched for as far back as
+   * this and the life of a refund say. The 402 asks for two minutes; the rest is for clocks that are wrong.
    */
   paymentValiditySecondsMax: 60 * 60,
   /**

@@ -53,14 +53,41 @@ export function exactRail(args: {
       return isSignedByPayer(terms.network, sent) ? undefined : 'invalid_exact_evm_payload_signature';
     },
     async findFunds(now) {
-      const { from, nonce, value } = sent.authorization;
-      const { balance, nonceUsed, hasCode } = await askChain(chain.payerState(from, nonce));
-      // The token would ask the account's code instead of its signature: contract wallets are refused for now.
-      if (hasCode) return 'invalid_exact_evm_payload_signature';
-      if (nonceUsed) return 'invalid_transaction_state';
-      return balance < value ? 'insufficient_funds' : { atomic: balance, readAt: now };
+      const begunMs = performance.now();
+      const funds = await readFunds(chain, sent, { now, begunMs });
+      // Somebody may have sent the payer money since.
+      if (funds !== 'insufficient_funds') return funds;
+      return readFunds(chain, sent, { now, begunMs, sinceMs: begunMs });
     },
     settle: (payment) => settler.settle(payment),
+  };
+}
+
+/**
+ * What the payer has, as the chain's latest block says or said, though not before `sinceMs`; or what speaks against the payment. A balance
+ * that was read before `begunMs`, when it was `now`, may allow the payment, and is renewed before it refuses it.
+ */
+async function readFunds(
+  chain: Chain,
+  sent: ExactPayment,
+  asked: { now: Date; begunMs: number; sinceMs?: number },
+): Promise<KnownBalance | ExactFault> {
+  const { from, nonce, value } = sent.authorization;
+  const { now, begunMs, sinceMs } = asked;
+  const state = await askChain(chain.payerState(from, nonce, sinceMs));
+  // The token would ask the account's code instead of its signature: contract wallets are refused for now.
+  if (state.hasCode) return 'invalid_exact_evm_payload_signature';
+  if (state.nonceUsed) return 'invalid_transaction_state';
+  if (state.balance < value) return 'insufficient_funds';
+  const readAt = new Date(now.getTime() + Math.floor(state.askedAtMs - begunMs));
+  if (state.askedAtMs >= begunMs) return { atomic: state.balance, readAt };
+  return {
+    atomic: state.balance,
+    readAt,
+    async renew() {
+      const renewed = await readFunds(chain, sent, { now, begunMs, sinceMs: performance.now() });
+      return typeof renewed === 'string' ? undefined : renewed;
+    },
   };
 }
 

@@ -103,11 +103,10 @@ export function report(error: unknown): void {
   process.stderr.write(`${String(error)}\n`);
 }
 
-/** A payment of the price, signed by a key that nobody used before, to an address that nobody used before. */
-export async function newOrder(): Promise<
-  Order & { payer: ReturnType<typeof privateKeyToAccount>; payee: Address }
-> {
-  const payer = privateKeyToAccount(generatePrivateKey());
+/** A payment of the price, signed by a key that nobody used before unless one is given, to an address that nobody used before. */
+export async function newOrder(
+  payer = privateKeyToAccount(generatePrivateKey()),
+): Promise<Order & { payer: typeof payer; payee: Address }> {
   const payee = privateKeyToAccount(generatePrivateKey()).address;
   const network = networks.sandbox;
   const authorization = {

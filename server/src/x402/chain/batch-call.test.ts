@@ -10,7 +10,8 @@ import {
   parseAbi,
 } from 'viem';
 import { describe, expect, it } from 'vitest';
-import { encodeBatch, judgeBatchReceipt, type ReceiptLog } from './batch-call.ts';
+import { limits } from '../../kernel/limits.ts';
+import { batchGas, encodeBatch, judgeBatchReceipt, type ReceiptLog } from './batch-call.ts';
 import type { Authorization } from '../exact/exact.ts';
 
 const events = parseAbi([
@@ -111,6 +112,15 @@ describe('encodeBatch', () => {
         );
       }),
     );
+  });
+});
+
+describe('batchGas', () => {
+  it('stays below the 16 million that a transaction may ask for (EIP-7825), whatever the size of the batch', () => {
+    const sizes = Array.from({ length: limits.batchItems }, (_, index) => index + 1);
+    expect(sizes.filter((size) => batchGas(size) >= 16_000_000n)).toEqual([]);
+    // One item more than any leaves room for must have a whole item's gas, or its failure would undo the others.
+    expect(sizes.filter((size) => batchGas(size) - 75_000n * BigInt(size) < 160_000n)).toEqual([]);
   });
 });
 

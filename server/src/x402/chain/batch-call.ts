@@ -1,9 +1,18 @@
 import type { Address, Hex } from 'viem';
+import { limits } from '../../kernel/limits.ts';
 import type { Authorization } from '../exact/exact.ts';
 import { ChainUnavailableError } from './json-rpc.ts';
 
 /** Multicall3, which has this address on every chain; on the local one our own contract with its interface. */
-export const batchContract: Address = '0xcA11bde05977b3631167028862bE2a173976CA11';
+export const multicall3: Address = '0xcA11bde05977b3631167028862bE2a173976CA11';
+
+/**
+ * The gas that a transaction of this many payments is sent with. The contract of ours reverts rather than let an item fail with less
+ * than an item may have: beside what each usually takes there is always that much.
+ */
+export function batchGas(items: number): bigint {
+  return limits.batchGasBase + limits.batchGasOfOne + limits.batchGasPerItem * BigInt(items);
+}
 
 /** One call of a batch. */
 export interface BatchCall {

@@ -1,25 +1,29 @@
 import type { Address, Hex } from 'viem';
+import { multicall3 } from './batch-call.ts';
 import { examine, type Verdict } from './examine.ts';
 import type { Authorization, ExactPayment } from '../exact/exact.ts';
 import { createFeeReader, type Fees } from './fees.ts';
-import { createRpc, quantityOf, resultOf } from './json-rpc.ts';
+import { type AskRpc, createRpc, quantityOf, resultOf } from './json-rpc.ts';
 import type { Network } from '../networks.ts';
-import { findUses, findUsesInLogs, type NonceUse } from './nonce-use.ts';
-import { createPayerStateReader, type PayerState } from './payer-state.ts';
-import { askBlockHashes, createReceiptWatch } from './receipt-watch.ts';
+import { createLogSearch } from './log-search.ts';
+import { findSettlement, findUses, type NonceUse } from './nonce-use.ts';
+import { type AskPayerState, createPayerStateReader } from './payer-state.ts';
+import { askBlockHashes, createReceiptWatch, type ReceiptWatch } from './receipt-watch.ts';
 import { type Block, type Header, readHeader, type Receipt } from './receipts.ts';
-import { balanceCall, booleanOf, stateCall, wordOf } from './token-calls.ts';
+import { balanceCall, booleanOf, type Contracts, stateCall, wordOf } from './token-calls.ts';
 
 /** One EVM chain behind its RPC. Every call throws `ChainUnavailableError` where the chain can't be asked. */
 export interface Chain {
   network: Network;
+  /** What makes many calls in one transaction. */
+  batchContract: Address;
   /** What the RPC says that it is. */
   chainId(): Promise<number>;
   balanceOf(account: Address): Promise<bigint>;
   nativeBalanceOf(account: Address): Promise<bigint>;
   isNonceUsed(payer: Address, nonce: Hex): Promise<boolean>;
-  /** Both at once, for the hot path. */
-  payerState(payer: Address, nonce: Hex): Promise<PayerState>;
+  /** Both at once, and whether the payer has code, for the hot path: kept for as long as a block lasts. */
+  payerState: AskPayerState;
   transactionCount(account: Address): Promise<number>;
   fees(): Promise<Fees>;
   /** For each of these transfers, what would become of it if they were mined now, in this order; and what gas costs. */
@@ -30,7 +34,7 @@ export interface Chain {
   findReceipt(hashes: readonly Hex[], patienceMs?: number): Promise<Receipt | undefined>;
   /** What became of the nonce of each of these, in their order. */
   findUses(authorizations: readonly Authorization[]): Promise<NonceUse[]>;
-  /** The transaction that used the nonce with exactly this transfer, if there is one. */
+  /** The transaction that used the nonce with exactly this transfer, if there is one. Throws while it is still searched for. */
   findSettlement(payment: Authorization): Promise<Hex | undefined>;
   /** Whether its last blocks can be gone without others in their place, as a local chain's after a crash. */
   forgetsBlocks: boolean;
@@ -56,63 +60,84 @@ type ReorgDepth = number | 'finalized';
 
 /**
  * Opens a chain. `finality`: whether its blocks stay at once, as a local chain's do, or when the RPC calls them finalized. `reorgDepth`: how
- * long it is watched for what was mined and goes again.
+ * long it is watched for what was mined and goes again. `batchContract`: what makes many calls in one; Multicall3 unless said otherwise.
  */
 export function createChain(options: {
   network: Network;
   rpcUrl: string;
   finality: 'finalized' | 'instant';
   reorgDepth?: ReorgDepth;
+  batchContract?: Address;
 }): Chain {
-  const { network } = options;
-  const reorgDepth = options.reorgDepth ?? (options.finality === 'instant' ? localDepth : 'finalized');
-  const token = network.asset.address;
-  const ask = createRpc({ rpcUrl: options.rpcUrl, timeoutMs: rpcTimeoutMs, responseBytesMax });
+  const { network, finality, rpcUrl, batchContract = multicall3 } = options;
+  const reorgDepth = options.reorgDepth ?? (finality === 'instant' ? localDepth : 'finalized');
+  const contracts = { token: network.asset.address, batchContract };
+  const ask = createRpc({ rpcUrl, timeoutMs: rpcTimeoutMs, responseBytesMax });
   const watch = createReceiptWatch(ask);
-  const askWithFees = createFeeReader(ask, watch);
-  const asked = { ask, watch, token };
-
-  async function askOne(method: string, ...params: readonly unknown[]): Promise<unknown> {
-    const [answer] = await ask([{ method, params }]);
-    return resultOf(answer);
-  }
-
-  async function askHeader(tag: 'finalized' | 'latest' | 'pending'): Promise<Header> {
-    return readHeader(await askOne('eth_getBlockByNumber', tag, false));
-  }
-
   return {
     network,
+    batchContract,
+    payerState: createPayerStateReader({ ...contracts, rpcUrl, watch }),
+    ...openAccounts(ask, contracts.token),
+    ...openTransactions(ask, watch, contracts),
+    ...openBlocks(ask, finality, reorgDepth),
+  };
+}
+
+/** What a chain says of one account. */
+function openAccounts(
+  ask: AskRpc,
+  token: Address,
+): Pick<Chain, 'balanceOf' | 'isNonceUsed' | 'nativeBalanceOf' | 'transactionCount'> {
+  return {
+    async balanceOf(account) {
+      return wordOf(await askOne(ask, 'eth_call', { to: token, data: balanceCall(account) }, 'latest'));
+    },
+    nativeBalanceOf: async (account) => quantityOf(await askOne(ask, 'eth_getBalance', account, 'latest')),
     async isNonceUsed(payer, nonce) {
       const call = { to: token, data: stateCall({ from: payer, nonce }) };
-      return booleanOf(await askOne('eth_call', call, 'latest'));
+      return booleanOf(await askOne(ask, 'eth_call', call, 'latest'));
     },
-    findReceipt: (hashes, patienceMs = 0) => watch.await(hashes, patienceMs),
-    findUses: (authorizations) => findUses(asked, authorizations),
-    chainId: async () => Number(quantityOf(await askOne('eth_chainId'))),
-    async balanceOf(account) {
-      return wordOf(await askOne('eth_call', { to: token, data: balanceCall(account) }, 'latest'));
-    },
-    nativeBalanceOf: async (account) => quantityOf(await askOne('eth_getBalance', account, 'latest')),
-    payerState: createPayerStateReader({ rpcUrl: options.rpcUrl, token }),
     transactionCount: async (account) =>
-      Number(quantityOf(await askOne('eth_getTransactionCount', account, 'latest'))),
+      Number(quantityOf(await askOne(ask, 'eth_getTransactionCount', account, 'latest'))),
+  };
+}
+
+/** How transfers are looked at, sent, and found again. */
+function openTransactions(
+  ask: AskRpc,
+  watch: ReceiptWatch,
+  contracts: Contracts,
+): Pick<Chain, 'broadcast' | 'examine' | 'fees' | 'findReceipt' | 'findSettlement' | 'findUses'> {
+  const askWithFees = createFeeReader(ask, watch);
+  const asked = { ask, watch, contracts, search: createLogSearch(ask, contracts.token) };
+  return {
     fees: async () => (await askWithFees([])).fees,
-
-    examine: (payments) => examine(askWithFees, token, payments),
-
+    examine: (payments) => examine(askWithFees, contracts, payments),
     async broadcast(raw) {
       const [answer] = await ask([{ method: 'eth_sendRawTransaction', params: [raw] }]);
       if (answer && 'error' in answer && isAlreadyKnown(answer.error)) return;
       resultOf(answer);
     },
+    findReceipt: (hashes, patienceMs = 0) => watch.await(hashes, patienceMs),
+    findUses: (authorizations) => findUses(asked, authorizations),
+    findSettlement: (authorization) => findSettlement(asked, authorization),
+  };
+}
 
-    async findSettlement(payment) {
-      const [use] = await findUsesInLogs(asked, [payment]);
-      return use?.kind === 'settled' ? use.transaction : undefined;
-    },
+/** The chain itself: its blocks, and how long they stay. */
+function openBlocks(
+  ask: AskRpc,
+  finality: 'finalized' | 'instant',
+  reorgDepth: ReorgDepth,
+): Pick<Chain, 'chainId' | 'findPlaces' | 'forgetsBlocks' | 'head' | 'settledTime'> {
+  async function askHeader(tag: 'finalized' | 'latest' | 'pending'): Promise<Header> {
+    return readHeader(await askOne(ask, 'eth_getBlockByNumber', tag, false));
+  }
 
-    forgetsBlocks: options.finality === 'instant',
+  return {
+    chainId: async () => Number(quantityOf(await askOne(ask, 'eth_chainId'))),
+    forgetsBlocks: finality === 'instant',
     head: () => askHeader('latest'),
 
     async findPlaces(numbers) {
@@ -129,9 +154,14 @@ export function createChain(options: {
 
     async settledTime() {
       // A local chain makes a block only when it has a transaction; its pending block has the present time.
-      return (await askHeader(options.finality === 'instant' ? 'pending' : 'finalized')).timestamp;
+      return (await askHeader(finality === 'instant' ? 'pending' : 'finalized')).timestamp;
     },
   };
+}
+
+async function askOne(ask: AskRpc, method: string, ...params: readonly unknown[]): Promise<unknown> {
+  const [answer] = await ask([{ method, params }]);
+  return resultOf(answer);
 }
 
 /** The node has it, or has mined it: either way it needn't be sent again. Texts of geth, reth and anvil. */

@@ -1,10 +1,11 @@
 import type { Address, Hex } from 'viem';
 import { addressWord, judgeBatchReceipt, type ReceiptLog } from './batch-call.ts';
 import type { Authorization } from '../exact/exact.ts';
-import { type AskRpc, ChainUnavailableError, hashOf, quantityOf, resultOf } from './json-rpc.ts';
+import { type AskRpc, ChainUnavailableError } from './json-rpc.ts';
+import type { FoundLog, LogSearch, SearchRound } from './log-search.ts';
 import type { ReceiptWatch } from './receipt-watch.ts';
 import type { Receipt } from './receipts.ts';
-import { batchView, booleanOf, readBatch, stateCall } from './token-calls.ts';
+import { batchView, booleanOf, type Contracts, readBatch, stateCall } from './token-calls.ts';
 
 /** What the chain says of an authorisation's nonce, whoever used it. `unknown`: it is used, and no use is to be found. */
 export type NonceUse =
@@ -13,60 +14,54 @@ export type NonceUse =
   | { kind: 'unknown' }
   | { kind: 'unused' };
 
-/** `AuthorizationUsed(address indexed,bytes32 indexed)` and `AuthorizationCanceled(…)`, of the same form (EIP-3009). */
-const nonceTopics = [
-  '0x98de503528ee59b575ef0c0a2576a82497bfc029a5685b209e9ec333479b10a5',
-  '0x1cdd46ff242716cdaa72d159d339a485b3438398348d68f09d7c8c0a59353d81',
-];
-/** An authorisation lives an hour at most, so its use is near the head; RPC providers cap the range of a log query. */
-const logBlocks = 5_000n;
-/** Providers commonly take a hundred calls in one request. */
-const queriesMax = 100;
+/** Searched for at a time: each adds a payer and a nonce to one query, of which providers take thousands. */
+const searchedMax = 100;
 
 interface Asked {
   ask: AskRpc;
   watch: ReceiptWatch;
-  token: Address;
+  contracts: Contracts;
+  search: LogSearch;
 }
 
-/** What became of the nonce of each of these, in their order. */
+/** What became of the nonce of each of these, in their order. `unknown` as well where the search goes on in the next round. */
 export async function findUses(asked: Asked, authorizations: readonly Authorization[]): Promise<NonceUse[]> {
   if (authorizations.length === 0) return [];
-  const [answer] = await asked.ask([batchView(asked.token, authorizations.map(stateCall))]);
+  const [answer] = await asked.ask([batchView(asked.contracts, authorizations.map(stateCall))]);
   const states = readBatch(answer, authorizations.length);
   const used = authorizations.filter((_one, index) => booleanOf(states[index]?.data));
   const uses = new Map<Authorization, NonceUse>();
-  for (let start = 0; start < used.length; start += queriesMax) {
-    const part = used.slice(start, start + queriesMax);
-    const found = await findUsesInLogs(asked, part);
-    part.forEach((one, index) => uses.set(one, found[index] ?? { kind: 'unknown' }));
+  for (let start = 0; start < used.length; start += searchedMax) {
+    const part = used.slice(start, start + searchedMax);
+    const round = await asked.search(part);
+    for (const [one, use] of await judgeUses(asked, round.found)) uses.set(one, use);
+    for (const one of part) if (!uses.has(one)) uses.set(one, { kind: 'unknown' });
   }
   return authorizations.map((one) => uses.get(one) ?? { kind: 'unused' });
 }
 
-/** What the logs say of these nonces, at most as many as one request takes. */
-export async function findUsesInLogs(
-  { ask, watch, token }: Asked,
-  authorizations: readonly Authorization[],
-): Promise<NonceUse[]> {
-  const [answer] = await ask([{ method: 'eth_blockNumber', params: [] }]);
-  const head = quantityOf(resultOf(answer));
-  const fromBlock = `0x${(head > logBlocks ? head - logBlocks : 0n).toString(16)}`;
-  const answers = await ask(
-    authorizations.map(({ from, nonce }) => {
-      const topics = [nonceTopics, `0x${addressWord(from)}`, nonce];
-      return { method: 'eth_getLogs', params: [{ address: token, topics, fromBlock }] };
-    }),
-  );
-  const logs = answers.map((one) => readFoundLogs(resultOf(one)));
-  const receipts = new Map<Hex, Receipt | undefined>();
-  for (const { transaction } of logs.flat()) {
-    if (!receipts.has(transaction)) receipts.set(transaction, await watch.await([transaction], 0));
-  }
-  return authorizations.map((one, index) => judgeUse(one, logs[index] ?? [], receipts, token));
+/** The transaction that used the nonce with exactly this transfer. Throws where the search goes on in the next round. */
+export async function findSettlement(asked: Asked, authorization: Authorization): Promise<Hex | undefined> {
+  const { found, unfinished } = await asked.search([authorization]);
+  if (unfinished.size > 0)
+    throw new ChainUnavailableError('the use of a nonce is still searched for, further back');
+  const use = (await judgeUses(asked, found)).get(authorization);
+  return use?.kind === 'settled' ? use.transaction : undefined;
 }
 
-/** By the transactions' own receipts: a log that its receipt doesn't have is nobody's word. */
+/** What the logs say of these nonces, by their transactions' own receipts. */
+async function judgeUses(
+  { watch, contracts: { token } }: Asked,
+  found: SearchRound['found'],
+): Promise<Map<Authorization, NonceUse>> {
+  const receipts = new Map<Hex, Receipt | undefined>();
+  for (const { transaction } of [...found.values()].flat()) {
+    if (!receipts.has(transaction)) receipts.set(transaction, await watch.await([transaction], 0));
+  }
+  return new Map([...found].map(([one, logs]) => [one, judgeUse(one, logs, receipts, token)]));
+}
+
+/** A log that its receipt doesn't have is nobody's word. */
 function judgeUse(
   authorization: Authorization,
   logs: readonly FoundLog[],
@@ -81,20 +76,6 @@ function judgeUse(
     return verdict === 'settled' ? { kind: 'settled', transaction } : { kind: 'cancelled' };
   }
   return { kind: 'unknown' };
-}
-
-interface FoundLog {
-  transaction: Hex;
-  /** Its first topic. */
-  event: Hex;
-}
-
-function readFoundLogs(answer: unknown): FoundLog[] {
-  if (!Array.isArray(answer)) throw new ChainUnavailableError('the RPC answered something that is no logs');
-  return answer.map((log) => {
-    const { transactionHash, topics } = log as { transactionHash?: unknown; topics?: unknown[] };
-    return { transaction: hashOf(transactionHash), event: hashOf(topics?.[0]) };
-  });
 }
 
 function hasNonceLog(

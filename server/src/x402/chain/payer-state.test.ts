@@ -13,7 +13,10 @@ import {
   parseAbi,
 } from 'viem';
 import { afterEach, describe, expect, it } from 'vitest';
+import { multicall3 } from './batch-call.ts';
 import { createPayerStateReader } from './payer-state.ts';
+import type { ReceiptWatch } from './receipt-watch.ts';
+import type { Header } from './receipts.ts';
 import { networks } from '../networks.ts';
 import { ChainUnavailableError } from './json-rpc.ts';
 
@@ -60,7 +63,7 @@ async function startRpc(answering: Answering): Promise<Rpc> {
 
 /** What one request asks, part by part. */
 interface Part {
-  kind: 'balance' | 'code' | 'state';
+  kind: 'balance' | 'block' | 'code' | 'state';
   payer: Address;
   nonce?: Hex;
 }
@@ -68,6 +71,7 @@ interface Part {
 const views = parseAbi([
   'function balanceOf(address account) view returns (uint256)',
   'function authorizationState(address authorizer, bytes32 nonce) view returns (bool)',
+  'function getBlockNumber() view returns (uint256)',
 ]);
 
 /** The parts of each call: of views through the batch contract, or of a look for code. */
@@ -80,20 +84,37 @@ function partsOf({ params: [{ to, data }] }: Call): Part[] {
   const { args } = decodeFunctionData({ abi: multicall3Abi, data });
   const calls = args[0] as readonly { target: Address; callData: Hex }[];
   return calls.map(({ target, callData }) => {
-    if (target.toLowerCase() !== token.toLowerCase()) throw new Error('only the token is asked');
     const view = decodeFunctionData({ abi: views, data: callData });
+    const asked = view.functionName === 'getBlockNumber' ? multicall3 : token;
+    if (target.toLowerCase() !== asked.toLowerCase()) throw new Error('another contract is asked');
+    if (view.functionName === 'getBlockNumber') return { kind: 'block', payer: multicall3 };
     return view.functionName === 'balanceOf'
       ? { kind: 'balance', payer: view.args[0] }
       : { kind: 'state', payer: view.args[0], nonce: view.args[1] };
   });
 }
 
+/** Each answer's is a new one, where a test doesn't say. */
+let blocks = 1_000n;
+function nextBlock(): bigint {
+  blocks += 1n;
+  return blocks;
+}
+function headerOf(number: bigint): Header {
+  return { number, hash: `0x${'00'.repeat(32)}`, timestamp: 0n, baseFeePerGas: 0n };
+}
 const word = (value: bigint): Hex => `0x${value.toString(16).padStart(64, '0')}`;
 
 /** Answers each part of a batch: a word, code or none, or nothing where its view failed. */
-function answerEach(batch: Call[], answer: (part: Part) => bigint | boolean | undefined) {
+function answerEach(
+  batch: Call[],
+  answer: (part: Part) => bigint | boolean | undefined,
+  block: bigint | null = nextBlock(),
+) {
   return batch.map((call) => {
-    const answers = partsOf(call).map(answer);
+    const answers = partsOf(call).map((part) =>
+      part.kind === 'block' ? (block ?? undefined) : answer(part),
+    );
     const returned = answers.map((one) =>
       typeof one === 'bigint'
         ? { success: true, returnData: word(one) }
@@ -111,7 +132,10 @@ function answerEach(batch: Call[], answer: (part: Part) => bigint | boolean | un
 const answerWell = (batch: Call[]) =>
   answerEach(batch, ({ kind }) => (kind === 'code' ? false : kind === 'balance' ? 7n : 0n));
 
-const read = (rpc: Rpc) => createPayerStateReader({ rpcUrl: rpc.url, token });
+const contracts = { token, batchContract: multicall3 };
+type Latest = ReceiptWatch['latest'];
+const read = (rpc: Rpc, latest: Latest = () => undefined) =>
+  createPayerStateReader({ ...contracts, rpcUrl: rpc.url, watch: { latest } });
 const newNonce = (): Hex => `0x${randomBytes(32).toString('hex')}`;
 const newPayer = () => getAddress(`0x${randomBytes(20).toString('hex')}`);
 const anyone = () => [newPayer(), newNonce()] as const;
@@ -123,10 +147,19 @@ describe('questions', () => {
     const ask = read(rpc);
     const payer = newPayer();
     const states = await Promise.all([ask(payer, newNonce()), ask(payer, newNonce()), ask(...anyone())]);
-    expect(states).toEqual([poor, poor, poor]);
+    expect(states).toMatchObject([poor, poor, poor]);
     expect(rpc.batches).toHaveLength(1);
     const kinds = (rpc.batches[0] ?? []).flatMap(partsOf).map(({ kind }) => kind);
-    expect(kinds.toSorted()).toEqual(['balance', 'balance', 'code', 'code', 'state', 'state', 'state']);
+    expect(kinds.toSorted()).toEqual([
+      'balance',
+      'balance',
+      'block',
+      'code',
+      'code',
+      'state',
+      'state',
+      'state',
+    ]);
   });
 
   it('that come while a request is under way go out together with the next, however they came', async () => {
@@ -144,8 +177,8 @@ describe('questions', () => {
     }
     expect(rpc.batches).toHaveLength(1);
     answered.resolve();
-    expect(await Promise.all(asked)).toEqual([poor, poor, poor, poor]);
-    expect(rpc.batches.map((batch) => batch.flatMap(partsOf).length)).toEqual([3, 9]);
+    expect(await Promise.all(asked)).toMatchObject([poor, poor, poor, poor]);
+    expect(rpc.batches.map((batch) => batch.flatMap(partsOf).length)).toEqual([4, 10]);
   });
 
   it('are not held up by a request that stalls', async () => {
@@ -155,7 +188,7 @@ describe('questions', () => {
     stalled.catch(() => {});
     await expect.poll(() => rpc.batches.length).toBe(1);
     const start = performance.now();
-    expect(await ask(...anyone())).toEqual(poor);
+    expect(await ask(...anyone())).toMatchObject(poor);
     expect(performance.now() - start).toBeLessThan(2_000);
   });
 
@@ -164,7 +197,7 @@ describe('questions', () => {
     const ask = read(rpc);
     const states = await Promise.all(Array.from({ length: 230 }, () => ask(...anyone())));
     expect(states).toHaveLength(230);
-    expect(rpc.batches.map((batch) => batch.flatMap(partsOf).length)).toEqual([300, 300, 90]);
+    expect(rpc.batches.map((batch) => batch.flatMap(partsOf).length)).toEqual([301, 301, 91]);
   });
 
   it('get their own answers, in whatever order those come', async () => {
@@ -177,7 +210,7 @@ describe('questions', () => {
     const ask = read(rpc);
     const payers = Array.from({ length: 20 }, () => newPayer());
     const states = await Promise.all(payers.map((payer) => ask(payer, newNonce())));
-    expect(states).toEqual(
+    expect(states).toMatchObject(
       payers.map((payer) => ({
         balance: BigInt(payer),
         nonceUsed: (BigInt(payer) & 1n) === 1n,
@@ -186,16 +219,119 @@ describe('questions', () => {
     );
   });
 
-  it('are asked afresh each time', async () => {
+  it('are asked afresh in each block', async () => {
     const rpc = await startRpc((batch) =>
       answerEach(batch, ({ kind }) => (kind === 'code' ? false : kind === 'balance' ? 7n : used)),
     );
     let used = 0n;
     const ask = read(rpc);
     const [payer, nonce] = anyone();
-    expect(await ask(payer, nonce)).toEqual(poor);
+    expect(await ask(payer, nonce)).toMatchObject(poor);
     used = 1n;
-    expect(await ask(payer, nonce)).toEqual({ ...poor, nonceUsed: true });
+    expect(await ask(payer, newNonce())).toMatchObject({ ...poor, nonceUsed: true });
+    expect(await ask(payer, nonce)).toMatchObject({ ...poor, nonceUsed: true });
+  });
+});
+
+const kindsOf = (batch: Call[] | undefined) =>
+  (batch ?? [])
+    .flatMap(partsOf)
+    .map(({ kind }) => kind)
+    .toSorted();
+
+/** An RPC whose block, balance and watched head are as the test says. */
+async function stage() {
+  const now = { block: 5n, balance: 7n, watched: undefined as bigint | undefined };
+  const rpc = await startRpc((batch) =>
+    answerEach(
+      batch,
+      ({ kind }) => (kind === 'code' ? false : kind === 'balance' ? now.balance : 0n),
+      now.block,
+    ),
+  );
+  const ask = read(rpc, () =>
+    now.watched === undefined ? undefined : { header: headerOf(now.watched), atMs: performance.now() },
+  );
+  return { now, rpc, ask };
+}
+
+describe('what a block has said', () => {
+  it('of a payer and a nonce is not asked again within it', async () => {
+    const { rpc, ask } = await stage();
+    const [payer, nonce] = anyone();
+    await ask(payer, nonce);
+    expect(await ask(payer, nonce)).toMatchObject(poor);
+    expect(rpc.batches).toHaveLength(1);
+
+    expect(await Promise.all([ask(payer, newNonce()), ask(payer, nonce)])).toMatchObject([poor, poor]);
+    expect(kindsOf(rpc.batches[1])).toEqual(['block', 'state']);
+  });
+
+  it('is what was asked for then: its age is told, so that what was settled since can be subtracted', async () => {
+    const { ask } = await stage();
+    const [payer, nonce] = anyone();
+    const beforeMs = performance.now();
+    const first = await ask(payer, nonce);
+    expect(first.askedAtMs).toBeGreaterThanOrEqual(beforeMs);
+    expect((await ask(payer, newNonce())).askedAtMs).toBe(first.askedAtMs);
+  });
+
+  it('is forgotten once an answer is of another block', async () => {
+    const { now, rpc, ask } = await stage();
+    const payer = newPayer();
+    await ask(payer, newNonce());
+    Object.assign(now, { block: 6n, balance: 9n });
+    // The question that learns of it had no reason to ask for more.
+    expect(await ask(payer, newNonce())).toMatchObject(poor);
+    expect(await ask(payer, newNonce())).toMatchObject({ ...poor, balance: 9n });
+    expect(rpc.batches.map(kindsOf).at(-1)).toEqual(['balance', 'block', 'code', 'state']);
+  });
+
+  it('is forgotten once another block is seen by whoever watches for receipts', async () => {
+    const { now, ask } = await stage();
+    const [payer, nonce] = anyone();
+    await ask(payer, nonce);
+    Object.assign(now, { block: 6n, balance: 9n, watched: 6n });
+    expect(await ask(payer, nonce)).toMatchObject({ ...poor, balance: 9n });
+  });
+
+  it('is asked again by who needs a later word on the payer, once for all who do', async () => {
+    const { now, rpc, ask } = await stage();
+    const payer = newPayer();
+    const nonces = [newNonce(), newNonce(), newNonce()];
+    await Promise.all(nonces.map((nonce) => ask(payer, nonce)));
+    now.balance = 9n;
+    const sinceMs = performance.now();
+    const states = await Promise.all(nonces.map((nonce) => ask(payer, nonce, sinceMs)));
+    expect(states.map(({ balance }) => balance)).toEqual([9n, 9n, 9n]);
+    expect(kindsOf(rpc.batches[1])).toEqual(['balance', 'block', 'code']);
+  });
+
+  it('is not believed of a node that lags behind a block that was seen before: it is asked again', async () => {
+    const { now, rpc, ask } = await stage();
+    await ask(...anyone());
+    Object.assign(now, { block: 4n, balance: 99n });
+    const asked = ask(...anyone());
+    await expect.poll(() => rpc.batches.length).toBeGreaterThan(1);
+    Object.assign(now, { block: 5n, balance: 7n });
+    expect(await asked).toMatchObject(poor);
+  });
+
+  it('is believed of a chain that has lost its last blocks, once nobody sees them any more', async () => {
+    const { now, ask } = await stage();
+    await ask(...anyone());
+    Object.assign(now, { block: 4n, balance: 9n });
+    expect(await ask(...anyone())).toMatchObject({ ...poor, balance: 9n });
+  });
+
+  it('is kept for nobody where the contract does not tell its block', async () => {
+    const rpc = await startRpc((batch) =>
+      answerEach(batch, ({ kind }) => (kind === 'code' ? false : kind === 'balance' ? 7n : 0n), null),
+    );
+    const ask = read(rpc);
+    const [payer, nonce] = anyone();
+    expect([await ask(payer, nonce), await ask(payer, nonce)]).toMatchObject([poor, poor]);
+    expect(rpc.batches).toHaveLength(2);
   });
 });
 
@@ -206,7 +342,7 @@ describe('an RPC', () => {
       request.socket.destroy();
       return undefined;
     });
-    expect(await read(rpc)(...anyone())).toEqual(poor);
+    expect(await read(rpc)(...anyone())).toMatchObject(poor);
     expect(rpc.batches).toHaveLength(2);
   });
 
@@ -290,7 +426,7 @@ describe('an RPC', () => {
     );
     const ask = read(rpc);
     const [first, second] = await Promise.allSettled([ask(...anyone()), ask(...broken)]);
-    expect(first).toEqual({ status: 'fulfilled', value: poor });
+    expect(first).toMatchObject({ status: 'fulfilled', value: poor });
     expect(second).toMatchObject({
       status: 'rejected',
       reason: expect.any(ChainUnavailableError) as unknown,
@@ -300,7 +436,7 @@ describe('an RPC', () => {
   it('is asked at its path, with the key and the password of its URL', async () => {
     const rpc = await startRpc(answerWell);
     const url = rpc.url.replace('http://', 'http://user:p%40ss@');
-    await createPayerStateReader({ rpcUrl: `${url}/v2/key?plan=1`, token })(...anyone());
+    await read({ ...rpc, url: `${url}/v2/key?plan=1` })(...anyone());
     expect(rpc.headers[0]).toMatchObject({
       url: '/v2/key?plan=1',
       authorization: `Basic ${Buffer.from('user:p@ss').toString('base64')}`,

@@ -1,20 +1,26 @@
 import type { Address, Hex } from 'viem';
 import type { decodeBatch } from './batch-call.ts';
+import { type Account, type BlockMemory, createBlockMemory } from './block-memory.ts';
 import { decodeCodeCheck, encodeCodeCheck } from './code-check.ts';
 import { type AskRpc, bytesOf, ChainUnavailableError, createRpc, resultOf } from './json-rpc.ts';
-import { balanceCall, batchView, readBatch, stateCall, viewOf } from './token-calls.ts';
+import type { ReceiptWatch } from './receipt-watch.ts';
+import { balanceCall, blockView, type Contracts, readBatch, stateCall, viewOf } from './token-calls.ts';
 
 /** What the chain's latest block says of a payer, as far as one payment needs it. */
-export interface PayerState {
-  balance: bigint;
+export interface PayerState extends Account {
   nonceUsed: boolean;
-  /** A contract's, or one that its key has put there (EIP-7702): then the token asks the code, and not the signature. */
-  hasCode: boolean;
 }
+
+/**
+ * Asks for the state of a payer and a nonce. What the latest block has said of them already isn't asked again; of the payer it is where
+ * that was asked before `sinceMs` (`performance.now()`).
+ */
+export type AskPayerState = (payer: Address, nonce: Hex, sinceMs?: number) => Promise<PayerState>;
 
 interface Question {
   payer: Address;
   nonce: Hex;
+  sinceMs: number;
   askedAtMs: number;
   resolve(state: PayerState): void;
   reject(error: unknown): void;
@@ -26,6 +32,8 @@ const questionsMax = 100;
 const requestsMax = 4;
 /** Waiting for the request under way saves a request; waiting longer than this costs more than it saves. */
 const patienceMs = 100;
+/** A node that is behind the others gets this long before it is asked again. */
+const behindMs = 50;
 const timeoutMs = 5_000;
 /** An answer has half a kilobyte for each question; an error's text may be longer. */
 const responseBytesMax = 1024 * 1024;
@@ -34,17 +42,16 @@ const responseBytesMax = 1024 * 1024;
  * Asks for payers' balances and nonces, all who ask at the same moment in one call to the batch contract, with one look for code beside
  * it: what is asked while a request is under way goes out together with the next. Rejects with `ChainUnavailableError` where there is no answer.
  *
- * A balance is kept for the batch that brought it, where it serves every question about that payer, and no longer: that
- * batch is answered from one head, and whether the next one's head is the same block only its own answer could tell, one round
- * trip too late. A nonce is never kept. What is read may be old by the time that it is used, and that is safe: of our own
- * uses of a nonce, the claim's primary key lets one through; and a use by others, like a balance spent elsewhere, makes
- * the settlement fail, before which a buffered answer isn't released.
+ * Each call asks for the number of its block as well, and what that block says is kept until another is seen. A block may be
+ * over before anybody here hears of it, and that is safe: whoever claims a balance subtracts what was settled since it
+ * was asked for; of our own uses of a nonce, the claim's primary key lets one through; and a use by others, like a balance
+ * spent elsewhere, makes the settlement fail, before which a buffered answer isn't released.
  */
-export function createPayerStateReader(options: {
-  rpcUrl: string;
-  token: Address;
-}): (payer: Address, nonce: Hex) => Promise<PayerState> {
+export function createPayerStateReader(
+  options: Contracts & { rpcUrl: string; watch: Pick<ReceiptWatch, 'latest'> },
+): AskPayerState {
   const ask = createRpc({ rpcUrl: options.rpcUrl, timeoutMs, responseBytesMax });
+  const memory = createBlockMemory(options.watch.latest);
   const waiting: Question[] = [];
   let underWay = 0;
   let turn: NodeJS.Immediate | undefined;
@@ -67,23 +74,26 @@ export function createPayerStateReader(options: {
 
   async function send(questions: readonly Question[]): Promise<void> {
     underWay += 1;
-    await answerAll(
-      ask,
-      options.token,
-      questions.filter((question) => !rejectIfLate(question)),
-    );
+    const open = questions.filter((one) => !rejectIfLate(one) && !answerFrom(memory, one));
+    const again = await answerAll(ask, options, memory, open);
+    if (again.length > 0) setTimeout(() => wait(again), behindMs);
     underWay -= 1;
     sendWaiting(false);
   }
 
-  return (payer, nonce) =>
+  function wait(questions: readonly Question[]): void {
+    waiting.push(...questions);
+    // At the end of this turn of the event loop, so that all who ask in it go together.
+    turn ??= setImmediate(() => {
+      turn = undefined;
+      sendWaiting(false);
+    });
+  }
+
+  return (payer, nonce, sinceMs = Number.NEGATIVE_INFINITY) =>
     new Promise((resolve, reject) => {
-      waiting.push({ payer, nonce, askedAtMs: performance.now(), resolve, reject });
-      // At the end of this turn of the event loop, so that all who ask in it go together.
-      turn ??= setImmediate(() => {
-        turn = undefined;
-        sendWaiting(false);
-      });
+      const question = { payer, nonce, sinceMs, askedAtMs: performance.now(), resolve, reject };
+      if (!answerFrom(memory, question)) wait([question]);
     });
 }
 
@@ -94,46 +104,102 @@ function rejectIfLate(question: Question): boolean {
   return true;
 }
 
-/** Answers each question, one way or the other. */
-async function answerAll(ask: AskRpc, token: Address, questions: readonly Question[]): Promise<void> {
-  if (questions.length === 0) return;
-  const payers = [...new Set(questions.map(({ payer }) => payer))];
-  const views = [
-    ...payers.map(balanceCall),
-    ...questions.map(({ payer, nonce }) => stateCall({ from: payer, nonce })),
+/** What the latest block has said of the payer, if that isn't too old for the question. */
+function findAccount(memory: BlockMemory, { payer, sinceMs }: Question): Account | undefined {
+  const account = memory.account(payer);
+  return account && account.askedAtMs >= sinceMs ? account : undefined;
+}
+
+function answerFrom(memory: BlockMemory, question: Question): boolean {
+  const account = findAccount(memory, question);
+  const nonceUsed = memory.nonce(question.payer, question.nonce);
+  if (!account || nonceUsed === undefined) return false;
+  question.resolve({ ...account, nonceUsed });
+  return true;
+}
+
+/** Answers each question, one way or the other; gives those that a node was asked for which is behind what was seen. */
+async function answerAll(
+  ask: AskRpc,
+  contracts: Contracts,
+  memory: BlockMemory,
+  questions: readonly Question[],
+): Promise<readonly Question[]> {
+  if (questions.length === 0) return [];
+  // What is kept is looked up once: it may be another block's by the time that the answer comes.
+  const known = questions.map((one) => ({
+    account: findAccount(memory, one),
+    nonceUsed: memory.nonce(one.payer, one.nonce),
+  }));
+  const payers = [
+    ...new Set(questions.flatMap(({ payer }, index) => (known[index]?.account ? [] : [payer]))),
   ];
+  const nonces = questions.filter((_one, index) => known[index]?.nonceUsed === undefined);
   try {
-    const answers = await ask([batchView(token, views), viewOf({ data: encodeCodeCheck(payers) })]);
-    const words = readBatch(answers[0], views.length);
-    const codes = decodeCodeCheck(bytesOf(resultOf(answers[1])), payers.length);
-    const places = new Map(payers.map((payer, index) => [payer, index]));
-    questions.forEach((question, index) => {
-      const place = places.get(question.payer) ?? 0;
-      answerOne(question, {
-        balance: words[place],
-        state: words[payers.length + index],
-        hasCode: codes[place] === true,
-      });
+    const said = await askBlock(ask, contracts, { payers, nonces });
+    const seen = said.block === undefined ? 'past' : memory.see(said.block, said.askedAtMs);
+    if (seen === 'behind') return questions;
+    if (seen === 'head') keep(memory, said);
+    questions.forEach((one, index) => {
+      const account = known[index]?.account ?? said.accounts.get(one.payer);
+      answerOne(one, account, known[index]?.nonceUsed ?? said.nonces.get(one));
     });
   } catch (error) {
     questions.forEach(({ reject }) => reject(error));
   }
+  return [];
 }
 
-type View = ReturnType<typeof decodeBatch>[number] | undefined;
+/** What one block said to what it was asked; without what it gave no sensible answer to. */
+interface BlockAnswer {
+  block: bigint | undefined;
+  askedAtMs: number;
+  accounts: ReadonlyMap<Address, Account>;
+  nonces: ReadonlyMap<Question, boolean>;
+}
+
+async function askBlock(
+  ask: AskRpc,
+  contracts: Contracts,
+  { payers, nonces }: { payers: readonly Address[]; nonces: readonly Question[] },
+): Promise<BlockAnswer> {
+  const views = [
+    ...payers.map(balanceCall),
+    ...nonces.map(({ payer, nonce }) => stateCall({ from: payer, nonce })),
+  ];
+  const askedAtMs = performance.now();
+  const [answer, codeAnswer] = await ask([
+    blockView(contracts, views),
+    ...(payers.length === 0 ? [] : [viewOf({ data: encodeCodeCheck(payers) })]),
+  ]);
+  const [block, ...words] = readBatch(answer, views.length + 1).map(wordOf);
+  const codes = payers.length === 0 ? [] : decodeCodeCheck(bytesOf(resultOf(codeAnswer)), payers.length);
+  const accounts = payers.flatMap((payer, index): [Address, Account][] => {
+    const balance = words[index];
+    return balance === undefined ? [] : [[payer, { balance, hasCode: codes[index] === true, askedAtMs }]];
+  });
+  const states = nonces.flatMap((one, index): [Question, boolean][] => {
+    const state = words[payers.length + index];
+    return state === 0n || state === 1n ? [[one, state === 1n]] : [];
+  });
+  return { block, askedAtMs, accounts: new Map(accounts), nonces: new Map(states) };
+}
+
+function keep(memory: BlockMemory, { accounts, nonces }: BlockAnswer): void {
+  for (const [payer, account] of accounts) memory.keepAccount(payer, account);
+  for (const [{ payer, nonce }, isUsed] of nonces) memory.keepNonce(payer, nonce, isUsed);
+}
 
 function answerOne(
   { resolve, reject }: Question,
-  answer: { balance: View; state: View; hasCode: boolean },
+  account: Account | undefined,
+  nonceUsed: boolean | undefined,
 ): void {
-  const balance = wordOf(answer.balance);
-  const state = wordOf(answer.state);
-  if (balance !== undefined && (state === 0n || state === 1n))
-    return resolve({ balance, nonceUsed: state === 1n, hasCode: answer.hasCode });
+  if (account && nonceUsed !== undefined) return resolve({ ...account, nonceUsed });
   reject(new ChainUnavailableError('the token did not answer with a balance and a state of the nonce'));
 }
 
 /** An address without code answers with no bytes: no balance of zero, and no unused nonce. */
-function wordOf(view: View): bigint | undefined {
-  return view?.success === true && view.data.length === 66 ? BigInt(view.data) : undefined;
+function wordOf(view: ReturnType<typeof decodeBatch>[number]): bigint | undefined {
+  return view.success && view.data.length === 66 ? BigInt(view.data) : undefined;
 }

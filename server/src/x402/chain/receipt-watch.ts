@@ -46,7 +46,7 @@ export function createReceiptWatch(ask: AskRpc): ReceiptWatch {
     while (waiting.size > 0) {
       const head = latest?.header.hash;
       await look(findDue(waiting, head));
-      endImpatient();
+      endImpatient(waiting);
       // A new block may have brought those that weren't asked for in this round.
       if (latest?.header.hash !== head && findDue(waiting, latest?.header.hash).length > 0) continue;
       if (waiting.size > 0) await pause();
@@ -55,51 +55,15 @@ export function createReceiptWatch(ask: AskRpc): ReceiptWatch {
   }
 
   async function look(due: readonly Waiting[]): Promise<void> {
-    for (const one of due) {
-      one.asked += 1;
-      one.error = undefined;
-    }
     try {
-      const hashes = due.flatMap((one) => one.hashes);
-      const [head, ...answers] = await ask([latestBlock, ...hashes.map(receiptCall)]);
-      const header = readHeader(resultOf(head));
+      const { header, found } = await askFor(ask, due);
       latest = { header, atMs: performance.now() };
-      const found = new Map<Waiting, Receipt>();
-      for (const one of due) {
-        one.askedAt = header.hash;
-        const own = answers.splice(0, one.hashes.length);
-        try {
-          const receipt = firstOf(one.hashes.map((hash, index) => readReceipt(resultOf(own[index]), hash)));
-          if (receipt) found.set(one, receipt);
-        } catch (error) {
-          one.error = error;
-        }
-      }
       const hashOfBlock = await findBlockHashes(ask, header, [...found.values()]);
-      for (const [one, receipt] of found) tell(one, receipt, hashOfBlock.get(receipt.block.number));
+      for (const [one, receipt] of found) {
+        if (tell(one, receipt, hashOfBlock.get(receipt.block.number))) waiting.delete(one);
+      }
     } catch (error) {
       for (const one of waiting) one.error = error;
-    }
-  }
-
-  function tell(one: Waiting, receipt: Receipt, blockHash: Hex | undefined): void {
-    if (blockHash === receipt.block.hash) {
-      waiting.delete(one);
-      one.resolve(receipt);
-      return;
-    }
-    one.askedAt = undefined;
-    one.error = new ChainUnavailableError(
-      `the receipt of ${receipt.hash} names a block that isn't the chain's`,
-    );
-  }
-
-  function endImpatient(): void {
-    for (const one of waiting) {
-      if (one.asked === 0 || performance.now() < one.untilMs) continue;
-      waiting.delete(one);
-      if (one.error === undefined) one.resolve(undefined);
-      else one.reject(one.error);
     }
   }
 
@@ -123,6 +87,55 @@ export function createReceiptWatch(ask: AskRpc): ReceiptWatch {
       }),
     latest: () => latest,
   };
+}
+
+/** Asks for the head and for these receipts in one request; gives what was found, and notes which answers made no sense. */
+async function askFor(
+  ask: AskRpc,
+  due: readonly Waiting[],
+): Promise<{ header: Header; found: Map<Waiting, Receipt> }> {
+  for (const one of due) {
+    one.asked += 1;
+    one.error = undefined;
+  }
+  const hashes = due.flatMap((one) => one.hashes);
+  const [head, ...answers] = await ask([latestBlock, ...hashes.map(receiptCall)]);
+  const header = readHeader(resultOf(head));
+  const found = new Map<Waiting, Receipt>();
+  for (const one of due) {
+    one.askedAt = header.hash;
+    const own = answers.splice(0, one.hashes.length);
+    try {
+      const receipt = firstOf(one.hashes.map((hash, index) => readReceipt(resultOf(own[index]), hash)));
+      if (receipt) found.set(one, receipt);
+    } catch (error) {
+      one.error = error;
+    }
+  }
+  return { header, found };
+}
+
+/** Tells whoever waits, if the receipt's block is the chain's own; whether it was told. */
+function tell(one: Waiting, receipt: Receipt, blockHash: Hex | undefined): boolean {
+  if (blockHash === receipt.block.hash) {
+    one.resolve(receipt);
+    return true;
+  }
+  one.askedAt = undefined;
+  one.error = new ChainUnavailableError(
+    `the receipt of ${receipt.hash} names a block that isn't the chain's`,
+  );
+  return false;
+}
+
+/** Ends the waiting of those who were looked for and whose patience is over. */
+function endImpatient(waiting: Set<Waiting>): void {
+  for (const one of waiting) {
+    if (one.asked === 0 || performance.now() < one.untilMs) continue;
+    waiting.delete(one);
+    if (one.error === undefined) one.resolve(undefined);
+    else one.reject(one.error);
+  }
 }
 
 /** Those that weren't looked for often yet, or not since the head moved; as many as fit into one request. */

@@ -1,5 +1,5 @@
 import type { Address, Hex } from 'viem';
-import { addressWord, batchContract, decodeBatch, encodeBatch, word } from './batch-call.ts';
+import { addressWord, decodeBatch, encodeBatch, word } from './batch-call.ts';
 import type { Authorization, ExactPayment } from '../exact/exact.ts';
 import {
   bytesOf,
@@ -16,6 +16,9 @@ const balanceOfSelector = '0x70a08231';
 const authorizationStateSelector = '0xe94a0102';
 /** `transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,uint8,bytes32,bytes32)` (EIP-3009). */
 const transferSelector = '0xe3ee160e';
+
+/** `getBlockNumber()` of Multicall3. */
+const blockNumberSelector = '0x42cbb15c';
 
 /** The call data that asks a token for an account's balance. */
 export function balanceCall(account: Address): Hex {
@@ -47,13 +50,28 @@ export function viewOf(call: { to?: Address; data: Hex }): RpcCall {
   return { method: 'eth_call', params: [call, 'latest'] };
 }
 
-/** Asks a token several things in one call to the batch contract. */
-export function batchView(token: Address, calls: readonly Hex[]): RpcCall {
+/** Where on a chain the money is, and what asks and moves it many times at once. */
+export interface Contracts {
+  token: Address;
+  batchContract: Address;
+}
+
+/** Asks the token several things in one call to the batch contract. */
+export function batchView({ token, batchContract }: Contracts, calls: readonly Hex[]): RpcCall {
   const data = encodeBatch(calls.map((callData) => ({ target: token, callData })));
   return viewOf({ to: batchContract, data });
 }
 
-/** What the token answered to each part of a batch view. */
+/** The same, and first of all in which block it is answered. */
+export function blockView({ token, batchContract }: Contracts, calls: readonly Hex[]): RpcCall {
+  const data = encodeBatch([
+    { target: batchContract, callData: blockNumberSelector },
+    ...calls.map((callData) => ({ target: token, callData })),
+  ]);
+  return viewOf({ to: batchContract, data });
+}
+
+/** What was answered to each part of a batch view. */
 export function readBatch(answer: RpcAnswer | undefined, count: number): ReturnType<typeof decodeBatch> {
   return decodeBatch(bytesOf(resultOf(answer)), count);
 }

@@ -52,10 +52,18 @@ export function createPaymentLane(deps: LaneDeps): PaymentLane {
   const [credits, exact] = [createOne(), createOne()];
   const submit = (job: Job) => (isCreditPayment(job.payment) ? credits : exact).submit(job);
 
+  /** No payment is refused by a balance that isn't the present one. */
+  async function begin(job: ClaimJob | RetryJob): Promise<Result> {
+    const result = await submit(job);
+    if (result !== 'insufficient_funds') return result;
+    const balance = await job.balance?.renew?.();
+    return balance ? submit({ ...job, balance }) : result;
+  }
+
   return {
     async claim(claim, origin) {
       const payment = newPayment(claim, clock.now());
-      const result = await submit({ kind: 'claim', ...origin, ...claim, payment });
+      const result = await begin({ kind: 'claim', ...origin, ...claim, payment });
       if (typeof result === 'string') return { kind: 'refused', reason: result };
       if (typeof result === 'object') return { kind: 'claimed', payment: result };
       const known = await findClaim(db, claim.facts);
@@ -63,7 +71,7 @@ export function createPaymentLane(deps: LaneDeps): PaymentLane {
       return { kind: 'known', claim: known };
     },
     async retry(payment, balance, origin) {
-      const result = await submit({ kind: 'retry', ...origin, payment, balance });
+      const result = await begin({ kind: 'retry', ...origin, payment, balance });
       return typeof result === 'boolean' ? undefined : result;
     },
     end: async (payment, end, origin) => (await submit({ kind: 'end', ...origin, payment, end })) === true,

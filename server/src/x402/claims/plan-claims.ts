@@ -8,6 +8,11 @@ export type ClaimRefusal = 'insufficient_funds' | 'payer_suspended' | 'quota_exc
 export interface KnownBalance {
   atomic: bigint;
   readAt: Date;
+  /**
+   * Where it was read before it was asked for: reads it now, and gives nothing where there is too little. What was settled since it was
+   * read is subtracted from it, perhaps twice, and what the payer got since isn't in it: so it may allow a claim, and refuses none.
+   */
+  renew?(): Promise<KnownBalance | undefined>;
 }
 
 /** One payment that asks for an attempt, and what is known of its payer's money. */

@@ -177,17 +177,20 @@ function isRetryable({ payment }: Claim): boolean {
 /** What rules (b) and (e) would say to a claim, without making one. */
 async function findClaimFault(
   db: Database,
-  { facts }: Rail,
+  rail: Rail,
   balance: KnownBalance,
   now: Date,
 ): Promise<FacilitatorFault | undefined> {
+  const { facts } = rail;
   const [suspendedUntil, [claimed = 0n]] = await Promise.all([
     findSuspension(db, facts),
     sumClaimed(db, [{ payment: { ...facts, id: '' }, balanceReadAt: balance.readAt }]),
   ]);
   // Asked before the work is done, which somebody whose last payment failed after it isn't worth yet.
   if (suspendedUntil && suspendedUntil > now) return 'payer_suspended';
-  return claimed + facts.amount > balance.atomic ? 'insufficient_funds' : undefined;
+  if (claimed + facts.amount <= balance.atomic) return undefined;
+  const renewed = await balance.renew?.();
+  return renewed ? findClaimFault(db, rail, renewed, now) : 'insufficient_funds';
 }
 
 function refuse(reason: FacilitatorFault, message?: string): FacilitatorSettlement {

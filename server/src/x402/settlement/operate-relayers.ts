@@ -3,6 +3,7 @@ import { generatePrivateKey, privateKeyToAccount } from 'viem/accounts';
 import { type Sql, write, type WriteContext } from '../../db/index.ts';
 import { AppError } from '../../kernel/errors.ts';
 import { limits } from '../../kernel/limits.ts';
+import { batchGas } from '../chain/batch-call.ts';
 import type { Chain } from '../chain/chain.ts';
 import type { Fees } from '../chain/fees.ts';
 import { insertRelayer } from './relayers.ts';
@@ -162,5 +163,4 @@ async function fund(relayers: readonly Relayer[], chains: Chains): Promise<Funde
   );
 }
 
-const fullBatchGas = limits.batchGasBase + limits.batchGasPerItem * BigInt(limits.batchItems);
-const reserveGas = fullBatchGas * limits.relayerReserveBatches;
+const reserveGas = batchGas(limits.batchItems) * limits.relayerReserveBatches;

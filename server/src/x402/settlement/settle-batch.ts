@@ -4,7 +4,7 @@ import { writeBatch } from '../../db/index.ts';
 import { addSeconds, unixSeconds } from '../../kernel/clock.ts';
 import { limits } from '../../kernel/limits.ts';
 import type { Address } from 'viem';
-import { batchContract, encodeBatch, judgeBatchReceipt } from '../chain/batch-call.ts';
+import { batchGas, encodeBatch, judgeBatchReceipt } from '../chain/batch-call.ts';
 import type { Chain } from '../chain/chain.ts';
 import type { NonceUse } from '../chain/nonce-use.ts';
 import { transferCall } from '../chain/token-calls.ts';
@@ -58,7 +58,7 @@ export async function recordBatch(
   const { context, chain } = deps;
   const { verdicts, fees } = await chain.examine(payments.map(exactPaymentOf));
   await reach('examined');
-  // A payer with code is asked by the token, with all the gas that there is: it could make the whole batch fail.
+  // A payer with code is asked by the token, through Multicall3 with all the gas that there is: it could make the whole batch fail.
   const good = payments.filter((_payment, index) => verdicts[index] === 'passes');
   const told = await concludeUnsent(
     deps,
@@ -76,9 +76,9 @@ export async function recordBatch(
     const transaction = await signWithNextNonce(sql, {
       box: context.box,
       chain,
-      to: batchContract,
+      to: chain.batchContract,
       data: encodeBatch(calls),
-      gas: limits.batchGasBase + limits.batchGasPerItem * BigInt(taken.length),
+      gas: batchGas(taken.length),
       fees,
       now,
       avoid: restingNow(deps),
