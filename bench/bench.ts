@@ -22,6 +22,14 @@ export interface TicketOffice {
   write(files: readonly string[], count: number): Promise<void>;
   /** How many calls were ever charged, by a witness that is neither contender nor load generator; absent where nothing is charged. */
   countCharged?(): Promise<number>;
+  /** What the chain has spent on transactions since this was asked last; absent where none is. */
+  readGas?(): Promise<Gas>;
+}
+
+export interface Gas {
+  readonly used: bigint;
+  /** The highest gas limit of a transaction. */
+  readonly limitMax: bigint;
 }
 
 /** What is compared: one file in `cases/`, and its entry in `cases/index.ts`. */
@@ -75,6 +83,7 @@ export interface Run {
   readonly cpuSeconds: ReadonlyMap<string, number>;
   /** Cores that something outside this comparison kept busy. */
   readonly otherCores: number;
+  readonly gas?: Gas;
 }
 
 export interface CaseResult {

@@ -9,10 +9,11 @@ import {
   type Hex,
   http,
   parseAbi,
+  type PublicClient,
 } from 'viem';
 import { privateKeyToAddress } from 'viem/accounts';
 import { baseSepoliaUsdc, multicall3Address } from '../../server/src/embedded/index.ts';
-import { CheckFailed, type TicketOffice } from '../bench.ts';
+import { CheckFailed, type Gas, type TicketOffice } from '../bench.ts';
 import type { SigningJob } from './payments.ts';
 
 /** The terms of a 402, as `PAYMENT-REQUIRED` holds them. */
@@ -63,6 +64,7 @@ export async function openPaymentOffice(options: {
       args: [accepted.payTo],
     });
   const price = BigInt(accepted.amount);
+  let blocksRead = await chain.getBlockNumber();
   return {
     header: 'PAYMENT-SIGNATURE',
     async write(files, count) {
@@ -76,7 +78,26 @@ export async function openPaymentOffice(options: {
       if (balance % price !== 0n) throw new CheckFailed(`${balance} is no multiple of the price, ${price}`);
       return Number(balance / price);
     },
+    async readGas() {
+      const from = blocksRead + 1n;
+      blocksRead = await chain.getBlockNumber();
+      return sumGas(chain, from, blocksRead);
+    },
   };
+}
+
+/** What the transactions of these blocks used: nobody else sends any. */
+async function sumGas(chain: PublicClient, from: bigint, to: bigint): Promise<Gas> {
+  let [used, limitMax] = [0n, 0n];
+  for (let number = from; number <= to; number += 1n) {
+    const { gasUsed, transactions } = await chain.getBlock({
+      blockNumber: number,
+      includeTransactions: true,
+    });
+    used += gasUsed;
+    for (const { gas } of transactions) limitMax = gas > limitMax ? gas : limitMax;
+  }
+  return { used, limitMax };
 }
 
 async function sign(job: SigningJob): Promise<void> {

@@ -18,6 +18,7 @@ export function renderCase(result: CaseResult): string {
     notes.map((note) => `- ${note}`).join('\n'),
     renderFigures(result),
     renderCpu(result),
+    ...renderGas(result),
     ...renderRatios(result),
     ...renderDisturbed(result),
   ].join('\n\n');
@@ -71,6 +72,20 @@ function renderCpu({ contenders }: CaseResult): string {
     }),
   ]);
   return `CPU seconds per 1,000 calls, by process:\n\n${table(['', ...roles], rows)}`;
+}
+
+function renderGas({ contenders }: CaseResult): string[] {
+  const rows = contenders.flatMap(({ name, runs }) => {
+    const spent = runs.flatMap(({ gas, load }) =>
+      gas ? { each: Number(gas.used) / load.good, ...gas } : [],
+    );
+    if (spent.length === 0) return [];
+    const limits = spent.map(({ limitMax }) => Number(limitMax));
+    return [[name, spread(spent.map(({ each }) => each)), Math.max(...limits).toLocaleString('en')]];
+  });
+  return rows.length === 0
+    ? []
+    : [table(['', 'gas a settlement, median (min–max)', 'highest gas limit of a transaction'], rows)];
 }
 
 /** Nothing where there is nobody to compare with. */

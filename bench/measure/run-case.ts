@@ -69,6 +69,7 @@ async function runOnce(chosen: Case, side: Side, stage: Stage, windowSeconds: nu
   await tickets?.write(files, perFile * threads);
 
   const chargedBefore = await tickets?.countCharged?.();
+  await tickets?.readGas?.();
   const before = observe(contender);
   const load = await runWrk({
     url: contender.url,
@@ -92,6 +93,7 @@ async function runOnce(chosen: Case, side: Side, stage: Stage, windowSeconds: nu
   });
   const after = observe(contender);
   const charged = await tickets?.countCharged?.();
+  const gas = await tickets?.readGas?.();
   checkBooks(contender.name, load, charged === undefined ? undefined : charged - (chargedBefore ?? 0));
   return compare(before, after);
 
@@ -101,7 +103,7 @@ async function runOnce(chosen: Case, side: Side, stage: Stage, windowSeconds: nu
     );
     const accounted = [...cpuSeconds.values()].reduce((sum, value) => sum + value, 0);
     const otherCores = Math.max(0, (end.busy - start.busy - accounted) / ((end.atMs - start.atMs) / 1000));
-    return { load, cpuSeconds, otherCores };
+    return { load, cpuSeconds, otherCores, ...(gas ? { gas } : {}) };
   }
 }
 
