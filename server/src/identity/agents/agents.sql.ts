@@ -158,10 +158,14 @@ export async function updateAgentState(
   return row ?? { tokensValidFrom: now, updatedAt: now };
 }
 
-/** Says that what belongs to the agent has changed, though not its own row: its credentials. */
-export async function touchAgent(sql: Sql, id: AgentId, now: Date): Promise<void> {
-  await sql.query(`UPDATE agents SET updated_at = ${versionAt('$2')} WHERE id = $1`, [id, now]);
+/** Says that what belongs to the agent has changed, though not its own row: its credentials. Gives when. */
+export async function touchAgent(sql: Sql, id: AgentId, now: Date): Promise<Date> {
+  const [row] = await sql.query<{ updatedAt: Date }>(
+    `UPDATE agents SET updated_at = ${versionAt('$2')} WHERE id = $1 RETURNING updated_at`,
+    [id, now],
+  );
   await notifyAgentsChanged(sql, [id]);
+  return row?.updatedAt ?? now;
 }
 
 /** Ends it: nothing finds it any more, and what refers to it stays. Its links and credentials end with it. */

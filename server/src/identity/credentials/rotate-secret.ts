@@ -16,8 +16,8 @@ export interface Rotation {
 }
 
 /**
- * Replaces the agent's secrets by a new one. The old ones stop at once, the newest of them after `graceSeconds`; refresh families
- * end with the secret that they began with, and access tokens live until they expire.
+ * Replaces the agent's secrets by a new one. The old ones stop at once, the newest of them after `graceSeconds`. Refresh families end
+ * with the secret that they began with, those that a key began with the newest; access tokens live until they expire.
  * Throws `forbidden` for whom it doesn't belong to, and `conflict` for an agent that has keys alone.
  */
 export async function rotateSecret(
@@ -108,8 +108,9 @@ async function replace(
     now,
   );
   if (graceSeconds > 0) await limitCredentials(sql, [newest.id], addSeconds(now, graceSeconds));
-  await touchAgent(sql, agentId, now);
-  return secret.insert(sql, { agentId, createdBy, rotatedFrom: newest.id, now });
+  // Families are told by it from those of after the rotation: of its version no family is, as each begins later than the one it knows.
+  const rotatedAt = await touchAgent(sql, agentId, now);
+  return secret.insert(sql, { agentId, createdBy, rotatedFrom: newest.id, now: rotatedAt });
 }
 
 function auditOf(credential: Credential, graceSeconds: number) {

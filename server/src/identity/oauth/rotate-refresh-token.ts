@@ -4,13 +4,13 @@ import { equalDigests, sha256 } from '../../kernel/crypto.ts';
 import { AppError } from '../../kernel/errors.ts';
 import type { AgentId } from '../../kernel/ids.ts';
 import { limits } from '../../kernel/limits.ts';
-import { type Agent, isFamilyBeforeEpoch, isLive } from '../agents/agent.ts';
+import type { Agent } from '../agents/agent.ts';
 import { findAgent } from '../agents/agents.sql.ts';
-import { isCredentialLive } from '../credentials/credential.ts';
 import { findLiveCredentials } from '../credentials/credentials.sql.ts';
 import { makeAnswer, type TokenAnswer } from './answer.ts';
 import type { AuthorizationServer } from './authorization-server.ts';
 import { invalidClient } from './client-proof.ts';
+import { findFamilyEnd } from './family-end.ts';
 import {
   type FamilyState,
   findSpentToken,
@@ -99,21 +99,10 @@ async function decide(server: AuthorizationServer, sql: Sql, one: Case): Promise
       return refused('It is of another client');
     if (!agent.refreshWithoutClientAuth) return { kind: 'refused', error: invalidClient(needsClient, false) };
   }
-  const ended = findEnd(one);
+  const ended = findFamilyEnd(family, agent, one.now);
   if (ended !== undefined) return refused(ended);
   if (spent) return replay(server, sql, one, spent);
   return rotate(server, sql, one);
-}
-
-/** Why the family may not be used any more; nothing where it may. */
-function findEnd({ family, agent, now }: Case): string | undefined {
-  const credential = { revokedAt: family.credentialRevokedAt, expiresAt: family.credentialExpiresAt };
-  if (family.revokedAt !== null) return 'It is revoked';
-  if (family.expiresAt <= now) return 'It has expired';
-  if (!isLive(agent, now)) return 'Its agent is not active';
-  if (isFamilyBeforeEpoch(agent, family.createdAt)) return 'It is of before its agent was stopped';
-  if (!isCredentialLive(credential, now)) return 'The credential that it was got with is not good any more';
-  return undefined;
 }
 
 async function replay(server: AuthorizationServer, sql: Sql, one: Case, spent: SpentToken): Promise<Outcome> {
