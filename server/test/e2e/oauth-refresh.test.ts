@@ -53,7 +53,7 @@ describe('a refresh token', { timeout: 30_000 }, () => {
     await addKey(instance, own, key);
     return { own, key };
   };
-  const bare = (refresh_token: string) => postForm(instance, '/oauth/refresh', { refresh_token });
+  const refreshBare = (refresh_token: string) => postForm(instance, '/oauth/refresh', { refresh_token });
   const introspect = async (token: string) =>
     (await postForm(instance, '/oauth/introspect', { token }, { 'x-api-key': instance.info.api_key })).json()
       .active as boolean;
@@ -184,17 +184,17 @@ describe('a refresh token', { timeout: 30_000 }, () => {
       await asOwner(`/v1/agents/${own.agentId}`, { action: 'rotate' });
       const after = await grantByKey(own, key);
       expect(await introspect(before.refresh_token)).toBe(false);
-      expectError(await bare(before.refresh_token), 400, 'invalid_grant');
+      expectError(await refreshBare(before.refresh_token), 400, 'invalid_grant');
       expect((await meOf(before.access_token)).status).toBe(200);
       expect(await introspect(after.refresh_token)).toBe(true);
-      expect((await bare(after.refresh_token)).status).toBe(200);
+      expect((await refreshBare(after.refresh_token)).status).toBe(200);
     });
 
     it('lives as long as the grace of the secret that was rotated after it', async () => {
       const { own, key } = await newKeyClient();
       const { refresh_token } = await grantByKey(own, key);
       await asOwner(`/v1/agents/${own.agentId}`, { action: 'rotate', grace_seconds: 3600 });
-      const next = await bare(refresh_token);
+      const next = await refreshBare(refresh_token);
       expect(next.status).toBe(200);
       const after = await grantByKey(own, key);
       await db.query(
@@ -202,8 +202,8 @@ describe('a refresh token', { timeout: 30_000 }, () => {
         [own.agentId],
       );
       const { refresh_token: last } = next.json();
-      expectError(await bare(last), 400, 'invalid_grant');
-      expect((await bare(after.refresh_token)).status).toBe(200);
+      expectError(await refreshBare(last), 400, 'invalid_grant');
+      expect((await refreshBare(after.refresh_token)).status).toBe(200);
     });
 
     it('by a process whose clock is behind the rotation’s lives', async () => {
@@ -218,7 +218,7 @@ describe('a refresh token', { timeout: 30_000 }, () => {
       const notify = 'SELECT pg_notify($1, $2)';
       await db.query(notify, ['agent_changed', own.agentId]);
       const { refresh_token } = await grantByKey(own, key);
-      expect((await bare(refresh_token)).status).toBe(200);
+      expect((await refreshBare(refresh_token)).status).toBe(200);
     });
   });
 
