@@ -14,6 +14,15 @@ import { changeAgent } from './update-agent.ts';
 
 const { db, home, other, at, newAgent, link, works } = await openAgents();
 
+/** The environments that were told, in order. */
+const toldOf = async (id: AgentId) => {
+  const rows = await db.query<{ environmentId: string }>(
+    "SELECT environment_id FROM outbox WHERE topic = 'agent.stopped' AND payload->>'agent_id' = $1",
+    [id],
+  );
+  return rows.map(({ environmentId }) => environmentId).toSorted();
+};
+
 describe('an environment that an agent is linked to, but not at home in,', () => {
   it('sees, stops and starts it, and gets no hold on its credentials', async () => {
     const { agent, secret } = await newAgent();
@@ -126,14 +135,6 @@ describe('stopping all agents of an environment', () => {
 });
 
 describe('that an agent was stopped', () => {
-  /** The environments that were told, in order. */
-  const toldOf = async (id: AgentId) => {
-    const rows = await db.query<{ environmentId: string }>(
-      "SELECT environment_id FROM outbox WHERE topic = 'agent.stopped' AND payload->>'agent_id' = $1",
-      [id],
-    );
-    return rows.map(({ environmentId }) => environmentId).toSorted();
-  };
   const both = [home.id, other.id].toSorted();
 
   it.each<[string, (id: AgentId) => Promise<unknown>]>([
