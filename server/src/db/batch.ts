@@ -1,5 +1,5 @@
 import type { Clock } from '../kernel/clock.ts';
-import type { Database, Sql } from './database.ts';
+import type { Database, Transaction } from './database.ts';
 import {
   auditColumns,
   type AuditEvent,
@@ -24,15 +24,13 @@ export interface BatchOutcome<T> {
  */
 export async function writeBatch<T>(
   context: { db: Database; clock: Clock },
-  change: (sql: Sql, now: Date) => Promise<BatchOutcome<T>>,
+  change: (sql: Transaction, now: Date) => Promise<BatchOutcome<T>>,
 ): Promise<T> {
   return runRetrying(context.db, async (sql) => {
     const now = context.clock.now();
     const outcome = await change(sql, now);
-    await Promise.all([
-      insertAuditEvents(sql, now, outcome.audits),
-      insertOutboxEntries(sql, now, outcome.outbox ?? []),
-    ]);
+    insertAuditEvents(sql, now, outcome.audits);
+    insertOutboxEntries(sql, now, outcome.outbox ?? []);
     return outcome.result;
   });
 }

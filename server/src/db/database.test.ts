@@ -14,3 +14,26 @@ it('a connection that is lost in the middle of a transaction fails that transact
   await expect(failing).rejects.toThrow(/terminat|not queryable/);
   expect(await db.query('SELECT 1 AS one')).toEqual([{ one: 1 }]);
 });
+
+it('a statement that was only sent fails its transaction, and leaves nothing of it', async () => {
+  const { db } = await openTestDatabase({ empty: true });
+  await db.query('CREATE TABLE notes (note int PRIMARY KEY)');
+  const failing = db.transaction(async (sql) => {
+    sql.send('INSERT INTO notes VALUES (1)');
+    sql.send('INSERT INTO notes VALUES (1)');
+    sql.send('INSERT INTO notes VALUES (2)');
+  });
+  await expect(failing).rejects.toThrow(/duplicate key/);
+  expect(await db.query('SELECT * FROM notes')).toEqual([]);
+  await db.transaction(async (sql) => sql.send('INSERT INTO notes VALUES (1)'));
+  expect(await db.query('SELECT * FROM notes')).toEqual([{ note: 1 }]);
+});
+
+it('a transaction whose body hides a failure is not called committed', async () => {
+  const { db } = await openTestDatabase({ empty: true });
+  const hiding = db.transaction(async (sql) => {
+    await sql.query('SELECT 1 / 0').catch(() => undefined);
+    return 'done';
+  });
+  await expect(hiding).rejects.toThrow('a transaction in which a statement has failed throws');
+});

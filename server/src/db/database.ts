@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net';
 import { Client, type ClientConfig, Pool, type PoolClient, types } from 'pg';
+import { assert } from '../kernel/assert.ts';
 import { arrayText } from './array-text.ts';
 import { camelCase } from './tables.ts';
 
@@ -17,9 +18,15 @@ export interface Sql {
   ): Promise<Row[]>;
 }
 
+/** A transaction that is open. */
+export interface Transaction extends Sql {
+  /** Runs a statement whose rows nobody needs: it goes out with what comes next, the COMMIT at last, which fails where it has failed. */
+  send(text: string, values?: readonly unknown[]): void;
+}
+
 export interface Database extends Sql {
   /** READ COMMITTED; rolls back on a throw. Writes go through `write()`, not here. */
-  transaction<T>(run: (sql: Sql) => Promise<T>): Promise<T>;
+  transaction<T>(run: (sql: Transaction) => Promise<T>): Promise<T>;
   /** A connection outside the pool, for LISTEN and advisory locks. The caller ends it. */
   connect(): Promise<Client>;
   close(): Promise<void>;
@@ -71,18 +78,22 @@ export function openDatabase(
       client.on('error', onLost);
       try {
         const gather = gatherWrites(client);
+        const give = <Row extends object>(text: string, values?: readonly unknown[], how?: QueryOptions) => {
+          gather();
+          return run<Row>(client, text, values, naming(text, how));
+        };
         gather();
-        const begun = client.query('BEGIN');
-        // The connection is lost then, and the first statement says so.
-        begun.catch(() => undefined);
+        const sent: Promise<unknown>[] = [handled(client.query('BEGIN'))];
         const result = await body({
-          query(text, values, how) {
-            gather();
-            return run(client, text, values, naming(text, how));
-          },
+          query: give,
+          send: (text, values) => void sent.push(handled(give(text, values))),
         });
-        await begun;
-        await client.query('COMMIT');
+        gather();
+        const committing = handled(client.query('COMMIT'));
+        await Promise.all(sent);
+        // After a statement that has failed, COMMIT rolls back, and calls that no error.
+        const { command } = await committing;
+        assert(command === 'COMMIT', 'a transaction in which a statement has failed throws');
         return result;
       } catch (error) {
         await client.query('ROLLBACK').catch((rollbackError: Error) => {
@@ -104,6 +115,12 @@ export function openDatabase(
       return pool.end();
     },
   };
+}
+
+/** What fails here is heard where it is waited for, which may be later. */
+function handled<T>(promise: Promise<T>): Promise<T> {
+  promise.catch(() => undefined);
+  return promise;
 }
 
 /** Lets what is given to a connection in one turn go out in one system call: each of them costs as much as a short statement. */

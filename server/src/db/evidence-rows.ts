@@ -1,6 +1,6 @@
 import { type EnvironmentId, newId } from '../kernel/ids.ts';
 import type { JsonObject } from '../kernel/json.ts';
-import type { Sql } from './database.ts';
+import type { Transaction } from './database.ts';
 
 /** Who a change is made by, as the audit log names them. */
 export interface Actor {
@@ -42,12 +42,12 @@ export interface OutboxEntry {
   unhurried?: true;
 }
 
-export async function insertAuditEvents(sql: Sql, now: Date, events: readonly AuditEvent[]): Promise<void> {
+export function insertAuditEvents(sql: Transaction, now: Date, events: readonly AuditEvent[]): void {
   if (events.length === 0) return;
-  await sql.query(
-    `INSERT INTO audit_events (${auditColumns}) SELECT *, $10::timestamptz FROM ${unnestAudits(1)}`,
-    [...auditValues(events), now],
-  );
+  sql.send(`INSERT INTO audit_events (${auditColumns}) SELECT *, $10::timestamptz FROM ${unnestAudits(1)}`, [
+    ...auditValues(events),
+    now,
+  ]);
 }
 
 export const auditColumns =
@@ -74,13 +74,9 @@ export function auditValues(events: readonly AuditEvent[]): unknown[][] {
   ];
 }
 
-export async function insertOutboxEntries(
-  sql: Sql,
-  now: Date,
-  entries: readonly OutboxEntry[],
-): Promise<void> {
+export function insertOutboxEntries(sql: Transaction, now: Date, entries: readonly OutboxEntry[]): void {
   if (entries.length === 0) return;
-  await sql.query(
+  sql.send(
     `INSERT INTO outbox (environment_id, topic, payload, created_at)
      SELECT *, $4::timestamptz FROM unnest($1::text[], $2::text[], $3::jsonb[])`,
     [
@@ -93,6 +89,6 @@ export async function insertOutboxEntries(
   // Delivered at commit; a worker that misses it finds the rows at its next poll.
   const hurried = entries.filter(({ unhurried }) => !unhurried);
   for (const topic of new Set(hurried.map((entry) => entry.topic))) {
-    await sql.query("SELECT pg_notify('outbox', $1)", [topic]);
+    sql.send("SELECT pg_notify('outbox', $1)", [topic]);
   }
 }

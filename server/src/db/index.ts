@@ -1,5 +1,5 @@
 export { type BatchOutcome, writeBatch, writeStatement } from './batch.ts';
-export { openDatabase, type Database, type Sql } from './database.ts';
+export { openDatabase, type Database, type Sql, type Transaction } from './database.ts';
 export { createLane } from './lane.ts';
 export { migrate } from './migrate.ts';
 export { listen } from './notify.ts';

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { assert } from '../kernel/assert.ts';
 import { findSqlState } from './tables.ts';
 
-/** Concurrent callers' jobs, gathered into one run at a time. */
+/** Concurrent callers' jobs, gathered into batches. */
 export interface Lane<Job, Result> {
   /**
    * Resolves with the job's own result once its batch is committed. Rejects where that failed or isn't known: the job may have
@@ -29,10 +29,13 @@ export function createLane<Job, Result>(options: {
   size?: { of(job: Job): number; max: number };
   /** Under load, batches begin no sooner than this after one another, so that each brings more. Who comes alone doesn't wait. */
   intervalMs?: number;
+  /** How many batches may be under way at once, so that one is decided while the one before it commits. */
+  underWayMax?: number;
   run(jobs: readonly Job[]): Promise<readonly Result[]>;
 }): Lane<Job, Result> {
   const queue: Waiting<Job, Result>[] = [];
-  let running: Promise<void> | undefined;
+  let draining: Promise<void> | undefined;
+  const underWay = new Set<Promise<void>>();
   let stopped = false;
   let beganMs = -Infinity;
   let lastSize = 0;
@@ -65,12 +68,14 @@ export function createLane<Job, Result>(options: {
       const hasCompany = queue.length > 1 || lastSize > 1;
       if (restMs > 1 && hasCompany && queue.length < options.batchMax) await sleep(restMs);
       else await new Promise((resolve) => setImmediate(resolve));
+      if (underWay.size >= (options.underWayMax ?? 1)) await Promise.race(underWay);
       beganMs = performance.now();
       const batch = queue.splice(0, countNext());
       lastSize = batch.length;
-      await runBatch(batch);
+      const run = runBatch(batch).finally(() => underWay.delete(run));
+      underWay.add(run);
     }
-    running = undefined;
+    draining = undefined;
   }
 
   return {
@@ -78,12 +83,13 @@ export function createLane<Job, Result>(options: {
       assert(!stopped, 'nothing is submitted to a lane that was stopped');
       const { promise, resolve, reject } = Promise.withResolvers<Result>();
       queue.push({ job, resolve, reject });
-      running ??= drain();
+      draining ??= drain();
       return promise;
     },
     async stop() {
       stopped = true;
-      await running;
+      await draining;
+      await Promise.all(underWay);
     },
   };
 }

@@ -1,10 +1,10 @@
-import type { Database, Sql } from './database.ts';
+import type { Database, Transaction } from './database.ts';
 import { findSqlState, sqlState } from './tables.ts';
 
 const attemptsMax = 5;
 
 /** Runs a transaction, and again where PostgreSQL asks for that: after a deadlock or a serialization failure. */
-export async function runRetrying<T>(db: Database, body: (sql: Sql) => Promise<T>): Promise<T> {
+export async function runRetrying<T>(db: Database, body: (sql: Transaction) => Promise<T>): Promise<T> {
   for (let attempt = 1; ; attempt += 1) {
     try {
       return await db.transaction(body);

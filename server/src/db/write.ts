@@ -3,7 +3,7 @@ import { equalDigests, type SecretBox } from '../kernel/crypto.ts';
 import { AppError } from '../kernel/errors.ts';
 import { parseTyped, stringifyTyped } from '../kernel/json.ts';
 import { limits } from '../kernel/limits.ts';
-import type { Database, Sql } from './database.ts';
+import type { Database, Transaction } from './database.ts';
 import {
   type Actor,
   type AuditEntry,
@@ -51,15 +51,15 @@ export interface Outcome<T> {
  */
 export async function write<T>(
   context: WriteContext,
-  change: (sql: Sql, now: Date) => Promise<Outcome<T>>,
+  change: (sql: Transaction, now: Date) => Promise<Outcome<T>>,
 ): Promise<T> {
   return runRetrying(context.db, (sql) => apply(context, sql, change));
 }
 
 async function apply<T>(
   context: WriteContext,
-  sql: Sql,
-  change: (sql: Sql, now: Date) => Promise<Outcome<T>>,
+  sql: Transaction,
+  change: (sql: Transaction, now: Date) => Promise<Outcome<T>>,
 ): Promise<T> {
   const now = context.clock.now();
   if (context.idempotency) {
@@ -68,13 +68,13 @@ async function apply<T>(
   }
   const outcome = await change(sql, now);
   const audits = [outcome.audit ?? []].flat();
-  await insertAuditEvents(
+  insertAuditEvents(
     sql,
     now,
     audits.map((audit) => ({ ...context, ...audit })),
   );
-  await insertOutboxEntries(sql, now, outcome.outbox ?? []);
-  if (context.idempotency) await storeResult(context, context.idempotency, sql, outcome);
+  insertOutboxEntries(sql, now, outcome.outbox ?? []);
+  if (context.idempotency) storeResult(context, context.idempotency, sql, outcome);
   return outcome.result;
 }
 
@@ -95,7 +95,7 @@ export async function sweepIdempotencyKeys(context: { db: Database; clock: Clock
 async function claimIdempotencyKey(
   context: WriteContext,
   idempotency: NonNullable<WriteContext['idempotency']>,
-  sql: Sql,
+  sql: Transaction,
   now: Date,
 ): Promise<{ result: unknown } | undefined> {
   const key = [context.scope, context.actor.id, idempotency.key];
@@ -134,18 +134,18 @@ async function claimIdempotencyKey(
   return parseTyped(plain.toString()) as { result: unknown };
 }
 
-async function storeResult(
+function storeResult(
   context: WriteContext,
   idempotency: NonNullable<WriteContext['idempotency']>,
-  sql: Sql,
+  sql: Transaction,
   { result, laterResult }: Outcome<unknown>,
-): Promise<void> {
+): void {
   const seal = (value: unknown) =>
     context.box.seal(
       Buffer.from(stringifyTyped({ result: value })),
       idempotencyRow(context, idempotency.key),
     );
-  await sql.query(
+  sql.send(
     `UPDATE idempotency_keys SET result = $4, later_result = $5
      WHERE environment_id = $1 AND actor_id = $2 AND key = $3`,
     [

@@ -1,4 +1,4 @@
-import type { Scope, Sql } from '../db/index.ts';
+import type { Scope, Sql, Transaction } from '../db/index.ts';
 import { accountKey, type Book, type Plan, transferKey } from './plan-transfers.ts';
 import type {
   Account,
@@ -80,12 +80,12 @@ function toTransfer(row: TransferRow): Transfer {
 }
 
 /** Writes a plan in one statement. `locked` are the accounts that the plan was made on. */
-export async function insertPlan(sql: Sql, plan: Plan, locked: Book['accounts'], now: Date): Promise<void> {
+export function insertPlan(sql: Transaction, plan: Plan, locked: Book['accounts'], now: Date): void {
   const changes = [...plan.changes.entries()];
   const changed = changes.filter(([key]) => locked.has(key)).map(([, account]) => account);
   // An account that wasn't there only grows, or has no limit, so that a row that came meanwhile is added to.
   const opened = changes.filter(([key]) => !locked.has(key)).map(([, account]) => account);
-  await sql.query(
+  sql.send(
     `WITH transfers AS (
        INSERT INTO ledger_transfers (environment_id, debit_kind, credit_environment_id, credit_kind, currency, key,
          amount, two_phase, created_at)

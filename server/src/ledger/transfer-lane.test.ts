@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { beforeAll, describe, expect, it, vi } from 'vitest';
 import { openTestDatabase, testContext } from '../../test/helpers/database.ts';
-import { type Database, type Origin, type Sql, write } from '../db/index.ts';
+import { type Database, type Origin, type Transaction, write } from '../db/index.ts';
 import { systemClock } from '../kernel/clock.ts';
 import { type EnvironmentId, newId } from '../kernel/ids.ts';
 import {
@@ -40,7 +40,9 @@ function movement(
   return { key, debit, credit, currency: 'USDC', amount };
 }
 
-async function inWrite(change: (sql: Sql, now: Date) => Promise<TransferResult>): Promise<TransferResult> {
+async function inWrite(
+  change: (sql: Transaction, now: Date) => Promise<TransferResult>,
+): Promise<TransferResult> {
   return write(testContext(db), async (sql, now) => ({ result: await change(sql, now), audit: null }));
 }
 
@@ -70,6 +72,8 @@ async function interleave(first: Movement, second: Movement): Promise<TransferRe
   let waiting: Promise<TransferResult> | undefined;
   await inWrite(async (sql, now) => {
     const result = await transfer(sql, first, now);
+    // What was sent before it is done when this is.
+    await sql.query('SELECT 1');
     waiting = inWrite((other, at) => transfer(other, second, at));
     waiting.catch(() => undefined);
     await vi.waitUntil(isAnyoneWaiting, { timeout: 10_000 });

@@ -3,7 +3,7 @@ import {
   createLane,
   type Database,
   type Origin,
-  type Sql,
+  type Transaction,
   writeBatch,
 } from '../db/index.ts';
 import { assert } from '../kernel/assert.ts';
@@ -43,7 +43,11 @@ export interface TransferLane<Extra> {
 export function createTransferLane<Extra = undefined>(options: {
   db: Database;
   clock: Clock;
-  alongside?: (sql: Sql, batch: readonly (Decided<Extra> & Origin)[], now: Date) => Promise<AuditEvent[]>;
+  alongside?: (
+    sql: Transaction,
+    batch: readonly (Decided<Extra> & Origin)[],
+    now: Date,
+  ) => Promise<AuditEvent[]>;
 }): TransferLane<Extra> {
   const { db, clock, alongside = auditTransfers } = options;
   const lane = createLane<Job<Extra>, TransferResult>({
@@ -77,7 +81,7 @@ type Job<Extra> = Origin & { operation: Operation; extra: Extra };
 const verbs = { transfer: 'posted', reserve: 'reserved', post: 'posted', void: 'voided' } as const;
 
 async function auditTransfers(
-  _sql: Sql,
+  _sql: Transaction,
   batch: readonly (Decided<unknown> & Origin)[],
 ): Promise<AuditEvent[]> {
   return batch

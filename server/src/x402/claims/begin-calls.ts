@@ -35,8 +35,11 @@ export async function runBegins(
     // Money that is reserved is as good as settled, and is given back at no cost: no other mode is needed.
     ...inCredits.map((job) => ({ job, payment: inMode(job.payment, 'after_success') })),
   ];
-  const inserted = await insertPlanned(sql, planned, results, now);
-  return [...inserted, ...(await retryPlanned(sql, planned, results, now))];
+  const begun = await Promise.all([
+    insertPlanned(sql, planned, results, now),
+    retryPlanned(sql, planned, results, now),
+  ]);
+  return begun.flat();
 }
 
 async function insertPlanned(

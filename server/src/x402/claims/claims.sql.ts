@@ -240,7 +240,8 @@ export async function endAttempts(
        UPDATE payments p SET state = g.state, lease_until = g.lease_until, failure = g.failure, transaction = g.transaction,
          delivery = g.delivery, replayable = g.replayable, settled_at = CASE WHEN g.state = 'settled' THEN $11::timestamptz END, updated_at = $11
        FROM given g
-       WHERE p.environment_id = g.environment_id AND p.id = g.id AND p.state = 'forwarding' AND p.attempt = g.attempt
+       -- A parameter, so that it is found by its key: the index of those that are unfinished is full of those that were.
+       WHERE p.environment_id = g.environment_id AND p.id = g.id AND p.state = $15 AND p.attempt = g.attempt
        RETURNING p.environment_id, p.id
      ), stored AS (
        INSERT INTO stored_responses (environment_id, payment_id, status, sealed, body_hash, created_at, expires_at)
@@ -263,6 +264,7 @@ export async function endAttempts(
       storedUntil,
       ended.map(({ delivery }) => delivery),
       ended.map(({ leaseUntil }) => leaseUntil),
+      'forwarding',
     ],
   );
   return new Set(rows.map(({ id }) => id));

@@ -1,16 +1,17 @@
-import { createLane, type Database, type Origin, type Sql, writeBatch } from '../../db/index.ts';
+import { createLane, type Database, type Origin, type Transaction, writeBatch } from '../../db/index.ts';
+import type { Book } from '../../ledger/index.ts';
 import { assert } from '../../kernel/assert.ts';
 import { addSeconds, type Clock } from '../../kernel/clock.ts';
 import { type SecretBox, sha256 } from '../../kernel/crypto.ts';
 import { newId } from '../../kernel/ids.ts';
 import { limits } from '../../kernel/limits.ts';
-import { moveCredits } from '../credits/credit-transfers.ts';
+import { type CreditMoves, moveCredits, openCreditBook } from '../credits/credit-transfers.ts';
 import { isCreditPayment } from '../credits/credit-payment.ts';
 import type { Payment } from '../payments/payment.ts';
 import { findClaim } from '../payments/payments.sql.ts';
 import { type ClaimRefusal, type KnownBalance, type OwedLimits, payerName } from './plan-claims.ts';
 import { attemptLeaseSeconds } from './stored-response.ts';
-import type { AttemptEnd, Claimed, ClaimJob, Job, NewClaim, Result, RetryJob } from './lane-jobs.ts';
+import type { AttemptEnd, Claimed, ClaimJob, EndJob, Job, NewClaim, Result, RetryJob } from './lane-jobs.ts';
 import { runBegins } from './begin-calls.ts';
 import { runEnds, tellEnded } from './end-calls.ts';
 
@@ -39,17 +40,22 @@ export interface PaymentLane {
 /** @param deps.owedMax how much may be owed by payments that are answered before they are settled. */
 export function createPaymentLane(deps: LaneDeps): PaymentLane {
   const { db, clock } = deps;
-  const lane = createLane<Job, Result>({
-    batchMax: limits.paymentBatch,
-    size: { of: answerBytes, max: limits.paymentBatchBytes },
-    intervalMs: limits.paymentBatchMs,
-    run: (jobs) => writeBatch({ db, clock }, (sql, now) => runJobs(deps, sql, jobs, now)),
-  });
+  const createOne = () =>
+    createLane<Job, Result>({
+      batchMax: limits.paymentBatch,
+      size: { of: answerBytes, max: limits.paymentBatchBytes },
+      intervalMs: limits.paymentBatchMs,
+      underWayMax: 2,
+      run: (jobs) => writeBatch({ db, clock }, (sql, now) => runJobs(deps, sql, jobs, now)),
+    });
+  // One for each rail: they decide on other rows, and wait for other locks.
+  const [credits, exact] = [createOne(), createOne()];
+  const submit = (job: Job) => (isCreditPayment(job.payment) ? credits : exact).submit(job);
 
   return {
     async claim(claim, origin) {
       const payment = newPayment(claim, clock.now());
-      const result = await lane.submit({ kind: 'claim', ...origin, ...claim, payment });
+      const result = await submit({ kind: 'claim', ...origin, ...claim, payment });
       if (typeof result === 'string') return { kind: 'refused', reason: result };
       if (typeof result === 'object') return { kind: 'claimed', payment: result };
       const known = await findClaim(db, claim.facts);
@@ -57,12 +63,13 @@ export function createPaymentLane(deps: LaneDeps): PaymentLane {
       return { kind: 'known', claim: known };
     },
     async retry(payment, balance, origin) {
-      const result = await lane.submit({ kind: 'retry', ...origin, payment, balance });
+      const result = await submit({ kind: 'retry', ...origin, payment, balance });
       return typeof result === 'boolean' ? undefined : result;
     },
-    end: async (payment, end, origin) =>
-      (await lane.submit({ kind: 'end', ...origin, payment, end })) === true,
-    stop: () => lane.stop(),
+    end: async (payment, end, origin) => (await submit({ kind: 'end', ...origin, payment, end })) === true,
+    async stop() {
+      await Promise.all([credits.stop(), exact.stop()]);
+    },
   };
 }
 
@@ -77,31 +84,21 @@ interface LaneDeps {
   owedMax: OwedLimits;
 }
 
-async function runJobs({ box, owedMax }: LaneDeps, sql: Sql, jobs: readonly Job[], now: Date) {
+async function runJobs({ box, owedMax }: LaneDeps, sql: Transaction, jobs: readonly Job[], now: Date) {
   const results = new Map<Job, Result>();
   const begins = jobs.filter((job) => job.kind !== 'end');
   // Copies of one authorisation ask for its money once: the first stands for all, and the others find what became of it.
   const firsts = new Map(begins.toReversed().map((job) => [authorisationName(job), job]));
-  const begun = await runBegins(
-    sql,
-    begins.filter((job) => firsts.get(authorisationName(job)) === job),
-    results,
-    owedMax,
-    now,
-  );
-  const ends = jobs.filter((job) => job.kind === 'end');
-  const ended = await runEnds(box, sql, ends, results, now);
+  const beginning = begins.filter((job) => firsts.get(authorisationName(job)) === job);
+  const ending = jobs.filter((job) => job.kind === 'end');
+  // None needs another's rows: they go out together.
+  const [begun, ended, book] = await Promise.all([
+    runBegins(sql, beginning, results, owedMax, now),
+    runEnds(box, sql, ending, results, now),
+    openBookOf(sql, beginning, ending),
+  ]);
   // Last, and once: what is locked in the ledger is locked for everybody else.
-  const refused = await moveCredits(
-    sql,
-    {
-      begun: begun.flatMap(({ payment }) => (isCreditPayment(payment) ? payment : [])),
-      ended: ended.flatMap(({ payment, end: { kind } }) =>
-        isCreditPayment(payment) ? { payment, charged: kind !== 'failed' } : [],
-      ),
-    },
-    now,
-  );
+  const refused = await moveCredits(sql, creditMoves(begun, ended), now, book);
   for (const { job, payment } of begun) if (refused.has(payment.id)) results.set(job, 'insufficient_funds');
   for (const job of begins) {
     const first = firsts.get(authorisationName(job));
@@ -109,6 +106,29 @@ async function runJobs({ box, owedMax }: LaneDeps, sql: Sql, jobs: readonly Job[
     if (typeof result === 'string') results.set(job, result);
   }
   return { result: jobs.map((job) => results.get(job)), ...tellEnded(ended) };
+}
+
+function creditMoves(
+  begun: readonly { payment: Payment }[],
+  ended: readonly { payment: Payment; end: AttemptEnd }[],
+): CreditMoves {
+  return {
+    begun: begun.flatMap(({ payment }) => (isCreditPayment(payment) ? payment : [])),
+    ended: ended.flatMap(({ payment, end: { kind } }) =>
+      isCreditPayment(payment) ? { payment, charged: kind !== 'failed' } : [],
+    ),
+  };
+}
+
+/** What may be asked of the ledger. Nothing where that isn't known yet: which attempt a retry is, its row says. */
+async function openBookOf(
+  sql: Transaction,
+  beginning: readonly (ClaimJob | RetryJob)[],
+  ending: readonly EndJob[],
+): Promise<Book | undefined> {
+  const moves = creditMoves(beginning, ending);
+  const isKnown = beginning.every(({ kind }) => kind === 'claim');
+  return isKnown && moves.begun.length + moves.ended.length > 0 ? openCreditBook(sql, moves) : undefined;
 }
 
 function authorisationName({ payment }: ClaimJob | RetryJob): string {

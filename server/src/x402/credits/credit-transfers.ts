@@ -1,7 +1,7 @@
-import type { AuditEvent, Origin, OutboxEntry, Sql } from '../../db/index.ts';
+import type { AuditEvent, Origin, OutboxEntry, Sql, Transaction } from '../../db/index.ts';
 import { assert } from '../../kernel/assert.ts';
 import type { EnvironmentId } from '../../kernel/ids.ts';
-import { applyTransfers, type Operation } from '../../ledger/index.ts';
+import { applyTransfers, type Book, openBook, type Operation } from '../../ledger/index.ts';
 import { endAttempts, withdrawClaims } from '../claims/claims.sql.ts';
 import { transferKey } from './credit-payment.ts';
 import type { Payment } from '../payments/payment.ts';
@@ -18,27 +18,46 @@ export interface CreditMoves {
 /**
  * Reserves, posts and voids what attempts need, all at once, as the ledger's accounts are locked last and until the end. Gives
  * the ids of the begun ones that there are no credits for: these are taken back, a claim as if nobody had ever seen it.
+ * @param book opened for these moves at least.
  */
-export async function moveCredits(sql: Sql, { begun, ended }: CreditMoves, now: Date): Promise<Set<string>> {
-  const operations: Operation[] = ended.map(({ payment, charged }) => ({
-    kind: charged ? 'post' : 'void',
-    ...nameOf(payment),
-  }));
-  const given = operations.length;
-  // An attempt that was given up with its process may still have its reservation.
-  const again = begun.filter(({ attempt }) => attempt > 1);
-  for (const payment of again)
-    operations.push({ kind: 'void', ...nameOf({ ...payment, attempt: payment.attempt - 1 }) });
-  operations.push(...begun.map(reservation));
+export async function moveCredits(
+  sql: Transaction,
+  moves: CreditMoves,
+  now: Date,
+  book?: Book,
+): Promise<Set<string>> {
+  const { begun, ended } = moves;
+  const operations = operationsOf(moves);
   if (operations.length === 0) return new Set();
 
-  const results = await applyTransfers(sql, operations, now);
-  for (const result of results.slice(0, given))
+  const results = await applyTransfers(sql, operations, now, book);
+  for (const result of results.slice(0, ended.length))
     assert(result.kind === 'ok', 'an attempt that ends has its amount reserved');
-  const reserved = results.slice(given + again.length);
+  const reserved = results.slice(results.length - begun.length);
   const refused = begun.filter((_payment, index) => reserved[index]?.kind !== 'ok');
   await takeBack(sql, refused, now);
   return new Set(refused.map(({ id }) => id));
+}
+
+/** Opens the ledger for moves that may be made: each of them, or not. */
+export function openCreditBook(sql: Sql, moves: CreditMoves): Promise<Book> {
+  return openBook(sql, operationsOf(moves));
+}
+
+function operationsOf({ begun, ended }: CreditMoves): Operation[] {
+  // An attempt that was given up with its process may still have its reservation.
+  const again = begun.filter(({ attempt }) => attempt > 1);
+  return [
+    ...ended.map(({ payment, charged }) => ({
+      kind: charged ? ('post' as const) : ('void' as const),
+      ...nameOf(payment),
+    })),
+    ...again.map((payment) => ({
+      kind: 'void' as const,
+      ...nameOf({ ...payment, attempt: payment.attempt - 1 }),
+    })),
+    ...begun.map(reservation),
+  ];
 }
 
 async function takeBack(sql: Sql, refused: readonly Payment[], now: Date): Promise<void> {
