@@ -3,7 +3,7 @@ import { createRoutes } from './api.ts';
 import { createAuthenticators, type DevelopmentPrincipal } from './authenticators.ts';
 import { type Database, listen, type WriteContext } from './db/index.ts';
 import { createForwarder, createGateway, createPublishedServers } from './gateway/index.ts';
-import { addConsolePages, answerDirectly, createControlServer } from './http/index.ts';
+import { addConsolePages, answerDirectly, createControlServer, createJsonReader } from './http/index.ts';
 import { isClientSecretShaped, isRefreshTokenShaped, signingKeysChannel } from './identity/index.ts';
 import { findServerBySlug, serverChangedChannel } from './market/index.ts';
 import { createServices, type Parts, type Services, systemContext } from './services.ts';
@@ -133,7 +133,9 @@ async function createControl(
   await addConsolePages(control, new URL('../../console/', import.meta.url));
   await control.ready();
   return {
-    listener: answerDirectly(options, (request, response) => control.routing(request, response)),
+    listener: answerDirectly({ ...options, readJson: createJsonReader(control) }, (request, response) =>
+      control.routing(request, response),
+    ),
     close: () => control.close(),
   };
 }

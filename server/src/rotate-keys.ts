@@ -57,8 +57,8 @@ async function rotate(context: WriteContext): Promise<string[]> {
 async function replace(context: WriteContext): Promise<string[]> {
   const replacements = await replaceSigningKeys(context);
   return replacements.map(
-    ({ algorithm, kid, dropped }) =>
-      `${algorithm}: ${kid} signs from now on; dropped, with all that they have signed: ${dropped.join(', ')}`,
+    ({ algorithm, kid, signs, dropped }) =>
+      `${algorithm}: ${kid} ${signs ? 'signs from now on' : 'will sign when it has been published for long enough'}; dropped, with all that they have signed: ${dropped.join(', ')}`,
   );
 }
 

@@ -88,7 +88,7 @@ async function createServicesOver(
     'vc+jwt': signatures.credentials,
   });
   const usage = createAgentUsage({ db, clock });
-  const guessGuard = createGuessGuard();
+  const guessGuard = createGuessGuard({ db, clock });
   const oauth = await openOAuth({
     db,
     clock,

@@ -3,5 +3,12 @@ export { openDatabase, type Database, type Sql, type Transaction } from './datab
 export { createLane } from './lane.ts';
 export { migrate } from './migrate.ts';
 export { listen } from './notify.ts';
-export { type Actor, type AuditEvent, type Origin, type OutboxEntry, type Scope } from './evidence-rows.ts';
+export {
+  type Actor,
+  type AuditEntry,
+  type AuditEvent,
+  type Origin,
+  type OutboxEntry,
+  type Scope,
+} from './evidence-rows.ts';
 export { type Outcome, sweepIdempotencyKeys, write, type WriteContext } from './write.ts';

@@ -35,8 +35,11 @@ export interface Outcome<T> {
    * isn't kept for longer.
    */
   laterResult?: T;
-  /** `null` only for a step on a hot path whose outcome writes the event, or where nothing changed. */
-  audit: AuditEntry | null;
+  /**
+   * One for each thing that was changed; `null` only for a step on a hot path whose outcome writes the event, or where nothing
+   * changed.
+   */
+  audit: AuditEntry | readonly AuditEntry[] | null;
   outbox?: readonly OutboxEntry[];
 }
 
@@ -64,7 +67,12 @@ async function apply<T>(
     if (earlier !== undefined) return earlier.result as T;
   }
   const outcome = await change(sql, now);
-  if (outcome.audit) insertAuditEvents(sql, now, [{ ...context, ...outcome.audit }]);
+  const audits = [outcome.audit ?? []].flat();
+  insertAuditEvents(
+    sql,
+    now,
+    audits.map((audit) => ({ ...context, ...audit })),
+  );
   insertOutboxEntries(sql, now, outcome.outbox ?? []);
   if (context.idempotency) storeResult(context, context.idempotency, sql, outcome);
   return outcome.result;

@@ -10,6 +10,7 @@ import { openTestDatabase, testBox } from '../../test/helpers/database.ts';
 import { systemClock } from '../kernel/clock.ts';
 import { AppError } from '../kernel/errors.ts';
 import { answerDirectly } from './direct.ts';
+import { createJsonReader } from './json-body.ts';
 import { defineRoute, type Route } from './route.ts';
 import { createControlServer } from './server.ts';
 
@@ -55,15 +56,16 @@ const log = new Writable({
     done();
   },
 });
-let app: Awaited<ReturnType<typeof createControlServer>>;
+const { db } = await openTestDatabase();
 let server: Server;
 /** How many requests were given to Fastify. */
 let passedOn = 0;
+const opened: (() => Promise<void>)[] = [];
 
-beforeAll(async () => {
-  const { db } = await openTestDatabase();
+/** A server that believes these proxies. */
+async function open(trustedProxies: readonly string[]): Promise<Server> {
   const options = {
-    trustedProxies: ['127.0.0.1'],
+    trustedProxies,
     routes: [route],
     authenticators: {
       findApiKey: async () => undefined,
@@ -76,34 +78,41 @@ beforeAll(async () => {
     logger: pino({ level: 'info' }, log),
     findGatewayUrl: async () => undefined,
   };
-  app = await createControlServer(options);
+  const app = await createControlServer(options);
   await app.ready();
-  server = createServer(
-    answerDirectly(options, (incoming, response) => {
+  const listening = createServer(
+    answerDirectly({ ...options, readJson: createJsonReader(app) }, (incoming, response) => {
       passedOn += 1;
       app.routing(incoming, response);
     }),
   );
-  await once(server.listen(0, '127.0.0.1'), 'listening');
+  await once(listening.listen(0, '127.0.0.1'), 'listening');
+  opened.push(async () => {
+    listening.close();
+    await app.close();
+  });
+  return listening;
+}
+
+beforeAll(async () => {
+  server = await open(['127.0.0.1']);
 });
 beforeEach(() => {
   lines.splice(0);
   passedOn = 0;
 });
-afterAll(async () => {
-  server.close();
-  await app.close();
-});
+afterAll(() => Promise.all(opened.map((close) => close())));
 
 interface Sent {
   body?: string;
-  headers?: Record<string, string>;
+  headers?: Record<string, string | string[]>;
   path?: string;
   method?: string;
+  to?: Server;
 }
 
-async function send({ body = '', headers = {}, path = '/oauth/echo', method = 'POST' }: Sent) {
-  const { port } = server.address() as AddressInfo;
+async function send({ body = '', headers = {}, path = '/oauth/echo', method = 'POST', to = server }: Sent) {
+  const { port } = to.address() as AddressInfo;
   const sent = request({
     port,
     host: '127.0.0.1',
@@ -118,9 +127,12 @@ async function send({ body = '', headers = {}, path = '/oauth/echo', method = 'P
   return { status: answer.statusCode, headers: answer.headers, text: await text(answer) };
 }
 
-/** Without what differs from one request to the next. */
+/**
+ * Without what differs from one request to the next, and what becomes of the connection: Fastify closes it behind a body that it can't
+ * parse, though it has been read whole.
+ */
 function comparable({ status, headers, text: body }: Awaited<ReturnType<typeof send>>) {
-  const { date: _date, 'x-request-id': requestId, ...others } = headers;
+  const { date: _date, connection: _1, 'keep-alive': _2, 'x-request-id': requestId, ...others } = headers;
   expect(requestId).toMatch(/^req_[0-9a-f-]{36}$/);
   return { status, headers: others, body };
 }
@@ -149,6 +161,27 @@ describe('a plain request to a direct route', () => {
       body: 'do=it',
       headers: { 'content-type': 'application/x-www-form-urlencoded; charset=UTF-8' },
     },
+    ...[
+      { of: 'JSON', body: '{"do":"it","list":["a","é"],"other":{}}' },
+      { of: 'JSON of nothing', body: '' },
+      { of: 'JSON that is none', body: '{"do":' },
+      { of: 'JSON with a byte order mark', body: '\uFEFF{"do":"it"}' },
+      { of: 'JSON with a poisoned prototype', body: '{"__proto__":{"do":"it"}}' },
+      { of: 'JSON with a poisoned constructor', body: '{"constructor":{"prototype":{"do":"it"}}}' },
+      { of: 'JSON that is a list', body: '["do"]' },
+      { of: 'JSON that is null', body: 'null' },
+      { of: 'JSON that is a text', body: '"do"' },
+      { of: 'JSON with a number for a text', body: '{"do":1}' },
+      { of: 'JSON that can’t be stored', body: '{"do":"\\u0000","list":"\\ud800"}' },
+      { of: 'JSON that is nested deeply', body: `{"list":${'['.repeat(500)}${']'.repeat(500)}}` },
+      { of: 'JSON whose refusal has a header', body: '{"do":"refuse"}' },
+    ].map((sent) => ({ ...sent, headers: { 'content-type': 'application/json' } })),
+    {
+      of: 'JSON that names its characters',
+      body: '{"do":"é"}',
+      headers: { 'content-type': 'application/JSON; charset=utf-8' },
+    },
+    { of: 'an address of a proxy’s', body: 'do=it', headers: { 'x-forwarded-for': '203.0.113.9' } },
   ])('with $of is answered and logged as by Fastify', async (sent) => {
     const direct = await send(sent);
     expect(passedOn).toBe(0);
@@ -172,7 +205,12 @@ describe('a plain request to a direct route', () => {
 
 describe('any other request', () => {
   it.each<Sent & { of: string; status: number }>([
-    { of: 'in JSON', body: '{}', headers: { 'content-type': 'application/json' }, status: 200 },
+    {
+      of: 'in JSON of other characters',
+      body: '{}',
+      headers: { 'content-type': 'application/json; charset=latin1' },
+      status: 200,
+    },
     { of: 'under a prefix', path: '/v1/oauth/echo', status: 200 },
     { of: 'with an Idempotency-Key in no form', headers: { 'idempotency-key': 'ä' }, status: 400 },
     { of: 'of unknown length', headers: { 'transfer-encoding': 'chunked' }, status: 200 },
@@ -184,11 +222,54 @@ describe('any other request', () => {
     expect((await send(sent)).status).toBe(sent.status);
     expect(passedOn).toBe(1);
   });
+});
 
-  it('that a trusted proxy forwards is given to Fastify, which knows whom to believe', async () => {
-    const answer = await send({ headers: { 'x-forwarded-for': '203.0.113.9' } });
-    expect(JSON.parse(answer.text)).toMatchObject({ clientAddress: '203.0.113.9' });
-    expect(passedOn).toBe(1);
+describe('the address of whom a proxy forwards', () => {
+  const forwarded: (string | string[] | undefined)[] = [
+    undefined,
+    '',
+    ' , ',
+    '203.0.113.9',
+    '198.51.100.7, 203.0.113.9',
+    '203.0.113.9, 10.0.0.7',
+    '203.0.113.9,10.0.0.7 , 127.0.0.1',
+    '10.0.0.7',
+    '10.0.0.7, 10.0.0.8',
+    'garbage',
+    'garbage, 10.0.0.7',
+    '203.0.113.9, garbage, 10.0.0.7',
+    'unknown, 203.0.113.9',
+    '203.0.113.9:4711',
+    '[2001:db8::1]:443',
+    '2001:db8::1',
+    '::ffff:10.0.0.7',
+    '203.0.113.9, ::ffff:10.0.0.7',
+    '203.0.113.9, fd00::7',
+    ['203.0.113.9', '10.0.0.7'],
+    Array.from({ length: 100 }, (_, index) => `10.0.0.${index}`).join(', '),
+  ];
+  it.each([
+    { trusted: [] },
+    { trusted: ['127.0.0.1'] },
+    { trusted: ['127.0.0.0/8', '10.0.0.0/8'] },
+    { trusted: ['loopback', 'uniquelocal'] },
+    { trusted: ['::1', '10.0.0.1'] },
+  ])('is the one that Fastify finds, trusting $trusted', async ({ trusted }) => {
+    const to = await open(trusted);
+    const seen: unknown[] = [];
+    for (const value of forwarded) {
+      const headers = value === undefined ? {} : { 'x-forwarded-for': value };
+      passedOn = 0;
+      const direct = JSON.parse((await send({ to, headers })).text) as { clientAddress: unknown };
+      expect(passedOn).toBe(0);
+      const other = JSON.parse((await send({ to, headers, path: '/oauth/echo?' })).text) as typeof direct;
+      expect(passedOn).toBe(1);
+      expect(direct.clientAddress, String(value)).toBe(other.clientAddress);
+      seen.push(direct.clientAddress);
+    }
+    const believes = trusted.some((proxy) => proxy.startsWith('127.') || proxy === 'loopback');
+    expect(seen[3]).toBe(believes ? '203.0.113.9' : '127.0.0.1');
+    expect(seen[0]).toBe('127.0.0.1');
   });
 });
 

@@ -3,6 +3,7 @@ import type { ValidateFunction } from 'ajv';
 import { assert } from '../kernel/assert.ts';
 import type { AppError } from '../kernel/errors.ts';
 import { limits } from '../kernel/limits.ts';
+import { createAddressReader } from './client-address.ts';
 import { readForm } from './form.ts';
 import { renderError } from './problem.ts';
 import type { Route } from './route.ts';
@@ -12,21 +13,28 @@ import { refuseUnstorableText, toAppError } from './validation.ts';
 
 type DirectRoute = Route & { validate: ValidateFunction };
 
+export interface DirectOptions extends ControlServerOptions {
+  /** As Fastify reads it. */
+  readJson(text: string): unknown;
+}
+
 /**
  * Answers the plain requests to routes that say `direct` on Node's own server, and gives every other one to `next`, which is Fastify:
  * the way there and back costs more than the whole of what a token needs besides its signature. A direct route is one of Fastify's as
  * well, so that what is said of a request in two ways must come out alike: `direct.test.ts` compares them.
  */
-export function answerDirectly(options: ControlServerOptions, next: RequestListener): RequestListener {
+export function answerDirectly(options: DirectOptions, next: RequestListener): RequestListener {
   const byPath = new Map(
     options.routes.filter(({ direct }) => direct).map((route) => [route.path as string, prepare(route)]),
   );
+  const addressOf = createAddressReader(options.trustedProxies);
   return (request, response) => {
     const route = byPath.get(request.url ?? '');
-    if (!route || !isPlain(request, route, options)) return next(request, response);
+    if (!route || !isPlain(request, route)) return next(request, response);
+    const address = addressOf(request);
     const chunks: Buffer[] = [];
     request.on('data', (chunk: Buffer) => chunks.push(chunk));
-    request.on('end', () => void answer(options, route, { request, response, chunks }));
+    request.on('end', () => void answer(options, route, { request, response, chunks, address }));
     // The client has left before its request was whole: there is nobody to answer.
     request.on('error', () => undefined);
   };
@@ -43,29 +51,28 @@ function prepare(route: Route): DirectRoute {
   return Object.assign({}, route, { validate: compileBody(route) });
 }
 
-/** A form of known and usual length, from whom the connection shows, asking for nothing besides. */
-function isPlain(
-  { method, headers }: IncomingMessage,
-  route: DirectRoute,
-  { trustedProxies }: ControlServerOptions,
-): boolean {
+/** A form or JSON of known and usual length, asking for nothing besides. */
+function isPlain({ method, headers }: IncomingMessage, route: DirectRoute): boolean {
   return (
     method === route.method &&
-    /^application\/x-www-form-urlencoded(?:; *charset=utf-8)?$/i.test(headers['content-type'] ?? '') &&
+    plainType.test(headers['content-type'] ?? '') &&
     Number(headers['content-length']) <= limits.apiBodyBytes &&
-    headers['idempotency-key'] === undefined &&
-    (trustedProxies.length === 0 || headers['x-forwarded-for'] === undefined)
+    headers['idempotency-key'] === undefined
   );
 }
+
+const plainType = /^application\/(?:x-www-form-urlencoded|json)(?:; *charset=utf-8)?$/i;
+const jsonType = /^application\/json/i;
 
 interface Exchange {
   request: IncomingMessage;
   response: ServerResponse;
   chunks: readonly Buffer[];
+  address: string | undefined;
 }
 
-async function answer(options: ControlServerOptions, route: DirectRoute, exchange: Exchange): Promise<void> {
-  const { request, response } = exchange;
+async function answer(options: DirectOptions, route: DirectRoute, exchange: Exchange): Promise<void> {
+  const { request, response, address } = exchange;
   const startedAt = performance.now();
   const requestId = `req_${crypto.randomUUID()}`;
   try {
@@ -85,7 +92,7 @@ async function answer(options: ControlServerOptions, route: DirectRoute, exchang
       path: route.path,
       status: response.statusCode,
       actor: 'anonymous',
-      address: request.socket.remoteAddress,
+      address,
       durationMs: Math.round(performance.now() - startedAt),
     },
     'request',
@@ -93,12 +100,13 @@ async function answer(options: ControlServerOptions, route: DirectRoute, exchang
 }
 
 async function handle(
-  { db, clock, box }: ControlServerOptions,
+  { db, clock, box, readJson }: DirectOptions,
   route: DirectRoute,
-  { request, response, chunks }: Exchange,
+  { request, response, chunks, address }: Exchange,
   requestId: string,
 ): Promise<unknown> {
-  const body = readForm(Buffer.concat(chunks).toString());
+  const text = Buffer.concat(chunks).toString();
+  const body = jsonType.test(request.headers['content-type'] ?? '') ? readJson(text) : readForm(text);
   refuseUnstorableText(body);
   if (!route.validate(body)) throw toAppError({ validation: route.validate.errors });
   return route.handler({
@@ -119,7 +127,7 @@ async function handle(
       actor: { kind: 'anonymous', id: 'anonymous' },
       scope: 'instance',
       requestId,
-      clientAddress: request.socket.remoteAddress ?? null,
+      clientAddress: address ?? null,
     },
   });
 }

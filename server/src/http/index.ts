@@ -1,6 +1,7 @@
 export { type Authenticators } from './authentication.ts';
 export { answerDirectly } from './direct.ts';
 export { healthRoutes } from './health.ts';
+export { createJsonReader } from './json-body.ts';
 export { type Listener, openListener } from './listener.ts';
 export { describeApi, openApiRoute } from './openapi.ts';
 export { addConsolePages } from './pages.ts';

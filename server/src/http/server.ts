@@ -15,6 +15,7 @@ import { canonicalJson } from '../kernel/json.ts';
 import { limits } from '../kernel/limits.ts';
 import { type Authenticators, authenticate } from './authentication.ts';
 import { readForm } from './form.ts';
+import { createJsonReader } from './json-body.ts';
 import { actorOf, type Principal } from './principal.ts';
 import { renderError } from './problem.ts';
 import { rateLimits, type Route } from './route.ts';
@@ -169,12 +170,13 @@ function writeContext(route: Route, request: FastifyRequest, options: ControlSer
 
 /** A POST without a body means `{}`, with or without a content type. */
 function acceptEmptyJson(app: FastifyInstance): void {
-  const parse = app.getDefaultJsonParser('error', 'error');
+  const read = createJsonReader(app);
   app.removeAllContentTypeParsers();
-  app.addContentTypeParser('application/json', { parseAs: 'string' }, (request, body, done) => {
-    if (body.length === 0) return done(null, {});
-    void parse(request, body.toString(), done);
-  });
+  app.addContentTypeParser(
+    'application/json',
+    { parseAs: 'string' },
+    async (_request: unknown, body: string) => read(body),
+  );
   app.addHook('preValidation', async (request) => {
     if (request.method === 'POST' && request.body === undefined) request.body = {};
     refuseUnstorableText(request.params, request.query, request.body);

@@ -98,12 +98,17 @@ function registrationRoutes(deps: IdentityDeps): Route[] {
       handler: async ({ body, context }) => {
         const { clock } = context;
         const attempt = { address: context.clientAddress ?? '', clientId: body.agent_id };
-        deps.guessGuard.admit(attempt, clock.now());
+        await deps.guessGuard.admit(attempt, clock.now());
         const agent = await checkAgentToken(context, { agentId: body.agent_id, token: body.token });
         const now = clock.now();
         const ttlSeconds = agent ? lifeOf(agent, now) : 0;
         if (!agent || ttlSeconds === 0) {
-          deps.guessGuard.failed(attempt, now);
+          await deps.guessGuard.failed(attempt, now, {
+            origin: context,
+            action: 'agent.token_refused',
+            clientName: body.agent_id,
+            method: 'token',
+          });
           throw new AppError('invalid_client', 'agent_id and token do not belong to an active agent');
         }
         deps.guessGuard.succeeded(attempt);

@@ -91,6 +91,8 @@ export const limits = {
   /** Long enough to make guessing pointless, short enough for whoever shares an address with a guesser. */
   guessWaitSecondsMax: 60,
   guessMemorySeconds: 15 * 60,
+  /** Refusals of an agent in that time that have an audit event each: enough to see who does what, and nothing to fill a log with. */
+  refusalsWithEvent: 20,
   /** Keys of some hundred bytes: a few megabytes, whoever sends what. */
   guessMemoryEntries: 10_000,
   /** A self-registered agent's token is short-lived: revocation needs no list then. */

@@ -79,6 +79,25 @@ describe('an agent of another environment', () => {
   });
 });
 
+describe('stopping all agents', () => {
+  it('with an Idempotency-Key stops once, and answers the same again; for anything else the key is spent', async () => {
+    const credential = (await makeOwner(world.db)).apiKey;
+    await create({}, credential);
+    await create({}, credential);
+    const headers = { 'idempotency-key': `stop-${randomUUID()}` };
+    const stopAll = (body: object = {}) => call('/v1/agents/stop-all', { body, credential, headers });
+    expect((await stopAll()).json()).toEqual({ stopped: 2 });
+    const later = await create({}, credential);
+    expect((await stopAll()).json()).toEqual({ stopped: 2 });
+    expect((await refresh(later)).status).toBe(200);
+    expectCode(await stopAll({ all: true }), 400, 'invalid_request');
+    const other = await call(`/v1/agents/${later.id}/stop`, { body: {}, credential, headers });
+    expectCode(other, 409, 'idempotency_key_reused');
+    const events = await call('/audit-logs?action=agent.stopped', { credential });
+    expect(events.json().data).toHaveLength(2);
+  });
+});
+
 describe('the scopes', () => {
   it('of an API key open what they say: agents:read reads, agents:write is needed for the rest', async () => {
     const reader = (await makeOwner(world.db, ['agents:read'])).apiKey;

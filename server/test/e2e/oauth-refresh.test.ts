@@ -2,7 +2,18 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Database } from '../../src/db/index.ts';
 import { openTestDatabase } from '../helpers/database.ts';
 import { type Instance, startInstance } from '../helpers/instance.ts';
-import { askToken, createClient, newKey, type OAuthClient, postForm, signProof } from '../helpers/oauth.ts';
+import {
+  addKey,
+  askToken,
+  assertionType,
+  type ClientKey,
+  createClient,
+  newKey,
+  type OAuthClient,
+  postForm,
+  signAssertion,
+  signProof,
+} from '../helpers/oauth.ts';
 import type { Answer } from '../helpers/request.ts';
 import { callApi } from '../helpers/seller.ts';
 
@@ -28,6 +39,24 @@ describe('a refresh token', { timeout: 30_000 }, () => {
   const asOwner = (path: string, body: unknown, method = 'POST') =>
     callApi(instance, path, { method, body, credential: instance.info.api_key });
   const meOf = (token: string) => callApi(instance, '/v1/agents/me', { credential: token });
+  const grantByKey = async (own: OAuthClient, key: ClientKey) => {
+    const answer = await postForm(instance, '/oauth/token', {
+      grant_type: 'client_credentials',
+      client_assertion_type: assertionType,
+      client_assertion: await signAssertion(instance, own, key),
+    });
+    return answer.json() as { access_token: string; refresh_token: string };
+  };
+  const newKeyClient = async () => {
+    const own = await createClient(instance);
+    const key = await newKey();
+    await addKey(instance, own, key);
+    return { own, key };
+  };
+  const refreshBare = (refresh_token: string) => postForm(instance, '/oauth/refresh', { refresh_token });
+  const introspect = async (token: string) =>
+    (await postForm(instance, '/oauth/introspect', { token }, { 'x-api-key': instance.info.api_key })).json()
+      .active as boolean;
   /** Lets so much time pass for what was spent so far. */
   const age = (seconds: number) =>
     db.query(`UPDATE spent_refresh_tokens SET spent_at = spent_at - make_interval(secs => $1)`, [seconds]);
@@ -146,6 +175,51 @@ describe('a refresh token', { timeout: 30_000 }, () => {
     );
     const { refresh_token: last } = next.json();
     expectError(await postForm(instance, '/oauth/refresh', { refresh_token: last }), 400, 'invalid_grant');
+  });
+
+  describe('got with a key', () => {
+    it('ends at once with the secret that is rotated, and its access token lives on; one of afterwards lives', async () => {
+      const { own, key } = await newKeyClient();
+      const before = await grantByKey(own, key);
+      await asOwner(`/v1/agents/${own.agentId}`, { action: 'rotate' });
+      const after = await grantByKey(own, key);
+      expect(await introspect(before.refresh_token)).toBe(false);
+      expectError(await refreshBare(before.refresh_token), 400, 'invalid_grant');
+      expect((await meOf(before.access_token)).status).toBe(200);
+      expect(await introspect(after.refresh_token)).toBe(true);
+      expect((await refreshBare(after.refresh_token)).status).toBe(200);
+    });
+
+    it('lives as long as the grace of the secret that was rotated after it', async () => {
+      const { own, key } = await newKeyClient();
+      const { refresh_token } = await grantByKey(own, key);
+      await asOwner(`/v1/agents/${own.agentId}`, { action: 'rotate', grace_seconds: 3600 });
+      const next = await refreshBare(refresh_token);
+      expect(next.status).toBe(200);
+      const after = await grantByKey(own, key);
+      await db.query(
+        'UPDATE agent_credentials SET expires_at = now() WHERE agent_id = $1 AND expires_at IS NOT NULL',
+        [own.agentId],
+      );
+      const { refresh_token: last } = next.json();
+      expectError(await refreshBare(last), 400, 'invalid_grant');
+      expect((await refreshBare(after.refresh_token)).status).toBe(200);
+    });
+
+    it('by a process whose clock is behind the rotation’s lives', async () => {
+      const { own, key } = await newKeyClient();
+      await asOwner(`/v1/agents/${own.agentId}`, { action: 'rotate' });
+      await db.query(
+        `WITH ahead AS (UPDATE agents SET updated_at = updated_at + interval '20 seconds' WHERE id = $1)
+         UPDATE agent_credentials SET created_at = created_at + interval '20 seconds'
+         WHERE agent_id = $1 AND rotated_from IS NOT NULL`,
+        [own.agentId],
+      );
+      const notify = 'SELECT pg_notify($1, $2)';
+      await db.query(notify, ['agent_changed', own.agentId]);
+      const { refresh_token } = await grantByKey(own, key);
+      expect((await refreshBare(refresh_token)).status).toBe(200);
+    });
   });
 
   it('alone is enough at /oauth/refresh, as seed 003 has it, unless the owner turns that off; never at /oauth/token', async () => {

@@ -1,16 +1,21 @@
 import { spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
 import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
 import express from 'express';
 import { auth } from 'express-oauth2-jwt-bearer';
 import { createVerifier } from 'fast-jwt';
-import { createRemoteJWKSet, type JSONWebKeySet, jwtVerify } from 'jose';
+import { createRemoteJWKSet, decodeProtectedHeader, type JSONWebKeySet, jwtVerify } from 'jose';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openDatabase } from '../../src/db/index.ts';
 import { findRunningDatabase } from '../../src/embedded/index.ts';
 import { type Agent, registerAgent } from '../helpers/agent.ts';
+import { openTestDatabase } from '../helpers/database.ts';
 import { type Instance, startInstance } from '../helpers/instance.ts';
 import { send } from '../helpers/request.ts';
 import { callApi } from '../helpers/seller.ts';
@@ -238,4 +243,30 @@ describe('an instance that signs tokens with ES256', () => {
       await other.stop();
     }
   });
+
+  it('signs with RS256 as before where it has signed with that, until its new key has been published for long enough', async () => {
+    const { db, url } = await openTestDatabase();
+    const directory = await mkdtemp(join(tmpdir(), 'credence-test-'));
+    const env = { DATABASE_URL: url, CREDENCE_MASTER_KEY: randomBytes(32).toString('hex') };
+    const run = async (settings: Record<string, string>) => {
+      const one = await startInstance({ dataDirectory: directory, env: { ...env, ...settings } });
+      try {
+        const { jwt } = await registerAgent(one);
+        const { keys } = (await send(`${one.info.api_url}/.well-known/jwks.json`)).json() as JSONWebKeySet;
+        return { signer: decodeProtectedHeader(jwt).alg, published: keys.map(({ alg }) => alg) };
+      } finally {
+        await one.stop();
+      }
+    };
+    try {
+      expect(await run({})).toMatchObject({ signer: 'RS256' });
+      const changed = { CREDENCE_TOKEN_ALGORITHM: 'ES256' };
+      const before = await run(changed);
+      expect(before).toMatchObject({ signer: 'RS256', published: expect.arrayContaining(['ES256']) });
+      await db.query("UPDATE signing_keys SET created_at = created_at - interval '6 minutes'");
+      expect(await run(changed)).toMatchObject({ signer: 'ES256' });
+    } finally {
+      await rm(directory, { recursive: true, force: true });
+    }
+  }, 90_000);
 });

@@ -94,6 +94,15 @@ export function tokenTime(agent: Pick<Agent, 'tokensValidFrom'>, now: Date): Dat
   return addSeconds(tokensValidFrom, 1);
 }
 
+/**
+ * When a refresh family of now begins: after the agent's last stop and its last change, a rotation above all, by whichever clock
+ * those are dated.
+ */
+export function familyTime(agent: Pick<Agent, 'tokensValidFrom' | 'updatedAt'>, now: Date): Date {
+  const time = tokenTime(agent, now);
+  return time > agent.updatedAt ? time : new Date(agent.updatedAt.getTime() + 1);
+}
+
 /** How long a token of now may live: so many seconds, or until the agent ends; 0 where that is within the second. */
 export function tokenLifeSeconds(agent: Pick<Agent, 'expiresAt'>, now: Date, secondsMax: number): number {
   if (agent.expiresAt === null) return secondsMax;

@@ -158,10 +158,14 @@ export async function updateAgentState(
   return row ?? { tokensValidFrom: now, updatedAt: now };
 }
 
-/** Says that what belongs to the agent has changed, though not its own row: its credentials. */
-export async function touchAgent(sql: Sql, id: AgentId, now: Date): Promise<void> {
-  await sql.query(`UPDATE agents SET updated_at = ${versionAt('$2')} WHERE id = $1`, [id, now]);
+/** Says that what belongs to the agent has changed, though not its own row: its credentials. Gives when. */
+export async function touchAgent(sql: Sql, id: AgentId, now: Date): Promise<Date> {
+  const [row] = await sql.query<{ updatedAt: Date }>(
+    `UPDATE agents SET updated_at = ${versionAt('$2')} WHERE id = $1 RETURNING updated_at`,
+    [id, now],
+  );
   await notifyAgentsChanged(sql, [id]);
+  return row?.updatedAt ?? now;
 }
 
 /** Ends it: nothing finds it any more, and what refers to it stays. Its links and credentials end with it. */
@@ -179,26 +183,28 @@ export async function markAgentDeleted(sql: Sql, id: AgentId, now: Date): Promis
   await notifyAgentsChanged(sql, [id]);
 }
 
-/** Suspends every agent that the environment is linked to and hasn't stopped yet; gives their ids. */
+/** Suspends every agent that the environment is linked to and hasn't stopped yet; gives them, and whether another one had. */
 export async function suspendLinkedAgents(
   sql: Sql,
   environmentId: EnvironmentId,
   now: Date,
-): Promise<AgentId[]> {
+): Promise<{ id: AgentId; wasSuspended: boolean }[]> {
   // In the order of ids, so that two such stops don't wait for each other in a ring.
-  const rows = await sql.query<{ id: AgentId }>(
+  const rows = await sql.query<{ id: AgentId; wasSuspended: boolean }>(
     `WITH linked AS (
        SELECT a.id FROM agents a JOIN agent_links l ON l.agent_id = a.id
        WHERE l.environment_id = $1 AND a.deleted_at IS NULL AND NOT a.suspended_by @> ARRAY[$1]
        ORDER BY a.id FOR UPDATE OF a)
      UPDATE agents SET suspended_by = suspended_by || $1, status = 'suspended',
        tokens_valid_from = greatest(tokens_valid_from, $2), updated_at = ${versionAt('$2')}
-     WHERE id IN (SELECT id FROM linked) RETURNING id`,
+     WHERE id IN (SELECT id FROM linked) RETURNING id, cardinality(suspended_by) > 1 AS was_suspended`,
     [environmentId, now],
   );
-  const ids = rows.map((row) => row.id);
-  await notifyAgentsChanged(sql, ids);
-  return ids;
+  await notifyAgentsChanged(
+    sql,
+    rows.map(({ id }) => id),
+  );
+  return rows;
 }
 
 /** Deletes agents without a home and without links that did nothing since then; gives their ids. */
@@ -236,6 +242,17 @@ export async function linkAgent(
     `INSERT INTO agent_links (environment_id, agent_id, linked_by, created_at) VALUES ($1, $2, $3, $4)
      ON CONFLICT DO NOTHING`,
     [row.environmentId, row.agentId, row.linkedBy, row.now],
+  );
+}
+
+/** Every link of these agents. */
+export async function findLinksOf(
+  sql: Sql,
+  agentIds: readonly AgentId[],
+): Promise<{ agentId: AgentId; environmentId: EnvironmentId }[]> {
+  return sql.query<{ agentId: AgentId; environmentId: EnvironmentId }>(
+    'SELECT agent_id, environment_id FROM agent_links WHERE agent_id = ANY($1) ORDER BY agent_id, environment_id',
+    [agentIds],
   );
 }
 

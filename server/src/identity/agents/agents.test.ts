@@ -6,13 +6,22 @@ import { addPublicKey, addSecret } from '../credentials/add-credential.ts';
 import { rotateOwnSecret, rotateSecret } from '../credentials/rotate-secret.ts';
 import { acceptsTokenOf, isFamilyBeforeEpoch } from './agent.ts';
 import { codeOf, newKey, openAgents, self, start } from './agents.fixture.ts';
-import { agentChangedChannel, findAgent, findAgentByClientId } from './agents.sql.ts';
+import { agentChangedChannel, findAgent, findAgentByClientId, linkAgent } from './agents.sql.ts';
 import { deactivateAgent, deactivateItself, startAgent, stopAgent } from './change-agent-state.ts';
 import { deleteAgent } from './delete-agent.ts';
 import { stopAllAgents } from './stop-all-agents.ts';
 import { changeAgent } from './update-agent.ts';
 
 const { db, home, other, at, newAgent, link, works } = await openAgents();
+
+/** The environments that were told, in order. */
+const toldOf = async (id: AgentId) => {
+  const rows = await db.query<{ environmentId: string }>(
+    "SELECT environment_id FROM outbox WHERE topic = 'agent.stopped' AND payload->>'agent_id' = $1",
+    [id],
+  );
+  return rows.map(({ environmentId }) => environmentId).toSorted();
+};
 
 describe('an environment that an agent is linked to, but not at home in,', () => {
   it('sees, stops and starts it, and gets no hold on its credentials', async () => {
@@ -122,11 +131,58 @@ describe('stopping all agents of an environment', () => {
     const found = await Promise.all([one, two, three].map(({ agent }) => findAgent(db, agent.id)));
     expect(found.map((agent) => agent?.status)).toEqual(['suspended', 'suspended', 'active']);
     expect(found.map((agent) => agent?.tokensValidFrom)).toEqual([start, start, null]);
-    const rows = await db.query(
-      "SELECT 1 FROM outbox WHERE topic = 'agent.stopped' AND payload->>'agent_id' = ANY($1)",
-      [[one.agent.id, two.agent.id]],
-    );
-    expect(rows).toHaveLength(2);
+  });
+});
+
+describe('that an agent was stopped', () => {
+  const both = [home.id, other.id].toSorted();
+
+  it.each<[string, (id: AgentId) => Promise<unknown>]>([
+    ['stop', (id) => stopAgent(at(start), home.id, id)],
+    ['stop by who does not own it', (id) => stopAgent(at(start, other), other.id, id)],
+    ['stop of all', () => stopAllAgents(at(start, other), other.id)],
+    ['deletion', (id) => deleteAgent(at(start), home.id, id)],
+  ])('every environment that it was linked to is told, once: %s', async (_name, end) => {
+    const { agent } = await newAgent();
+    await link(agent.id, other);
+    await end(agent.id);
+    expect(await toldOf(agent.id)).toEqual(both);
+  });
+
+  it('nobody is told again when the others stop it too, or when it is deleted', async () => {
+    const { agent } = await newAgent();
+    await link(agent.id, other);
+    await stopAgent(at(start), home.id, agent.id);
+    await stopAgent(at(start, other), other.id, agent.id);
+    await stopAllAgents(at(start, other), other.id);
+    await deleteAgent(at(start), home.id, agent.id);
+    expect(await toldOf(agent.id)).toEqual(both);
+  });
+
+  it('everybody is told again where it was started in between', async () => {
+    const { agent } = await newAgent();
+    await link(agent.id, other);
+    await stopAgent(at(start), home.id, agent.id);
+    await startAgent(at(start), home.id, agent.id);
+    await stopAllAgents(at(start, other), other.id);
+    expect(await toldOf(agent.id)).toEqual([...both, ...both].toSorted());
+  });
+
+  it('who is linking it at that moment is told as well: the stop waits for the link', async () => {
+    const { agent } = await newAgent();
+    let stopping: Promise<unknown> | undefined;
+    await db.transaction(async (sql) => {
+      await linkAgent(sql, { environmentId: other.id, agentId: agent.id, linkedBy: 'test', now: start });
+      stopping = stopAgent(at(start), home.id, agent.id);
+      await vi.waitUntil(async () => {
+        const waiting = await db.query(
+          "SELECT 1 FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'",
+        );
+        return waiting.length > 0;
+      });
+    });
+    await stopping;
+    expect(await toldOf(agent.id)).toEqual(both);
   });
 });
 

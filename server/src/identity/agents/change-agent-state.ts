@@ -4,6 +4,7 @@ import type { AgentId, EnvironmentId } from '../../kernel/ids.ts';
 import { type Agent, deactivated, started, stopped } from './agent.ts';
 import { lockAgent, updateAgentState } from './agents.sql.ts';
 import { getLinkedAgent, lockOwnedAgent } from './owned-agent.ts';
+import { tellStopped } from './tell-stopped.ts';
 
 /**
  * Stops an agent, for whoever is linked to it: its credentials don't work until it is started again, and the tokens that it has are
@@ -22,7 +23,7 @@ export async function stopAgent(
     return {
       result: { ...agent, ...change, ...written },
       audit: { action: 'agent.stopped', resource: id },
-      outbox: [{ topic: 'agent.stopped', scope: environmentId, payload: { agent_id: id } }],
+      outbox: agent.status === 'suspended' ? [] : await tellStopped(sql, [id]),
     };
   });
 }

@@ -2,6 +2,7 @@ import { write, type WriteContext } from '../../db/index.ts';
 import type { AgentId, EnvironmentId } from '../../kernel/ids.ts';
 import { markAgentDeleted } from './agents.sql.ts';
 import { lockOwnedAgent } from './owned-agent.ts';
+import { tellStopped } from './tell-stopped.ts';
 
 /** Ends an agent for good: credentials, tokens and links. What it did stays in the books. */
 export async function deleteAgent(
@@ -10,12 +11,14 @@ export async function deleteAgent(
   id: AgentId,
 ): Promise<void> {
   await write(context, async (sql, now) => {
-    await lockOwnedAgent(sql, environmentId, id);
+    const agent = await lockOwnedAgent(sql, environmentId, id);
+    // Its links end with it: who is to be told is read before.
+    const outbox = agent.status === 'suspended' ? [] : await tellStopped(sql, [id]);
     await markAgentDeleted(sql, id, now);
     return {
       result: undefined,
       audit: { action: 'agent.deleted', resource: id },
-      outbox: [{ topic: 'agent.stopped', scope: environmentId, payload: { agent_id: id } }],
+      outbox,
     };
   });
 }

@@ -1,15 +1,20 @@
-import { writeBatch, type WriteContext } from '../../db/index.ts';
+import { write, type WriteContext } from '../../db/index.ts';
 import type { EnvironmentId } from '../../kernel/ids.ts';
 import { suspendLinkedAgents } from './agents.sql.ts';
+import { tellStopped } from './tell-stopped.ts';
 
-/** Stops every agent that the environment is linked to, in one transaction. Gives how many of them ran. */
+/** Stops every agent that the environment is linked to, in one transaction. Gives how many it had not stopped before. */
 export async function stopAllAgents(context: WriteContext, environmentId: EnvironmentId): Promise<number> {
-  return writeBatch(context, async (sql, now) => {
-    const ids = await suspendLinkedAgents(sql, environmentId, now);
+  return write(context, async (sql, now) => {
+    const agents = await suspendLinkedAgents(sql, environmentId, now);
+    const running = agents.filter(({ wasSuspended }) => !wasSuspended);
     return {
-      result: ids.length,
-      audits: ids.map((id) => ({ ...context, action: 'agent.stopped', resource: id, data: { all: true } })),
-      outbox: ids.map((id) => ({ topic: 'agent.stopped', scope: environmentId, payload: { agent_id: id } })),
+      result: agents.length,
+      audit: agents.map(({ id }) => ({ action: 'agent.stopped', resource: id, data: { all: true } })),
+      outbox: await tellStopped(
+        sql,
+        running.map(({ id }) => id),
+      ),
     };
   });
 }

@@ -1,7 +1,6 @@
 import { write, type WriteContext } from '../../db/index.ts';
 import { AppError } from '../../kernel/errors.ts';
 import { sha256 } from '../../kernel/crypto.ts';
-import { isAgentId } from '../../kernel/ids.ts';
 import { limits } from '../../kernel/limits.ts';
 import { type Agent, isLive, tokenLifeSeconds, tokenTime } from '../agents/agent.ts';
 import { looksLikeClientSecret } from './client-secret.ts';
@@ -21,14 +20,11 @@ export async function checkAgentToken(
       ? await findAgentBySecret(sql, { clientId: args.agentId, secretHash: sha256(args.token), now })
       : undefined;
     const good = found && lifeOf(found.agent, now) > 0 ? found.agent : undefined;
-    return {
-      result: good,
-      // What was sent in the place of an id may be anything, a misplaced secret as well.
-      audit: {
-        action: good && !good.senderBound ? 'agent.token_issued' : 'agent.token_refused',
-        resource: good?.id ?? (isAgentId(args.agentId) ? args.agentId : 'unknown'),
-      },
-    };
+    // What is wrong is written down by whoever counts it.
+    if (!good) return { result: undefined, audit: null };
+    const action = good.senderBound ? 'agent.token_refused' : 'agent.token_issued';
+    const scope = good.homeEnvironmentId ?? ('instance' as const);
+    return { result: good, audit: { action, resource: good.id, scope } };
   });
   if (checked?.senderBound)
     throw new AppError(

@@ -1,22 +1,33 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import { addSeconds } from '../../kernel/clock.ts';
+import { openTestDatabase } from '../../../test/helpers/database.ts';
+import type { Database } from '../../db/index.ts';
+import { addSeconds, systemClock } from '../../kernel/clock.ts';
 import { AppError } from '../../kernel/errors.ts';
+import { newId } from '../../kernel/ids.ts';
 import { limits } from '../../kernel/limits.ts';
-import { createGuessGuard, type GuessGuard } from './guess-guard.ts';
+import { type Attempt, createGuessGuard, type GuessGuard } from './guess-guard.ts';
 
+const { db } = await openTestDatabase();
 const start = new Date('2026-11-22T10:00:00Z');
+const victim = newId('client');
 let guard: GuessGuard;
-beforeEach(() => {
-  guard = createGuessGuard();
+beforeEach(async () => {
+  await db.query('TRUNCATE failed_attempts, counted_refusals');
+  guard = newGuard();
 });
 
-const at = (address: string, clientId = 'victim') => ({ address, clientId });
+/** What a process has. */
+function newGuard(over: Database = db): GuessGuard {
+  return createGuessGuard({ db: over, clock: systemClock });
+}
+
+const at = (address: string, clientId: string = victim) => ({ address, clientId });
 const later = (seconds: number) => addSeconds(start, seconds);
 
 /** Seconds to wait; 0 where the attempt may be made. */
-function waitOf(attempt: { address: string; clientId: string }, now = start): number {
+async function waitOf(attempt: Attempt, now = start, by = guard): Promise<number> {
   try {
-    guard.admit(attempt, now);
+    await by.admit(attempt, now);
     return 0;
   } catch (error) {
     if (!(error instanceof AppError) || error.code !== 'rate_limited') throw error;
@@ -24,72 +35,146 @@ function waitOf(attempt: { address: string; clientId: string }, now = start): nu
   }
 }
 
-function fail(times: number, attempt: { address: string; clientId: string }, now = start): void {
-  for (let index = 0; index < times; index += 1) guard.failed(attempt, now);
+function failOnce(attempt: Attempt, now = start, by = guard): Promise<void> {
+  const origin = { actor: { kind: 'anonymous', id: 'anonymous' }, requestId: null } as const;
+  return by.failed(attempt, now, {
+    origin: { ...origin, clientAddress: attempt.address },
+    action: 'agent.token_refused',
+    clientName: attempt.clientId,
+    method: 'client_secret_post',
+  });
+}
+
+async function fail(times: number, attempt: Attempt, now = start): Promise<void> {
+  await Promise.all(Array.from({ length: times }, () => failOnce(attempt, now)));
 }
 
 describe('who guesses credentials', () => {
-  it('waits after the fifth failure for a client, twice as long each time, a minute at most', () => {
-    fail(5, at('192.0.2.1'));
-    expect(waitOf(at('192.0.2.1'))).toBe(0);
-    const waits = [1, 2, 4, 8, 16, 32, 60, 60].map((expected) => {
-      fail(1, at('192.0.2.1'));
-      return [waitOf(at('192.0.2.1')), expected];
-    });
-    for (const [wait, expected] of waits) expect(wait).toBe(expected);
-    expect(waitOf(at('192.0.2.1'), later(59))).toBe(1);
-    expect(waitOf(at('192.0.2.1'), later(60))).toBe(0);
+  it('waits after the fifth failure for a client, twice as long each time, a minute at most', async () => {
+    await fail(5, at('192.0.2.1'));
+    expect(await waitOf(at('192.0.2.1'))).toBe(0);
+    for (const expected of [1, 2, 4, 8, 16, 32, 60, 60]) {
+      await fail(1, at('192.0.2.1'));
+      expect(await waitOf(at('192.0.2.1'))).toBe(expected);
+    }
+    expect(await waitOf(at('192.0.2.1'), later(59))).toBe(1);
+    expect(await waitOf(at('192.0.2.1'), later(60))).toBe(0);
   });
 
-  it('waits after the twentieth failure for whichever clients, and success for one of them forgives no others', () => {
-    for (let index = 0; index < 21; index += 1) fail(1, at('192.0.2.1', `client ${index}`));
-    guard.succeeded(at('192.0.2.1', 'its own'));
-    expect(waitOf(at('192.0.2.1', 'never tried'))).toBe(1);
+  it('waits after the twentieth failure for whichever clients, and success for one of them forgives no others', async () => {
+    for (let index = 0; index < 21; index += 1) await fail(1, at('192.0.2.1', newId('client')));
+    guard.succeeded(at('192.0.2.1', newId('client')));
+    expect(await waitOf(at('192.0.2.1', newId('client')))).toBe(1);
   });
 
-  it('from one /64 of IPv6 is one, from another is another', () => {
-    fail(6, at('2001:db8:0:1::1'));
-    expect(waitOf(at('2001:db8:0:1:ffff::2'))).toBe(1);
-    expect(waitOf(at('2001:db8:0:2::1'))).toBe(0);
+  it('from one /64 of IPv6 is one, from another is another', async () => {
+    await fail(6, at('2001:db8:0:1::1'));
+    expect(await waitOf(at('2001:db8:0:1:ffff::2'))).toBe(1);
+    expect(await waitOf(at('2001:db8:0:2::1'))).toBe(0);
   });
 
-  it('from ever new addresses waits from the second failure of each on, once the client was failed for often', () => {
-    for (let index = 0; index < 25; index += 1) fail(1, at(`198.51.100.${index}`));
-    expect(waitOf(at('198.51.100.3'))).toBeGreaterThan(1);
-    expect(waitOf(at('203.0.113.1'))).toBe(0);
+  it('from ever new addresses waits from the second failure of each on, once the client was failed for often', async () => {
+    for (let index = 0; index < 25; index += 1) await fail(1, at(`198.51.100.${index}`));
+    expect(await waitOf(at('198.51.100.3'))).toBeGreaterThan(1);
+    expect(await waitOf(at('203.0.113.1'))).toBe(0);
   });
 
-  it('with names that no client has is counted once, however long they are', () => {
-    for (let index = 0; index < 6; index += 1) fail(1, at('192.0.2.1', `${index}`.padEnd(10_000, 'x')));
-    expect(waitOf(at('192.0.2.1', 'y'.repeat(10_000)))).toBe(1);
+  it('with names that no client has is counted once, however long they are', async () => {
+    for (let index = 0; index < 6; index += 1) await fail(1, at('192.0.2.1', `${index}`.padEnd(10_000, 'x')));
+    expect(await waitOf(at('192.0.2.1', 'y'.repeat(10_000)))).toBe(1);
   });
 
-  it('is forgotten after a quiet quarter of an hour', () => {
-    fail(30, at('192.0.2.1'));
-    expect(waitOf(at('192.0.2.1'), later(limits.guessMemorySeconds))).toBe(0);
-    fail(1, at('192.0.2.1'), later(limits.guessMemorySeconds));
-    expect(waitOf(at('192.0.2.1'), later(limits.guessMemorySeconds))).toBe(0);
+  it('is forgotten after a quiet quarter of an hour', async () => {
+    await fail(30, at('192.0.2.1'));
+    expect(await waitOf(at('192.0.2.1'), later(limits.guessMemorySeconds))).toBe(0);
+    await fail(1, at('192.0.2.1'), later(limits.guessMemorySeconds));
+    expect(await waitOf(at('192.0.2.1'), later(limits.guessMemorySeconds))).toBe(0);
   });
 });
 
 describe('an owner', () => {
-  it('is let through from an address without failures, whatever strangers do', () => {
-    for (let index = 0; index < 5_000; index += 1) fail(1, at(`10.0.${index % 200}.${index % 250}`));
-    expect(waitOf(at('192.0.2.7'))).toBe(0);
+  it('is let through from an address without failures, whatever strangers do', async () => {
+    const strangers = Array.from({ length: 5_000 }, (_, index) => `10.0.${index % 200}.${index % 250}`);
+    await Promise.all(strangers.map((address) => fail(1, at(address))));
+    expect(await waitOf(at('192.0.2.7'))).toBe(0);
   });
 
-  it('who mistyped once among guessers waits a minute at most, which no stranger prolongs', () => {
-    for (let index = 0; index < 100; index += 1) fail(1, at(`198.51.100.${index}`));
-    fail(1, at('192.0.2.7'));
-    fail(100, at('198.51.100.200'), later(59));
-    expect(waitOf(at('192.0.2.7'), later(59))).toBe(1);
-    expect(waitOf(at('192.0.2.7'), later(60))).toBe(0);
+  it('who mistyped once among guessers waits a minute at most, which no stranger prolongs', async () => {
+    for (let index = 0; index < 100; index += 1) await fail(1, at(`198.51.100.${index}`));
+    await fail(1, at('192.0.2.7'));
+    await fail(100, at('198.51.100.200'), later(59));
+    expect(await waitOf(at('192.0.2.7'), later(59))).toBe(1);
+    expect(await waitOf(at('192.0.2.7'), later(60))).toBe(0);
   });
 
-  it('is forgiven what it mistyped for a client once it gets that right', () => {
-    fail(5, at('192.0.2.7'));
+  it('is forgiven what it mistyped for a client once it gets that right', async () => {
+    await fail(5, at('192.0.2.7'));
     guard.succeeded(at('192.0.2.7'));
-    fail(5, at('192.0.2.7'));
-    expect(waitOf(at('192.0.2.7'))).toBe(0);
+    await fail(5, at('192.0.2.7'));
+    expect(await waitOf(at('192.0.2.7'))).toBe(0);
   });
+});
+
+/** How often a caller gets to try in a quarter of an hour that asks each process each second. */
+async function countTries(processes: readonly GuessGuard[]): Promise<number> {
+  let tries = 0;
+  for (let second = 0; second < limits.guessMemorySeconds; second += 1)
+    for (const by of processes) {
+      if ((await waitOf(at('192.0.2.1'), later(second), by)) > 0) continue;
+      tries += 1;
+      await failOnce(at('192.0.2.1'), later(second), by);
+    }
+  return tries;
+}
+
+describe('over several processes', () => {
+  it('who guesses gets one try more of each further one, and no more', async () => {
+    const alone = await countTries([newGuard()]);
+    await db.query('TRUNCATE failed_attempts');
+    const among = await countTries([newGuard(), newGuard(), newGuard()]);
+    expect(alone).toBeGreaterThan(10);
+    expect(among).toBeGreaterThanOrEqual(alone);
+    expect(among).toBeLessThanOrEqual(alone + 2);
+  });
+
+  it('who was failed for elsewhere waits here from the first failure on', async () => {
+    await fail(9, at('192.0.2.1'));
+    const other = newGuard();
+    expect(await waitOf(at('192.0.2.1'), start, other)).toBe(0);
+    await failOnce(at('192.0.2.1'), start, other);
+    expect(await waitOf(at('192.0.2.1'), start, other)).toBe(16);
+  });
+
+  it('what is forgiven in one is forgiven in all', async () => {
+    await fail(5, at('192.0.2.7'));
+    guard.succeeded(at('192.0.2.7'));
+    await guard.stop();
+    const other = newGuard();
+    await failOnce(at('192.0.2.7'), start, other);
+    expect(await waitOf(at('192.0.2.7'), start, other)).toBe(0);
+  });
+});
+
+describe('who waits no more', () => {
+  it('tries once at a time: the others wait until that has failed or succeeded', async () => {
+    await fail(6, at('192.0.2.1'));
+    const tries = () =>
+      Promise.all(
+        Array.from({ length: 20 }, () => waitOf(at('192.0.2.1'), later(2)).then((wait) => wait === 0)),
+      );
+    expect((await tries()).filter(Boolean)).toHaveLength(1);
+    guard.succeeded(at('192.0.2.1'));
+    expect((await tries()).filter(Boolean)).toHaveLength(20);
+  });
+});
+
+const refuse = () => Promise.reject(new Error('asked'));
+
+it('a success of who failed nothing asks the database nothing, nor does its admission', async () => {
+  const refusing: Database = { ...db, connect: refuse, query: refuse, transaction: refuse };
+  const idle = newGuard(refusing);
+  await idle.admit(at('192.0.2.7'), start);
+  idle.succeeded(at('192.0.2.7'));
+  await idle.stop();
+  await expect(failOnce(at('192.0.2.7'), start, newGuard(refusing))).rejects.toThrow('asked');
 });

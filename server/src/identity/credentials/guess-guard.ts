@@ -1,6 +1,12 @@
+import { createLane, type Database, writeBatch } from '../../db/index.ts';
 import { addressBlock } from '../../kernel/address-block.ts';
+import type { Clock } from '../../kernel/clock.ts';
 import { AppError } from '../../kernel/errors.ts';
+import { isAgentId, isId } from '../../kernel/ids.ts';
 import { limits } from '../../kernel/limits.ts';
+import { countFailures, type FailureCount, findFailures, forgetFailures } from './failed-attempts.sql.ts';
+import { createFailureMemory, type FailureMemory, type Failures, type Keys } from './failure-memory.ts';
+import { type Refusal, writeDownRefusals } from './refusals.ts';
 
 /** One attempt to authenticate as a client, by what the caller says it is. */
 export interface Attempt {
@@ -8,68 +14,130 @@ export interface Attempt {
   clientId: string;
 }
 
+/** In the place of a client, for a refresh token that comes alone. */
+export const bareRefreshToken = 'refresh token';
+
 /**
  * Slows down who guesses credentials. Only an address that has failed itself ever waits, and never longer than a minute: failures
  * of strangers make no owner wait. How often a client was failed for, by anybody, decides how soon a failing address waits.
+ *
+ * Failures are counted for all processes together. A process reads that count only for who has failed here before, and a success
+ * writes nothing unless there is something to forgive: of N processes, each lets through one attempt at most that a single one
+ * would not.
  */
 export interface GuessGuard {
   /** Throws `rate_limited` with the seconds to wait. Comes before the credential is looked at. */
-  admit(attempt: Attempt, now: Date): void;
-  failed(attempt: Attempt, now: Date): void;
+  admit(attempt: Attempt, now: Date): Promise<void>;
+  /** Counts it, and writes it down for the owner of whom it was for. */
+  failed(attempt: Attempt, now: Date, refusal: Refusal): Promise<void>;
   /** Forgives the address what it failed for this client; not what it failed for others, of which one may be its own. */
   succeeded(attempt: Attempt): void;
+  /** Resolves when all that was counted is written, and takes no more. */
+  stop(): Promise<void>;
 }
 
-interface Failures {
-  count: number;
-  lastAt: number;
-}
+type Job = { keys: Keys; at: Date; refusal: Refusal } | { forgiven: string };
 
-/** Counted in this process alone: secrets have 256 random bits, so what is bounded is noise and load. */
-export function createGuessGuard(): GuessGuard {
-  const byPair = createTally();
-  const byAddress = createTally();
-  const byClient = createTally();
+export function createGuessGuard(context: { db: Database; clock: Clock }): GuessGuard {
+  const known = createFailureMemory();
+  const lane = createLane<Job, FailureCount[]>({
+    batchMax: limits.tokenBatch,
+    intervalMs: limits.tokenBatchMs,
+    run: (jobs) => commit(context, jobs),
+  });
+
+  function demandNoWait(keys: Keys, now: Date): void {
+    const until = Math.max(...waitsOf(known, keys, now));
+    if (until <= now.getTime()) return;
+    const seconds = Math.ceil((until - now.getTime()) / 1000);
+    throw new AppError(
+      'rate_limited',
+      `Too many wrong credentials came from this address; try again in ${seconds} seconds`,
+      { retryAfterSeconds: seconds },
+    );
+  }
 
   return {
-    admit(attempt, now) {
-      const { pair, address, client } = keysOf(attempt);
-      const own = byPair.find(pair, now);
-      const everyones = own && byClient.find(client, now);
-      const waits = [
-        waitOf(own, limits.freeFailuresOfPair),
-        waitOf(byAddress.find(address, now), limits.freeFailuresOfAddress),
-        // Timed from the address's own last failure: nobody else can prolong it.
-        own && everyones
-          ? waitOf({ ...everyones, lastAt: own.lastAt }, limits.freeFailuresOfClient)
-          : undefined,
-      ];
-      const until = Math.max(...waits.map((wait) => wait ?? 0));
-      if (until <= now.getTime()) return;
-      const seconds = Math.ceil((until - now.getTime()) / 1000);
-      throw new AppError(
-        'rate_limited',
-        `Too many wrong credentials came from this address; try again in ${seconds} seconds`,
-        { retryAfterSeconds: seconds },
-      );
+    async admit(attempt, now) {
+      const keys = keysOf(attempt);
+      demandNoWait(keys, now);
+      const address = known.address.find(keys.address, now);
+      const isSuspect =
+        known.pair.find(keys.pair, now) ?? (address && address.count > limits.freeFailuresOfAddress);
+      if (!isSuspect) return;
+      known.learn(await findFailures(context.db, Object.values(keys)));
+      demandNoWait(keys, now);
+      // One attempt at a time from here on: those that come while it is looked at wait as if it had failed.
+      if (waitsOf(known, keys, now).length > 0) known.pair.touch(keys.pair, now);
     },
-    failed(attempt, now) {
-      const { pair, address, client } = keysOf(attempt);
-      byPair.add(pair, now);
-      byAddress.add(address, now);
-      byClient.add(client, now);
+    async failed(attempt, now, refusal) {
+      const keys = keysOf(attempt);
+      known.add(keys, now);
+      known.learn(await lane.submit({ keys, at: now, refusal }));
     },
     succeeded(attempt) {
-      byPair.forget(keysOf(attempt).pair);
+      const { pair } = keysOf(attempt);
+      if (!known.pair.forget(pair)) return;
+      // Where that fails, it is forgiven here alone, and forgotten elsewhere in a quarter of an hour.
+      lane.submit({ forgiven: pair }).catch(() => undefined);
     },
+    stop: () => lane.stop(),
   };
 }
 
-function keysOf(attempt: Attempt): { pair: string; address: string; client: string } {
+/** Writes down what has failed since the last time, and gives each failure its counts. */
+async function commit(
+  context: { db: Database; clock: Clock },
+  jobs: readonly Job[],
+): Promise<FailureCount[][]> {
+  const forgiven = jobs.flatMap((job) => ('forgiven' in job ? [job.forgiven] : []));
+  const failures = jobs.flatMap((job) => ('forgiven' in job ? [] : [job]));
+  const sums = new Map<string, FailureCount>();
+  for (const { keys, at } of failures)
+    for (const key of Object.values(keys)) {
+      const { count, lastAt } = sums.get(key) ?? { count: 0, lastAt: at };
+      sums.set(key, { key, count: count + 1, lastAt: lastAt > at ? lastAt : at });
+    }
+  return writeBatch(context, async (sql, now) => {
+    if (forgiven.length > 0) await forgetFailures(sql, forgiven);
+    const counted = sums.size > 0 ? await countFailures(sql, [...sums.values()]) : [];
+    const byKey = new Map(counted.map((row) => [row.key, row]));
+    const audits = await writeDownRefusals(
+      sql,
+      failures.map(({ refusal }) => refusal),
+      now,
+    );
+    const result = jobs.map((job) =>
+      'forgiven' in job ? [] : Object.values(job.keys).flatMap((key) => byKey.get(key) ?? []),
+    );
+    return { result, audits };
+  });
+}
+
+function keysOf(attempt: Attempt): Keys {
   const address = addressBlock(attempt.address);
-  // No client's name is longer than 40 characters: what else is sent in its place, however long, is all one name.
-  const client = attempt.clientId.length > 40 ? 'unknown' : attempt.clientId;
-  return { pair: `${address} ${client}`, address, client };
+  const { clientId } = attempt;
+  // What no client is called is all one name: it may be anything, however long.
+  const isName = isAgentId(clientId) || isId('client', clientId) || clientId === bareRefreshToken;
+  const client = isName ? clientId : 'unknown';
+  return { pair: `pair ${address} ${client}`, address: `address ${address}`, client: `client ${client}` };
+}
+
+/** Of this one, everybody's failures say nothing about anybody. */
+const unknownClient = 'client unknown';
+
+/** When the next attempt may come, by each rule that makes it wait at all. */
+function waitsOf(known: FailureMemory, keys: Keys, now: Date): number[] {
+  const own = known.pair.find(keys.pair, now);
+  const everyones = own && known.client.find(keys.client, now);
+  return [
+    waitOf(own, limits.freeFailuresOfPair),
+    waitOf(known.address.find(keys.address, now), limits.freeFailuresOfAddress),
+    // Timed from the address's own last failure: nobody else can prolong it.
+    own && everyones && keys.client !== unknownClient
+      ? waitOf({ ...everyones, lastAt: own.lastAt }, limits.freeFailuresOfClient)
+      : undefined,
+  ].filter((wait) => wait !== undefined);
 }
 
 /** When the next attempt may come: 1 s after the first failure beyond the free ones, twice as long after each further one. */
@@ -77,28 +145,4 @@ function waitOf(failures: Failures | undefined, free: number): number | undefine
   if (!failures || failures.count <= free) return undefined;
   const seconds = Math.min(2 ** (failures.count - free - 1), limits.guessWaitSecondsMax);
   return failures.lastAt + seconds * 1000;
-}
-
-/** Failures by key, forgotten after a quiet while; of too many keys the one that failed longest ago goes first. */
-function createTally() {
-  const entries = new Map<string, Failures>();
-  return {
-    find(key: string, now: Date): Failures | undefined {
-      const found = entries.get(key);
-      if (!found || now.getTime() - found.lastAt < limits.guessMemorySeconds * 1000) return found;
-      entries.delete(key);
-      return undefined;
-    },
-    add(key: string, now: Date): void {
-      const count = (this.find(key, now)?.count ?? 0) + 1;
-      entries.delete(key);
-      entries.set(key, { count, lastAt: now.getTime() });
-      if (entries.size <= limits.guessMemoryEntries) return;
-      const [oldest] = entries.keys();
-      if (oldest !== undefined) entries.delete(oldest);
-    },
-    forget(key: string): void {
-      entries.delete(key);
-    },
-  };
 }

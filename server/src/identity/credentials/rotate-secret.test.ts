@@ -63,14 +63,24 @@ describe('rotation', () => {
     expect(await codeOf(rotateOwnSecret(at(start), self(agent.id), 0))).toBe('done');
   });
 
-  it('by an agent with a key asks for the proof of that key, not of any', async () => {
+  it('by an agent that has a key needs no proof of it, unless its tokens are bound to its keys', async () => {
     const { agent } = await newAgent();
-    const jwk = newKey();
+    await addPublicKey(at(start), home.id, agent.id, newKey());
+    expect(await codeOf(rotateOwnSecret(at(start), self(agent.id), 0))).toBe('done');
+  });
+
+  it('by an agent whose tokens are bound to its keys asks for the proof of one of them that is good now', async () => {
+    const { agent } = await newAgent();
+    const [jwk, ended] = [newKey(), newKey()];
     await addPublicKey(at(start), home.id, agent.id, jwk);
+    const { id } = await addPublicKey(at(start), home.id, agent.id, ended);
+    await changeAgent(at(start), home.id, agent.id, { senderBound: true });
+    await revokeCredential(at(start), home.id, agent.id, id);
     const proving = (keyThumbprint: string | null) =>
       codeOf(rotateOwnSecret(at(start), { ...self(agent.id), keyThumbprint }, 0));
     expect(await proving(null)).toBe('forbidden');
     expect(await proving(thumbprintOf(newKey()))).toBe('forbidden');
+    expect(await proving(thumbprintOf(ended))).toBe('forbidden');
     expect(await proving(thumbprintOf(jwk))).toBe('done');
   });
 

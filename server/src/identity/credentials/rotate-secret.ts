@@ -16,8 +16,8 @@ export interface Rotation {
 }
 
 /**
- * Replaces the agent's secrets by a new one. The old ones stop at once, the newest of them after `graceSeconds`; refresh families
- * end with the secret that they began with, and access tokens live until they expire.
+ * Replaces the agent's secrets by a new one. The old ones stop at once, the newest of them after `graceSeconds`. Refresh families end
+ * with the secret that they began with, those that a key began with the newest; access tokens live until they expire.
  * Throws `forbidden` for whom it doesn't belong to, and `conflict` for an agent that has keys alone.
  */
 export async function rotateSecret(
@@ -45,8 +45,8 @@ export interface SelfProof {
 
 /**
  * As `rotateSecret`, by the agent itself; every environment that it is linked to gets a notice. Throws `forbidden` for a delegated
- * token, where the owner has switched it off, and for an agent with keys whose request proves possession of none of them: else a
- * stolen bearer token would buy a lasting secret.
+ * token, where the owner has switched it off, and for an agent whose tokens must be bound to its keys where the request proves
+ * possession of none of them.
  */
 export async function rotateOwnSecret(
   context: WriteContext,
@@ -62,7 +62,7 @@ export async function rotateOwnSecret(
     if (!agent) throw new AppError('unauthorized', 'The agent was deleted');
     if (!agent.selfRotation)
       throw new AppError('forbidden', 'The owner has switched self-rotation off; ask them to rotate');
-    await demandKey(sql, self, now);
+    if (agent.senderBound) await demandKey(sql, self, now);
     const credential = await replace(sql, secret, { agentId, createdBy: 'agent', graceSeconds, now });
     const linked = await findLinkedEnvironments(sql, agentId);
     const payload = { kind: 'agent.rotated_itself', agent_id: agentId, at: now.toISOString() };
@@ -79,11 +79,10 @@ export async function rotateOwnSecret(
 
 async function demandKey(sql: Sql, self: SelfProof, now: Date): Promise<void> {
   const live = await findLiveCredentials(sql, self.agentId, now);
-  const keys = live.filter(({ kind }) => kind === 'public_key');
-  if (keys.length === 0 || keys.some((key) => key.thumbprint === self.keyThumbprint)) return;
+  if (live.some(({ thumbprint }) => thumbprint !== null && thumbprint === self.keyThumbprint)) return;
   throw new AppError(
     'forbidden',
-    'The agent has a key, so that its bearer token alone may not rotate its secret: send a DPoP proof made with the key (RFC 9449)',
+    'The tokens of this agent are bound to its keys: rotate with a token and a DPoP proof of one of its registered public keys (RFC 9449)',
   );
 }
 
@@ -108,8 +107,9 @@ async function replace(
     now,
   );
   if (graceSeconds > 0) await limitCredentials(sql, [newest.id], addSeconds(now, graceSeconds));
-  await touchAgent(sql, agentId, now);
-  return secret.insert(sql, { agentId, createdBy, rotatedFrom: newest.id, now });
+  // Dated as the agent's new version: a refresh family is of before it or after it, and never of the same moment.
+  const rotatedAt = await touchAgent(sql, agentId, now);
+  return secret.insert(sql, { agentId, createdBy, rotatedFrom: newest.id, now: rotatedAt });
 }
 
 function auditOf(credential: Credential, graceSeconds: number) {

@@ -1,7 +1,7 @@
 import type { Origin } from '../../db/index.ts';
 import { equalDigests, sha256 } from '../../kernel/crypto.ts';
 import type { AppError } from '../../kernel/errors.ts';
-import { type CredentialId, isAgentId, isId } from '../../kernel/ids.ts';
+import type { CredentialId } from '../../kernel/ids.ts';
 import { isLive } from '../agents/agent.ts';
 import { looksLikeClientSecret } from '../credentials/client-secret.ts';
 import type { AuthorizationServer, OAuthRequest } from './authorization-server.ts';
@@ -17,7 +17,7 @@ export interface AuthenticatedClient {
 }
 
 /**
- * Authenticates the client of a request, in one of three ways. Every failure is an audit event; unknown, wrong and inactive are one
+ * Authenticates the client of a request, in one of three ways. Every failure is in the audit log of the client's owner; unknown, wrong and inactive are one
  * answer to whoever guesses. Throws `invalid_client`, or `invalid_request` where it can't be told what is meant.
  */
 export async function authenticateClient(
@@ -43,7 +43,7 @@ async function authenticateBySecret(
 ): Promise<AuthenticatedClient> {
   const now = server.clock.now();
   const attempt = { address: origin.clientAddress ?? '', clientId: proof.clientId };
-  server.guessGuard.admit(attempt, now);
+  await server.guessGuard.admit(attempt, now);
   const hash = sha256(proof.secret);
   const shown = looksLikeClientSecret(proof.secret)
     ? await findShown(server, proof.clientId, ({ secrets }) =>
@@ -70,7 +70,7 @@ async function authenticateByAssertion(
   const assertion = readClientAssertion(proof.assertion, { audiences, now });
   const name = typeof assertion === 'string' ? (proof.clientId ?? '') : assertion.clientId;
   const attempt = { address: origin.clientAddress ?? '', clientId: name };
-  server.guessGuard.admit(attempt, now);
+  await server.guessGuard.admit(attempt, now);
   const fail = (message: string) => refuse(server, origin, { name, method }, invalidClient(message, false));
   if (typeof assertion === 'string') throw await fail(`The client_assertion is not good: ${assertion}`);
   if (proof.clientId !== undefined && proof.clientId !== assertion.clientId)
@@ -121,18 +121,12 @@ async function refuse(
   client: { name: string; method: string },
   error: AppError,
 ): Promise<AppError> {
-  server.guessGuard.failed(
-    { address: origin.clientAddress ?? '', clientId: client.name },
-    server.clock.now(),
-  );
-  // What was sent in the place of a name may be anything, a misplaced secret as well.
-  const isName = isAgentId(client.name) || isId('client', client.name);
-  await server.lane.note({
-    ...origin,
-    scope: 'instance',
+  const attempt = { address: origin.clientAddress ?? '', clientId: client.name };
+  await server.guessGuard.failed(attempt, server.clock.now(), {
+    origin,
     action: 'agent.token_refused',
-    resource: isName ? client.name : 'unknown',
-    data: { method: client.method },
+    clientName: client.name,
+    method: client.method,
   });
   return error;
 }

@@ -1,5 +1,5 @@
 import { AppError } from '../../kernel/errors.ts';
-import { isLive, tokenTime } from '../agents/agent.ts';
+import { familyTime, isLive } from '../agents/agent.ts';
 import { familyEnd, makeAnswer, newFamilyId, type TokenAnswer } from './answer.ts';
 import { type AuthenticatedClient, authenticateClient } from './authenticate-client.ts';
 import type { AuthorizationServer, OAuthRequest } from './authorization-server.ts';
@@ -58,8 +58,7 @@ async function tryGrant(
     keyThumbprint,
     tokenHash: hash,
     generation: 0,
-    // Never of before the agent's last stop, by whichever clock that is dated.
-    createdAt: tokenTime(client, now),
+    createdAt: familyTime(client, now),
     expiresAt: familyEnd(client, now),
   };
   const [answer, isCommitted] = await Promise.all([

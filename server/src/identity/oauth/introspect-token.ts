@@ -1,10 +1,9 @@
 import { equalDigests } from '../../kernel/crypto.ts';
 import { unixSeconds } from '../../kernel/clock.ts';
-import { isFamilyBeforeEpoch, isLive } from '../agents/agent.ts';
 import { findAgent } from '../agents/agents.sql.ts';
-import { isCredentialLive } from '../credentials/credential.ts';
 import type { AccessTokens } from './access-tokens.ts';
 import type { AuthorizationServer } from './authorization-server.ts';
+import { findFamilyEnd } from './family-end.ts';
 import { type Caller, mayKnow } from './oauth-caller.ts';
 import { findFamily } from './refresh-families.sql.ts';
 import { readRefreshToken } from './refresh-token.ts';
@@ -40,11 +39,8 @@ async function introspectRefreshToken(server: AuthorizationServer, text: string)
   const token = readRefreshToken(text);
   const family = token && (await findFamily(server.db, token.familyId));
   if (!token || !family || !equalDigests(token.hash, family.tokenHash)) return undefined;
-  const now = server.clock.now();
   const agent = await findAgent(server.db, family.agentId);
-  const credential = { revokedAt: family.credentialRevokedAt, expiresAt: family.credentialExpiresAt };
-  if (family.revokedAt !== null || family.expiresAt <= now || !agent || !isLive(agent, now)) return undefined;
-  if (isFamilyBeforeEpoch(agent, family.createdAt) || !isCredentialLive(credential, now)) return undefined;
+  if (!agent || findFamilyEnd(family, agent, server.clock.now()) !== undefined) return undefined;
   const answer = {
     active: true as const,
     iss: server.issuer,

@@ -4,6 +4,7 @@ import type { SecretBox } from '../../kernel/crypto.ts';
 import { limits } from '../../kernel/limits.ts';
 import type { AgentUsage } from '../agents/usage.ts';
 import type { GuessGuard } from '../credentials/guess-guard.ts';
+import { sweepRefusals } from '../credentials/refusals.ts';
 import type { Tokens } from '../tokens/tokens.ts';
 import { type AccessTokens, createAccessTokens } from './access-tokens.ts';
 import type { AuthorizationServer } from './authorization-server.ts';
@@ -53,12 +54,12 @@ export async function openOAuth(given: {
     channels: revocations.channels,
     catchUp: () => revocations.catchUp().catch(given.onError),
     async stop() {
-      await Promise.all([revocations.stop(), lane.stop()]);
+      await Promise.all([revocations.stop(), lane.stop(), given.guessGuard.stop()]);
     },
   };
 }
 
-/** Forgets what is over: answers kept for a retry, families of a month ago, used proofs, and revocations of tokens that have expired. */
+/** Forgets what is over: wrong credentials, answers kept for a retry, families of a month ago, used proofs, and revocations of tokens that have expired. */
 export async function sweepOAuth(context: WriteContext): Promise<void> {
   const now = context.clock.now();
   await sweepFamilies(context.db, {
@@ -66,5 +67,6 @@ export async function sweepOAuth(context: WriteContext): Promise<void> {
     familiesBefore: addSeconds(now, -limits.refreshFamilySeconds),
   });
   await sweepProofs(context);
+  await sweepRefusals(context);
   await sweepRevokedTokens(context.db, addSeconds(now, -limits.clockSkewSeconds));
 }

@@ -1,5 +1,6 @@
 import type { WriteContext } from '../../db/index.ts';
 import { AppError } from '../../kernel/errors.ts';
+import { bareRefreshToken } from '../credentials/guess-guard.ts';
 import type { TokenAnswer } from './answer.ts';
 import { type AuthenticatedClient, authenticateClient } from './authenticate-client.ts';
 import type { AuthorizationServer, OAuthRequest } from './authorization-server.ts';
@@ -29,8 +30,8 @@ export async function grantRefresh(
     throw new AppError('invalid_target', 'Name one resource: ask for a token for each');
   const authenticated = await findClient(server, request, body, options.bare);
   // Who shows a client was let through by its credential; a bare token is the one thing that could be guessed here.
-  const guess = { address: request.origin.clientAddress ?? '', clientId: 'refresh token' };
-  if (!authenticated) server.guessGuard.admit(guess, server.clock.now());
+  const guess = { address: request.origin.clientAddress ?? '', clientId: bareRefreshToken };
+  if (!authenticated) await server.guessGuard.admit(guess, server.clock.now());
   const keyThumbprint = await readSenderKey(server, request);
   const agentId = authenticated?.client.agentId;
   const { context } = request;
@@ -44,9 +45,13 @@ export async function grantRefresh(
       scope,
       resource: Array.isArray(resource) ? resource[0] : resource,
       keyThumbprint,
-      onUnknown: () => {
-        if (!authenticated) server.guessGuard.failed(guess, server.clock.now());
-      },
+      onUnknown: (clientName) =>
+        server.guessGuard.failed(guess, server.clock.now(), {
+          origin: request.origin,
+          action: 'agent.refresh_refused',
+          clientName,
+          method: 'none',
+        }),
     },
   );
   return answer;

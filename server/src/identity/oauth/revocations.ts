@@ -54,71 +54,84 @@ export async function openRevocations(context: {
   clock: Clock;
   onError: (error: unknown) => void;
 }): Promise<Revocations> {
-  const { db, clock } = context;
+  const callbacks: ((agentId?: string) => void)[] = [];
+  const tellChanged = (agentId: string) => {
+    for (const tell of callbacks) tell(agentId);
+  };
+  const known = createKnowledge(context, tellChanged);
+  await known.read();
+  const loop = startLoop({ intervalMs: pollMs, run: known.read, onError: context.onError });
+
+  return {
+    async isDead(token) {
+      if (known.ageMs() > limits.revocationAgeSeconds * 1000) await known.read().catch(refuse);
+      return known.isDead(token);
+    },
+    catchUp: known.read,
+    learn: known.learn,
+    onAgentChanged(callback) {
+      callbacks.push(callback);
+    },
+    channels: {
+      [agentChangedChannel](agentId) {
+        tellChanged(agentId);
+        loop.wake();
+      },
+      [tokensRevokedChannel]: () => loop.wake(),
+    },
+    stop: () => loop.stop(),
+  };
+}
+
+function refuse(cause: unknown): never {
+  throw new AppError(
+    'unavailable',
+    'Whether the token has been revoked cannot be known at the moment: try again',
+    { cause },
+  );
+}
+
+/** What was read so far, as far as it can concern a token that has not expired. */
+function createKnowledge(
+  { db, clock }: { db: Database; clock: Clock },
+  onChanged: (agentId: string) => void,
+) {
   const agents = new Map<AgentId, ChangedAgent>();
   /** Token ids and families, with when they were revoked. */
   const revoked = new Map<string, Date>();
-  const callbacks: ((agentId?: string) => void)[] = [];
   let readUntil = addSeconds(clock.now(), -horizonSeconds);
   let readAtMs = Number.NEGATIVE_INFINITY;
-
-  async function read(): Promise<void> {
-    const beganMs = performance.now();
-    const now = clock.now();
-    const since = addSeconds(readUntil, readAtMs < 0 ? 0 : -overlapSeconds);
-    const [changed, dead] = await Promise.all([findChangedAgents(db, since), findRevoked(db, since)]);
-    for (const agent of changed) {
-      const known = agents.get(agent.id)?.updatedAt ?? new Date(0);
-      // Two reads may overtake each other: what is older says nothing.
-      if (agent.updatedAt <= known) continue;
-      agents.set(agent.id, agent);
-      for (const tell of callbacks) tell(agent.id);
-    }
-    for (const { id, revokedAt } of dead) revoked.set(id, revokedAt);
-    [readUntil, readAtMs] = [now, beganMs];
-    forgetBefore(addSeconds(now, -horizonSeconds));
-  }
 
   function forgetBefore(time: Date): void {
     for (const [id, { updatedAt }] of agents) if (updatedAt < time) agents.delete(id);
     for (const [id, revokedAt] of revoked) if (revokedAt < time) revoked.delete(id);
   }
 
-  await read();
-  const loop = startLoop({ intervalMs: pollMs, run: read, onError: context.onError });
-
-  async function ensureRecent(): Promise<void> {
-    if (performance.now() - readAtMs <= limits.revocationAgeSeconds * 1000) return;
-    await read().catch((error: unknown) => {
-      throw new AppError(
-        'unavailable',
-        'Whether the token has been revoked cannot be known at the moment: try again',
-        { cause: error },
-      );
-    });
-  }
-
   return {
-    async isDead({ agentId, jti, iat }) {
-      await ensureRecent();
+    async read(): Promise<void> {
+      const beganMs = performance.now();
+      const now = clock.now();
+      const since = addSeconds(readUntil, readAtMs < 0 ? 0 : -overlapSeconds);
+      const [changed, dead] = await Promise.all([findChangedAgents(db, since), findRevoked(db, since)]);
+      for (const agent of changed) {
+        const known = agents.get(agent.id)?.updatedAt ?? new Date(0);
+        // Two reads may overtake each other: what is older says nothing.
+        if (agent.updatedAt <= known) continue;
+        agents.set(agent.id, agent);
+        onChanged(agent.id);
+      }
+      for (const { id, revokedAt } of dead) revoked.set(id, revokedAt);
+      [readUntil, readAtMs] = [now, beganMs];
+      forgetBefore(addSeconds(now, -horizonSeconds));
+    },
+    ageMs: () => performance.now() - readAtMs,
+    learn(id: string): void {
+      revoked.set(id, clock.now());
+    },
+    isDead({ agentId, jti, iat }: TokenFacts): boolean {
       const agent = agents.get(agentId);
       if (agent && !acceptsTokenOf(agent, iat, clock.now())) return true;
       return revoked.has(jti) || revoked.has(familyOfTokenId(jti) ?? '');
     },
-    catchUp: read,
-    learn(id) {
-      revoked.set(id, clock.now());
-    },
-    onAgentChanged(callback) {
-      callbacks.push(callback);
-    },
-    channels: {
-      [agentChangedChannel](agentId) {
-        for (const tell of callbacks) tell(agentId);
-        loop.wake();
-      },
-      [tokensRevokedChannel]: () => loop.wake(),
-    },
-    stop: () => loop.stop(),
   };
 }

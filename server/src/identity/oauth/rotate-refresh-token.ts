@@ -4,13 +4,13 @@ import { equalDigests, sha256 } from '../../kernel/crypto.ts';
 import { AppError } from '../../kernel/errors.ts';
 import type { AgentId } from '../../kernel/ids.ts';
 import { limits } from '../../kernel/limits.ts';
-import { type Agent, isFamilyBeforeEpoch, isLive } from '../agents/agent.ts';
+import type { Agent } from '../agents/agent.ts';
 import { findAgent } from '../agents/agents.sql.ts';
-import { isCredentialLive } from '../credentials/credential.ts';
 import { findLiveCredentials } from '../credentials/credentials.sql.ts';
 import { makeAnswer, type TokenAnswer } from './answer.ts';
 import type { AuthorizationServer } from './authorization-server.ts';
 import { invalidClient } from './client-proof.ts';
+import { findFamilyEnd } from './family-end.ts';
 import {
   type FamilyState,
   findSpentToken,
@@ -34,13 +34,22 @@ export interface Refresh {
   scope: string | undefined;
   resource: string | undefined;
   keyThumbprint: string | null;
-  /** Called where there is no such token: whoever sent it may be guessing. */
-  onUnknown(): void;
+  /**
+   * Called where there is no such token and nobody authenticated: whoever sent it may be guessing. Writes that down, for the agent
+   * of the family that it named, if it named one.
+   */
+  onUnknown(agentId: string): Promise<void>;
+}
+
+interface Refused {
+  kind: 'refused';
+  error: AppError;
+  guessedAt?: AgentId | 'unknown';
 }
 
 type Outcome =
   | { kind: 'answered'; agentId: AgentId; answer: TokenAnswer }
-  | { kind: 'refused'; error: AppError; isUnknown?: true }
+  | Refused
   | { kind: 'reused'; familyId: string };
 
 /**
@@ -58,15 +67,17 @@ export async function rotateRefreshToken(
     const family = token && (await lockFamily(sql, token.familyId));
     const agent = family && (await findAgent(sql, family.agentId));
     const result: Outcome =
-      token && family && agent ? await decide(server, sql, { refresh, token, family, agent, now }) : unknown;
-    return { result, audit: auditOf(result, family, agent) };
+      token && family && agent
+        ? await decide(server, sql, { refresh, token, family, agent, now })
+        : unknownTo(refresh);
+    return { result, audit: isGuess(result) ? null : auditOf(result, family, agent) };
   });
   if (outcome.kind === 'answered') {
     server.usage.count(outcome.agentId, 'refresh');
     return outcome.answer;
   }
   if (outcome.kind === 'refused') {
-    if (outcome.isUnknown) refresh.onUnknown();
+    if (isGuess(outcome)) await refresh.onUnknown(outcome.guessedAt);
     throw outcome.error;
   }
   server.revocations.learn(outcome.familyId);
@@ -87,7 +98,7 @@ async function decide(server: AuthorizationServer, sql: Sql, one: Case): Promise
   const { refresh, token, family, agent } = one;
   const isCurrent = equalDigests(token.hash, family.tokenHash);
   const spent = isCurrent ? undefined : await findSpentToken(sql, family.id, token.hash);
-  if (!isCurrent && !spent) return unknown;
+  if (!isCurrent && !spent) return unknownTo(refresh, agent.id);
   if (refresh.agentId !== undefined && refresh.agentId !== family.agentId)
     return refused('It is of another client');
   if (refresh.agentId === undefined) {
@@ -99,21 +110,10 @@ async function decide(server: AuthorizationServer, sql: Sql, one: Case): Promise
       return refused('It is of another client');
     if (!agent.refreshWithoutClientAuth) return { kind: 'refused', error: invalidClient(needsClient, false) };
   }
-  const ended = findEnd(one);
+  const ended = findFamilyEnd(family, agent, one.now);
   if (ended !== undefined) return refused(ended);
   if (spent) return replay(server, sql, one, spent);
   return rotate(server, sql, one);
-}
-
-/** Why the family may not be used any more; nothing where it may. */
-function findEnd({ family, agent, now }: Case): string | undefined {
-  const credential = { revokedAt: family.credentialRevokedAt, expiresAt: family.credentialExpiresAt };
-  if (family.revokedAt !== null) return 'It is revoked';
-  if (family.expiresAt <= now) return 'It has expired';
-  if (!isLive(agent, now)) return 'Its agent is not active';
-  if (isFamilyBeforeEpoch(agent, family.createdAt)) return 'It is of before its agent was stopped';
-  if (!isCredentialLive(credential, now)) return 'The credential that it was got with is not good any more';
-  return undefined;
 }
 
 async function replay(server: AuthorizationServer, sql: Sql, one: Case, spent: SpentToken): Promise<Outcome> {
@@ -192,18 +192,22 @@ function answerBinding(familyId: string, tokenHash: Buffer): string {
   return `spent_refresh_tokens/${familyId}/${tokenHash.toString('base64url')}/answer`;
 }
 
-function refused(reason: string): Outcome {
+function refused(reason: string): Refused {
   return {
     kind: 'refused',
     error: new AppError('invalid_grant', `The refresh token is not good: ${reason}`),
   };
 }
 
-const unknown: Outcome = {
-  kind: 'refused',
-  error: new AppError('invalid_grant', 'The refresh token is not good: It is unknown'),
-  isUnknown: true,
-};
+/** There is no such token; who did not authenticate may have guessed it. */
+function unknownTo(refresh: Refresh, guessedAt: AgentId | 'unknown' = 'unknown'): Outcome {
+  const outcome = refused('It is unknown');
+  return refresh.agentId === undefined ? { ...outcome, guessedAt } : outcome;
+}
+
+function isGuess(outcome: Outcome): outcome is Refused & Required<Pick<Refused, 'guessedAt'>> {
+  return outcome.kind === 'refused' && outcome.guessedAt !== undefined;
+}
 
 function auditOf(outcome: Outcome, family: FamilyState | undefined, agent: Agent | undefined) {
   const actions = {

@@ -1,3 +1,4 @@
+import type { Static, TSchema } from 'typebox';
 import type { WriteContext } from '../../db/index.ts';
 import { defineRoute, type Principal, type Route } from '../../http/index.ts';
 import { AppError, type ErrorCode } from '../../kernel/errors.ts';
@@ -5,7 +6,7 @@ import type { OAuthRequest } from './authorization-server.ts';
 import { grantClientCredentials } from './grant-client-credentials.ts';
 import { introspectToken } from './introspect-token.ts';
 import { describeResource, describeServer } from './metadata.ts';
-import { authenticateCaller } from './oauth-caller.ts';
+import { authenticateCaller, type Caller } from './oauth-caller.ts';
 import type { OAuth } from './open-oauth.ts';
 import { grantRefresh } from './refresh-grant.ts';
 import { resourceRoutes } from './resource-routes.ts';
@@ -113,53 +114,61 @@ function grantRoutes({ oauth }: OAuthRouteDeps): Route[] {
   ];
 }
 
-function tokenRoutes({ oauth, findApiKey }: OAuthRouteDeps): Route[] {
+function tokenRoutes(deps: OAuthRouteDeps): Route[] {
   return [
-    defineRoute({
-      ...endpoint,
+    callerRoute(deps, {
       id: 'oauth.introspect',
       summary: 'Ask what is true of a token now (RFC 7662), as its client or with an API key',
       path: '/oauth/introspect',
-      schema: { body: TokenParameter, response: IntrospectionAnswer },
-      errors: ['forbidden', 'invalid_client', 'unavailable'],
-      handler: async (call) => {
-        const body = readParameters(call);
-        const caller = await authenticateCaller(
-          oauth.server,
-          findApiKey,
-          readRequest(call),
-          body,
-          'agents:read',
-        );
-        return introspectToken(oauth.server, caller, demandToken(body));
-      },
+      response: IntrospectionAnswer,
+      scope: 'agents:read',
+      handle: ({ caller, token }) => introspectToken(deps.oauth.server, caller, token),
     }),
 
-    defineRoute({
-      ...endpoint,
+    callerRoute(deps, {
       id: 'oauth.revoke',
       summary: 'End a token (RFC 7009), as its client or with an API key',
       path: '/oauth/revoke',
-      schema: { body: TokenParameter, response: Metadata },
-      errors: ['forbidden', 'invalid_client', 'unavailable'],
-      handler: async (call) => {
-        const body = readParameters(call);
-        const caller = await authenticateCaller(
-          oauth.server,
-          findApiKey,
-          readRequest(call),
-          body,
-          'agents:write',
-        );
+      response: Metadata,
+      scope: 'agents:write',
+      handle: async ({ caller, token, context }) => {
         const actor =
           caller.kind === 'client'
             ? { kind: 'agent' as const, id: caller.agentId }
             : { kind: 'api_key' as const, id: caller.apiKeyId };
-        await revokeToken(oauth.server, { ...call.context, actor }, caller, demandToken(body));
+        await revokeToken(deps.oauth.server, { ...context, actor }, caller, token);
         return {};
       },
     }),
   ];
+}
+
+/** A route about a token, for its client or for an API key with that scope. */
+function callerRoute<Response extends TSchema>(
+  { oauth, findApiKey }: OAuthRouteDeps,
+  given: {
+    id: string;
+    summary: string;
+    path: `/${string}`;
+    response: Response;
+    scope: string;
+    handle(call: { caller: Caller; token: string; context: WriteContext }): Promise<Static<Response>>;
+  },
+): Route {
+  const { id, summary, path, response, scope, handle } = given;
+  return defineRoute({
+    ...endpoint,
+    id,
+    summary,
+    path,
+    schema: { body: TokenParameter, response },
+    errors: ['forbidden', 'invalid_client', 'unavailable'],
+    handler: async (call) => {
+      const body = readParameters(call);
+      const caller = await authenticateCaller(oauth.server, findApiKey, readRequest(call), body, scope);
+      return handle({ caller, token: demandToken(body), context: call.context });
+    },
+  });
 }
 
 function metadataRoutes({ issuer }: OAuthRouteDeps): Route[] {

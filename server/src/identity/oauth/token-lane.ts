@@ -1,4 +1,4 @@
-import { type AuditEvent, createLane, type Database, writeBatch, writeStatement } from '../../db/index.ts';
+import { type AuditEvent, createLane, type Database, writeStatement } from '../../db/index.ts';
 import type { Clock } from '../../kernel/clock.ts';
 import type { CredentialId } from '../../kernel/ids.ts';
 import { limits } from '../../kernel/limits.ts';
@@ -20,22 +20,19 @@ export interface Grant {
 export interface TokenLane {
   /** Resolves once the grant is committed; with false where it isn't, because agent or credential have changed. */
   submit(grant: Grant): Promise<boolean>;
-  /** Writes an event that changes nothing else, such as a refusal, in the same transactions. */
-  note(audit: AuditEvent): Promise<void>;
   /** Refuses what comes from now on, and resolves when all that came before has been written. */
   stop(): Promise<void>;
 }
 
 export function createTokenLane(context: { db: Database; clock: Clock }): TokenLane {
-  const options = { batchMax: limits.tokenBatch, intervalMs: limits.tokenBatchMs };
-  const grants = createLane<Grant, boolean>({ ...options, run: (jobs) => commitGrants(context, jobs) });
-  const notes = createLane<AuditEvent, void>({ ...options, run: (jobs) => writeNotes(context, jobs) });
+  const grants = createLane<Grant, boolean>({
+    batchMax: limits.tokenBatch,
+    intervalMs: limits.tokenBatchMs,
+    run: (jobs) => commitGrants(context, jobs),
+  });
   return {
     submit: (grant) => grants.submit(grant),
-    note: (audit) => notes.submit(audit),
-    async stop() {
-      await Promise.all([grants.stop(), notes.stop()]);
-    },
+    stop: () => grants.stop(),
   };
 }
 
@@ -54,11 +51,4 @@ async function commitGrants(
     grants.map(({ audit }) => audit),
   );
   return grants.map((_, index) => committed.has(index + 1));
-}
-
-async function writeNotes(
-  context: { db: Database; clock: Clock },
-  audits: readonly AuditEvent[],
-): Promise<void[]> {
-  return writeBatch(context, async () => ({ result: audits.map(() => undefined), audits }));
 }

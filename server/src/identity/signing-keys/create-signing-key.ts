@@ -1,24 +1,34 @@
-import { write, type WriteContext } from '../../db/index.ts';
+import { type AuditEntry, write, type WriteContext } from '../../db/index.ts';
 import { type Algorithm, generateSigningKey } from './signing-key.ts';
 import { insertSigningKey, notifyKeysChanged, privateKeyOf } from './signing-keys.sql.ts';
 
-/** Makes a key in the place of one that is missing. Several processes may do so at once: one key wins. */
-export async function createSigningKey(
+/**
+ * Makes keys in the place of those that are missing, all of them at one moment. Several processes may do so at once: one key wins in
+ * each place.
+ */
+export async function createSigningKeys(
   context: WriteContext,
-  args: { algorithm: Algorithm; state: 'active' | 'next' },
+  missing: readonly { algorithm: Algorithm; state: 'active' | 'next' }[],
 ): Promise<void> {
-  const { jwk, sealed } = await generateSealedKey(context, args.algorithm);
+  if (missing.length === 0) return;
+  const made = await Promise.all(
+    missing.map(async (one) => ({ ...one, ...(await generateSealedKey(context, one.algorithm)) })),
+  );
   await write(context, async (sql, now) => {
-    const created = await insertSigningKey(sql, { state: args.state, jwk, sealed, now });
-    if (created) await notifyKeysChanged(sql);
-    const audit = {
-      action: 'signing_key.created',
-      resource: jwk.kid,
-      data: { algorithm: args.algorithm, state: args.state },
-      scope: 'instance' as const,
-    };
-    return { result: undefined, audit: created ? audit : null };
+    const audits: AuditEntry[] = [];
+    // In one order, so that two processes don't wait for each other's in a ring.
+    for (const { algorithm, state, jwk, sealed } of made.toSorted(byAlgorithm)) {
+      if (!(await insertSigningKey(sql, { state, jwk, sealed, now }))) continue;
+      const data = { algorithm, state };
+      audits.push({ action: 'signing_key.created', resource: jwk.kid, data, scope: 'instance' });
+    }
+    if (audits.length > 0) await notifyKeysChanged(sql);
+    return { result: undefined, audit: audits };
   });
+}
+
+function byAlgorithm(one: { algorithm: Algorithm }, other: { algorithm: Algorithm }): number {
+  return one.algorithm < other.algorithm ? -1 : 1;
 }
 
 /** A new key pair, its private half sealed to its row. */

@@ -2,7 +2,8 @@ import { type Sql, write, type WriteContext } from '../../db/index.ts';
 import { addSeconds } from '../../kernel/clock.ts';
 import { AppError } from '../../kernel/errors.ts';
 import { limits } from '../../kernel/limits.ts';
-import { createSigningKey, generateSealedKey } from './create-signing-key.ts';
+import { createSigningKeys, generateSealedKey } from './create-signing-key.ts';
+import { knownFrom } from './signing-key.ts';
 import type { Algorithm } from './signing-key.ts';
 import {
   activateKey,
@@ -41,13 +42,13 @@ async function assertPublished(context: WriteContext, algorithms: readonly Algor
   const rows = await findPublishedKeys(context.db);
   for (const algorithm of algorithms) {
     const next = rows.find((row) => row.state === 'next' && row.algorithm === algorithm);
-    if (!next) await createSigningKey(context, { algorithm, state: 'next' });
+    if (!next) await createSigningKeys(context, [{ algorithm, state: 'next' }]);
     assertKnownToVerifiers(next?.createdAt ?? context.clock.now(), context.clock.now());
   }
 }
 
 function assertKnownToVerifiers(publishedAt: Date, now: Date): void {
-  const readyAt = addSeconds(publishedAt, limits.nextKeyPublishedSeconds);
+  const readyAt = knownFrom(publishedAt);
   if (readyAt <= now) return;
   throw new AppError(
     'conflict',

@@ -1,5 +1,7 @@
 import { createPublicKey, generateKeyPair, type KeyObject } from 'node:crypto';
 import { promisify } from 'node:util';
+import { addSeconds } from '../../kernel/clock.ts';
+import { limits } from '../../kernel/limits.ts';
 import { thumbprintOf } from '../credentials/public-key.ts';
 
 /** The signature algorithms of this server (RFC 7518 section 3.1, RFC 8037 section 3.1). */
@@ -29,6 +31,11 @@ export interface SigningKey {
   readonly kid: string;
   readonly algorithm: Algorithm;
   readonly privateKey: KeyObject;
+}
+
+/** From when on every verifier knows a key that was published then, and it may sign. */
+export function knownFrom(publishedAt: Date): Date {
+  return addSeconds(publishedAt, limits.nextKeyPublishedSeconds);
 }
 
 const generate = promisify(generateKeyPair);

@@ -2,7 +2,8 @@ import { createPrivateKey } from 'node:crypto';
 import type { WriteContext } from '../../db/index.ts';
 import type { SecretBox } from '../../kernel/crypto.ts';
 import { AppError } from '../../kernel/errors.ts';
-import { createSigningKey } from './create-signing-key.ts';
+import { beginSigning } from './begin-signing.ts';
+import { createSigningKeys } from './create-signing-key.ts';
 import {
   type Algorithm,
   openPublicJwk,
@@ -14,7 +15,10 @@ import { findPublishedKeys, privateKeyOf, type SigningKeyRow } from './signing-k
 
 /** The instance's keys as this process knows them: one signs for each algorithm, all of them verify. */
 export interface SigningKeys {
-  /** The key that signs. Throws where no setting asked for this algorithm. */
+  /**
+   * The key that signs where this algorithm is set. While its first key is published, and not yet known to every verifier, that is
+   * the key of another algorithm, which signed until now. Throws where no setting asked for this algorithm.
+   */
   getSigner(algorithm: Algorithm): SigningKey;
   /** The key of that id, as far as this process knows. */
   findKey(kid: string): VerifyingKey | undefined;
@@ -34,17 +38,26 @@ export interface SigningKeys {
 /** A look into one small table: often enough for a rotation whose notification was lost, and nothing under a flood. */
 const searchCooldownMs = 1_000;
 
-/** Loads the instance's keys, and makes the first of each algorithm that the settings ask for. */
+/**
+ * Loads the instance's keys, and makes the first of each algorithm that the settings ask for. Those of an instance that never signed
+ * sign at once: no verifier has read its keys. Later, verifiers keep what they have read, and a key is published before it signs.
+ */
 export async function loadSigningKeys(
   context: WriteContext,
   needed: readonly Algorithm[],
 ): Promise<SigningKeys> {
   const rows = await findPublishedKeys(context.db);
-  for (const algorithm of new Set(needed)) {
-    if (!rows.some((row) => row.state === 'active' && row.algorithm === algorithm))
-      await createSigningKey(context, { algorithm, state: 'active' });
-  }
-  const keys = createSigningKeys(context);
+  const state = rows.some((row) => row.state === 'active') ? 'next' : 'active';
+  const missing = [...new Set(needed)].filter(
+    (algorithm) => !rows.some((row) => row.state !== 'retiring' && row.algorithm === algorithm),
+  );
+  await createSigningKeys(
+    context,
+    missing.map((algorithm) => ({ algorithm, state })),
+  );
+  // Where no worker runs, or this process begins before its first step.
+  await beginSigning(context, needed);
+  const keys = followSigningKeys(context, needed);
   await keys.reload();
   for (const algorithm of needed) keys.getSigner(algorithm);
   return keys;
@@ -53,12 +66,14 @@ export async function loadSigningKeys(
 /** What was read at one moment. */
 interface KeyRing {
   signers: ReadonlyMap<Algorithm, SigningKey>;
+  /** What signs in the place of an algorithm whose first key may not sign yet. */
+  former: SigningKey | undefined;
   verifiers: ReadonlyMap<string, VerifyingKey>;
   jwks: { keys: PublicJwk[] };
 }
 
-function createSigningKeys(context: WriteContext): SigningKeys {
-  let ring: KeyRing = { signers: new Map(), verifiers: new Map(), jwks: { keys: [] } };
+function followSigningKeys(context: WriteContext, needed: readonly Algorithm[]): SigningKeys {
+  let ring: KeyRing = { signers: new Map(), former: undefined, verifiers: new Map(), jwks: { keys: [] } };
   let running: Promise<void> | undefined;
   let again = false;
   let search: Promise<void> | undefined;
@@ -68,7 +83,7 @@ function createSigningKeys(context: WriteContext): SigningKeys {
     try {
       do {
         again = false;
-        ring = openRing(await findPublishedKeys(context.db), context.box);
+        ring = openRing(await findPublishedKeys(context.db), context.box, needed);
       } while (again);
     } finally {
       // Here, not in a later turn: a reload that is asked for in between would be forgotten.
@@ -84,7 +99,7 @@ function createSigningKeys(context: WriteContext): SigningKeys {
 
   return {
     getSigner(algorithm) {
-      const key = ring.signers.get(algorithm);
+      const key = ring.signers.get(algorithm) ?? (needed.includes(algorithm) ? ring.former : undefined);
       if (!key) throw new Error(`there is no active signing key of ${algorithm}`);
       return key;
     },
@@ -109,7 +124,7 @@ function createSigningKeys(context: WriteContext): SigningKeys {
   };
 }
 
-function openRing(rows: readonly SigningKeyRow[], box: SecretBox): KeyRing {
+function openRing(rows: readonly SigningKeyRow[], box: SecretBox, needed: readonly Algorithm[]): KeyRing {
   const signers = rows.flatMap(({ state, kid, algorithm, privateKey }): SigningKey[] => {
     if (state !== 'active' || !privateKey) return [];
     const key = createPrivateKey({
@@ -121,6 +136,8 @@ function openRing(rows: readonly SigningKeyRow[], box: SecretBox): KeyRing {
   });
   return {
     signers: new Map(signers.map((key) => [key.algorithm, key])),
+    // One that no setting asks for any more is what signed before the settings changed.
+    former: signers.find(({ algorithm }) => !needed.includes(algorithm)) ?? signers[0],
     verifiers: new Map(rows.map((row) => [row.kid, openPublicJwk(row.publicJwk)])),
     jwks: { keys: rows.map((row) => row.publicJwk) },
   };
