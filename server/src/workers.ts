@@ -8,6 +8,7 @@ import { type Chain, findLowRelayers, resumeCredits } from './x402/index.ts';
 /** How soon each kind of work is looked for, beyond the notifications that call for some of it at once. */
 const intervals = {
   captureMs: 1_000,
+  captureRestMs: 100,
   flushMs: 5_000,
   forgetMs: 30_000,
   resumeMs: 2_000,
@@ -49,7 +50,12 @@ export function startWorkerLoops(services: Services, loops: WorkerLoops): void {
   const onError = (error: unknown) =>
     services.logger.error({ err: error }, 'background work failed; it will be tried again');
   loops.capture.push(
-    startLoop({ intervalMs: intervals.captureMs, run: () => captureSettled(context), onError }),
+    startLoop({
+      intervalMs: intervals.captureMs,
+      restMs: intervals.captureRestMs,
+      run: () => captureSettled(context),
+      onError,
+    }),
   );
   loops.other.push(
     startLoop({ intervalMs: intervals.forgetMs, run: () => sweepIdempotencyKeys(context), onError }),

@@ -109,3 +109,30 @@ describe('startLoop', () => {
     expect(runs).toHaveLength(1);
   });
 });
+
+it('rests between two runs that it is woken for, and forgets no waking', async () => {
+  vi.useFakeTimers();
+  try {
+    const began: number[] = [];
+    const start = performance.now();
+    const loop = startLoop({
+      intervalMs: never,
+      restMs: 100,
+      async run() {
+        began.push(performance.now() - start);
+        await new Promise((resolve) => setTimeout(resolve, 10));
+      },
+      onError: vi.fn(),
+    });
+    loops.push(loop);
+    for (let waited = 0; waited < 300; waited += 5) {
+      loop.wake();
+      await vi.advanceTimersByTimeAsync(5);
+    }
+    expect(began).toEqual([0, 110, 220]);
+    await vi.advanceTimersByTimeAsync(never / 2);
+    expect(began).toEqual([0, 110, 220, 330]);
+  } finally {
+    vi.useRealTimers();
+  }
+});

@@ -1,6 +1,6 @@
 /** A task that runs again and again, one run at a time. */
 export interface Loop {
-  /** Runs it now, or once more after the run that is under way. */
+  /** Runs it now, or once more after the run that is under way, or once it has rested. */
   wake(): void;
   /** Resolves when the last run has ended. */
   stop(): Promise<void>;
@@ -9,11 +9,15 @@ export interface Loop {
 /** Runs a task at once and then at intervals. A run that throws is reported, and the next one comes as planned. */
 export function startLoop(options: {
   intervalMs: number;
+  /** Woken, it begins no sooner than this after its last run: what comes every few milliseconds is done together. */
+  restMs?: number;
   run: () => Promise<unknown>;
   onError: (error: unknown) => void;
 }): Loop {
   let stopped = false;
+  const { restMs = 0 } = options;
   let again = false;
+  let endedMs = -Infinity;
   let timer: NodeJS.Timeout | undefined;
   let current: Promise<void> | undefined;
 
@@ -25,8 +29,8 @@ export function startLoop(options: {
       .finally(() => {
         current = undefined;
         if (stopped) return;
-        if (again) begin();
-        else timer = setTimeout(begin, options.intervalMs);
+        endedMs = performance.now();
+        timer = setTimeout(begin, again ? restMs : options.intervalMs);
       });
   }
 
@@ -34,8 +38,15 @@ export function startLoop(options: {
   return {
     wake() {
       if (stopped) return;
-      if (current) again = true;
-      else begin();
+      const waitMs = endedMs + restMs - performance.now();
+      if (current) {
+        again = true;
+      } else if (waitMs <= 0) {
+        begin();
+      } else {
+        clearTimeout(timer);
+        timer = setTimeout(begin, waitMs);
+      }
     },
     async stop() {
       stopped = true;
