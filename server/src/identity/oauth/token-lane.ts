@@ -1,4 +1,4 @@
-import { type AuditEvent, createLane, type Database, writeStatement } from '../../db/index.ts';
+import { createLane, type Database, writeStatement } from '../../db/index.ts';
 import type { Clock } from '../../kernel/clock.ts';
 import { limits } from '../../kernel/limits.ts';
 import { type Grant, grantTables, grantValues } from './refresh-families.sql.ts';
@@ -18,6 +18,8 @@ export function createTokenLane(context: { db: Database; clock: Clock }): TokenL
   const grants = createLane<Grant, boolean>({
     batchMax: limits.tokenBatch,
     intervalMs: limits.tokenBatchMs,
+    // Grants don't touch each other's rows, so that one batch is written while another is on its way to the disk.
+    underWayMax: 2,
     run: (jobs) => commitGrants(context, jobs),
   });
   return {
