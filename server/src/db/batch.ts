@@ -3,11 +3,9 @@ import type { Database, Transaction } from './database.ts';
 import {
   auditColumns,
   type AuditEvent,
-  auditValues,
   insertAuditEvents,
   insertOutboxEntries,
   type OutboxEntry,
-  unnestAudits,
 } from './evidence-rows.ts';
 import { runRetrying } from './retry.ts';
 
@@ -37,25 +35,20 @@ export async function writeBatch<T>(
 
 /**
  * As `writeBatch`, where the change is a single statement: its audit events ride along in it, so that the transaction is one round
- * trip. `tables` are its common table expressions, with parameters from $11 and the time of the change as $10; the last one is `changed` and
- * has the `position`, from 1, of each thing that was changed: the events at those positions are written, and the others not. Gives them.
+ * trip. `tables` are its common table expressions, with parameters from $2 and the time of the change as $1. One of them is `changed`, with
+ * a row for each thing that is changed: its `position` among those that were given, from 1, and the columns of its audit event, besides
+ * `created_at`. Gives the positions.
  */
 export async function writeStatement(
   context: { db: Database; clock: Clock },
   statement: { name: string; tables: string; values: readonly unknown[] },
-  audits: readonly AuditEvent[],
 ): Promise<Set<number>> {
-  const rows = await context.db.query<{ position: number }>(
+  const [row] = await context.db.query<{ positions: number[] | null }>(
     `WITH ${statement.tables}, events AS (
-       INSERT INTO audit_events (${auditColumns})
-       SELECT ${auditColumns.replace(', created_at', '')}, $10::timestamptz
-       FROM ${unnestAudits(1)} WITH ORDINALITY
-         AS event (${auditColumns.replace('created_at', 'position')})
-       -- Not a join: in a plan for any number of rows that is a nested loop, with the square of their number.
-       WHERE position = ANY (ARRAY(SELECT position FROM changed)))
-     SELECT position::int FROM changed`,
-    [...auditValues(audits), context.clock.now(), ...statement.values],
+       INSERT INTO audit_events (${auditColumns}) SELECT ${auditColumns.replace('created_at', '$1::timestamptz')} FROM changed)
+     SELECT json_agg(position) AS positions FROM changed`,
+    [context.clock.now(), ...statement.values],
     { prepared: statement.name },
   );
-  return new Set(rows.map(({ position }) => position));
+  return new Set(row?.positions);
 }

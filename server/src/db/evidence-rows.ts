@@ -54,13 +54,13 @@ export const auditColumns =
   'environment_id, id, action, actor_kind, actor_id, resource, request_id, client_address, data, created_at';
 
 /** The events as rows, without their time; `first` is the number of the first of the nine parameters. */
-export function unnestAudits(first: number): string {
+function unnestAudits(first: number): string {
   const types = ['text', 'text', 'text', 'text', 'text', 'text', 'text', 'text', 'jsonb'];
   return `unnest(${types.map((type, index) => `$${first + index}::${type}[]`).join(', ')})`;
 }
 
 /** What `unnestAudits` takes. */
-export function auditValues(events: readonly AuditEvent[]): unknown[][] {
+function auditValues(events: readonly AuditEvent[]): unknown[][] {
   return [
     events.map((event) => event.scope),
     events.map(() => newId('audit_event')),

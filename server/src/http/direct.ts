@@ -105,7 +105,8 @@ async function handle(
   { request, response, chunks, address }: Exchange,
   requestId: string,
 ): Promise<unknown> {
-  const text = Buffer.concat(chunks).toString();
+  const [first] = chunks;
+  const text = (chunks.length === 1 && first ? first : Buffer.concat(chunks)).toString();
   const body = jsonType.test(request.headers['content-type'] ?? '') ? readJson(text) : readForm(text);
   refuseUnstorableText(body);
   if (!route.validate(body)) throw toAppError({ validation: route.validate.errors });
@@ -148,12 +149,18 @@ function send(
   answered: { status: number; contentType: string; headers?: Record<string, string>; body: unknown },
 ): void {
   const text = JSON.stringify(answered.body);
-  response.writeHead(answered.status, {
-    ...answered.headers,
-    'content-type': answered.contentType,
-    'content-length': Buffer.byteLength(text),
-    'cache-control': 'no-store',
-    'x-request-id': requestId,
-  });
+  // A list is written as it is; an object would be looked through first.
+  const headers = Object.entries(answered.headers ?? {}).flat();
+  response.writeHead(answered.status, [
+    ...headers,
+    'content-type',
+    answered.contentType,
+    'content-length',
+    String(Buffer.byteLength(text)),
+    'cache-control',
+    'no-store',
+    'x-request-id',
+    requestId,
+  ]);
   response.end(text);
 }

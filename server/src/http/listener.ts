@@ -1,4 +1,5 @@
 import { createServer, type RequestListener, type Server, type ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { limits } from '../kernel/limits.ts';
 import { StartupError } from '../kernel/startup-error.ts';
@@ -70,14 +71,20 @@ export async function openListener(options: {
  * answered since until their keep-alive time is over.
  */
 function followRequests(onRequest: RequestListener) {
-  const answering = new Set<ServerResponse>();
+  // By connection, not a set of responses: a table with that much coming and going is made anew time and again, and each that is left
+  // behind keeps what it held from the collector of young garbage. That was 4 KB of every request.
+  const answering = new Map<Socket, ServerResponse | undefined>();
   let ending = false;
   return {
     onRequest: ((request, response) => {
-      answering.add(response);
+      const { socket } = request;
+      if (!answering.has(socket)) socket.once('close', () => answering.delete(socket));
+      answering.set(socket, response);
       response.once('close', () => {
-        answering.delete(response);
-        if (ending) request.socket.end();
+        // A pipelined request may have come behind it.
+        if (answering.get(socket) !== response) return;
+        if (ending) socket.end();
+        else answering.set(socket, undefined);
       });
       if (ending) response.shouldKeepAlive = false;
       onRequest(request, response);
@@ -86,7 +93,7 @@ function followRequests(onRequest: RequestListener) {
     endConnections(): void {
       ending = true;
       // Says "Connection: close" where the head isn't sent yet.
-      for (const response of answering) response.shouldKeepAlive = false;
+      for (const response of answering.values()) if (response) response.shouldKeepAlive = false;
     },
   };
 }

@@ -33,17 +33,23 @@ export function refuseUnstorableText(...inputs: unknown[]): void {
     const { field, value, depth } = next;
     if (depth > limits.bodyDepth)
       throw new AppError('invalid_request', `The body is nested more than ${limits.bodyDepth} deep`);
-    if (typeof value === 'string' && (value.includes('\0') || !value.isWellFormed())) {
+    if (typeof value === 'string' && !isStorable(value)) {
       const message = 'must not have U+0000 or half a surrogate pair';
       throw new AppError('invalid_request', `${field || 'body'} ${message}`, {
         errors: [{ field: field || 'body', message }],
       });
     }
     if (typeof value !== 'object' || value === null) continue;
-    for (const [key, inner] of Object.entries(value)) {
+    for (const key of Object.keys(value)) {
+      const inner = (value as Record<string, unknown>)[key];
+      if (typeof inner === 'string' && isStorable(inner)) continue;
       open.push({ field: field ? `${field}.${key}` : key, value: inner, depth: depth + 1 });
     }
   }
+}
+
+function isStorable(text: string): boolean {
+  return !text.includes('\0') && text.isWellFormed();
 }
 
 const frameworkCodes: Record<string, { code: ErrorCode; detail: string }> = {

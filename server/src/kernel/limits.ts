@@ -116,7 +116,7 @@ export const limits = {
   /** One commit's tokens: a larger batch adds latency, and hardly any rate. */
   tokenBatch: 256,
   /** Under load, commits of tokens begin this long after one another: each brings more of them, for a fraction of the database's work. */
-  tokenBatchMs: 5,
+  tokenBatchMs: 3,
   /** Clients that a process remembers: some kilobytes each. */
   clientsRemembered: 10_000,
   /** Knowledge of what has been revoked is asked for anew after this, in whole seconds below the 5 that are promised. */

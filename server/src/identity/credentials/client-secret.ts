@@ -30,7 +30,10 @@ export function displayPrefix(secret: string): string {
 const digits = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz';
 
 function checksum(text: string): string {
-  return base62(BigInt(crc32(text)), 6);
+  let checked = '';
+  // In plain numbers, as it is for every request to the token endpoint.
+  for (let rest = crc32(text); rest > 0; rest = Math.floor(rest / 62)) checked = digits[rest % 62] + checked;
+  return checked.padStart(6, '0');
 }
 
 function base62(value: bigint, length: number): string {

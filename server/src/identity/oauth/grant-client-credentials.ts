@@ -63,19 +63,7 @@ async function tryGrant(
   };
   const [answer, isCommitted] = await Promise.all([
     makeAnswer(server, { agent: client, family, scope, refreshToken: text, now }),
-    server.lane.submit({
-      credentialId,
-      agentUpdatedAt: client.updatedAt,
-      family,
-      audit: {
-        ...request.origin,
-        actor: { kind: 'agent', id: client.agentId },
-        scope: client.homeEnvironmentId ?? 'instance',
-        action: 'agent.token_issued',
-        resource: client.agentId,
-        data: { family: id, method, scope, audience: audience.identifier },
-      },
-    }),
+    server.lane.submit({ family, agentUpdatedAt: client.updatedAt, method, origin: request.origin }),
   ]);
   return isCommitted ? answer : undefined;
 }

@@ -1,5 +1,5 @@
-import type { Sql } from '../../db/index.ts';
-import type { AgentId, CredentialId } from '../../kernel/ids.ts';
+import type { Origin, Sql } from '../../db/index.ts';
+import { type AgentId, type CredentialId, newId } from '../../kernel/ids.ts';
 
 /** One grant and the refresh tokens that followed from it. */
 export interface RefreshFamily {
@@ -18,51 +18,60 @@ export interface RefreshFamily {
   expiresAt: Date;
 }
 
-const familyTypes = {
-  id: 'uuid',
-  agent_id: 'uuid',
-  credential_id: 'text',
-  scope: 'text',
-  resource: 'text',
-  key_thumbprint: 'text',
-  token_hash: 'bytea',
-  generation: 'int',
-  created_at: 'timestamptz',
-  expires_at: 'timestamptz',
+/** A grant that is decided on what a process remembers, and not yet written down. */
+export interface Grant {
+  family: RefreshFamily;
+  /** The version of the agent that it was decided on. */
+  agentUpdatedAt: Date;
+  /** How the client has authenticated. */
+  method: string;
+  origin: Origin;
+}
+
+const familyColumns = `agent_id, credential_id, scope, key_thumbprint, created_at, expires_at`;
+
+/* As texts: what the driver makes of a Date or a Buffer takes longer than all the rest of a row. */
+const grantColumns: Record<string, { type: string; of(grant: Grant): string | null }> = {
+  id: { type: 'text', of: () => newId('audit_event') },
+  request_id: { type: 'text', of: ({ origin }) => origin.requestId },
+  client_address: { type: 'text', of: ({ origin }) => origin.clientAddress },
+  method: { type: 'text', of: ({ method }) => method },
+  agent_updated_at: { type: 'timestamptz', of: ({ agentUpdatedAt }) => agentUpdatedAt.toISOString() },
+  family_id: { type: 'uuid', of: ({ family }) => family.id },
+  agent_id: { type: 'uuid', of: ({ family }) => family.agentId },
+  credential_id: { type: 'text', of: ({ family }) => family.credentialId },
+  scope: { type: 'text', of: ({ family }) => family.scope },
+  audience: { type: 'text', of: ({ family }) => family.resource },
+  key_thumbprint: { type: 'text', of: ({ family }) => family.keyThumbprint },
+  token_hash: { type: 'text', of: ({ family }) => family.tokenHash.toString('hex') },
+  created_at: { type: 'timestamptz', of: ({ family }) => family.createdAt.toISOString() },
+  expires_at: { type: 'timestamptz', of: ({ family }) => family.expiresAt.toISOString() },
 };
-const familyColumns = Object.keys(familyTypes).join(', ');
-const familyParameters = Object.values(familyTypes).map((type, index) => `$${index + 11}::${type}[]`);
+const grantParameters = Object.values(grantColumns).map(({ type }, index) => `$${index + 2}::${type}[]`);
 
 /**
- * Inserts families for `writeStatement`: those whose credential is still good, for an agent that is live and still of the version that
- * was decided on, to the millisecond that a `Date` has. Takes what `familyValues` gives, and the versions.
+ * Inserts families for `writeStatement`, each in its first generation: those whose credential is still good, for an agent that is live
+ * and still of the version that was decided on, to the millisecond that a `Date` has. Takes what `grantValues` gives.
  */
 export const grantTables = `
   given AS (
-    SELECT * FROM unnest(${familyParameters.join(', ')}, $21::timestamptz[]) WITH ORDINALITY
-      AS g (${familyColumns}, agent_updated_at, position)
-  ), good AS (
-    SELECT g.* FROM given g JOIN agent_credentials c ON c.id = g.credential_id JOIN agents a ON a.id = g.agent_id
-    WHERE c.agent_id = a.id AND c.revoked_at IS NULL AND (c.expires_at IS NULL OR c.expires_at > $10::timestamptz)
-      AND a.status = 'active' AND (a.expires_at IS NULL OR a.expires_at > $10::timestamptz) AND date_trunc('milliseconds', a.updated_at) = g.agent_updated_at
+    SELECT * FROM unnest(${grantParameters.join(', ')}) WITH ORDINALITY
+      AS g (${Object.keys(grantColumns).join(', ')}, position)
+  ), changed AS (
+    SELECT g.*, coalesce(a.home_environment_id, 'instance') AS environment_id, 'agent.token_issued' AS action,
+      'agent' AS actor_kind, a.id::text AS actor_id, a.id::text AS resource,
+      jsonb_build_object('family', g.family_id, 'method', g.method, 'scope', g.scope, 'audience', g.audience) AS data
+    FROM given g JOIN agent_credentials c ON c.id = g.credential_id JOIN agents a ON a.id = g.agent_id
+    WHERE c.agent_id = a.id AND c.revoked_at IS NULL AND (c.expires_at IS NULL OR c.expires_at > $1)
+      AND a.status = 'active' AND (a.expires_at IS NULL OR a.expires_at > $1)
+      AND date_trunc('milliseconds', a.updated_at) = g.agent_updated_at
   ), inserted AS (
-    INSERT INTO refresh_families (${familyColumns}) SELECT ${familyColumns} FROM good
-  ), changed AS (SELECT position FROM good)`;
+    INSERT INTO refresh_families (id, resource, token_hash, generation, ${familyColumns})
+    SELECT family_id, audience, decode(token_hash, 'hex'), 0, ${familyColumns} FROM changed
+  )`;
 
-export function familyValues(families: readonly RefreshFamily[]): unknown[][] {
-  return [
-    families.map(({ id }) => id),
-    families.map(({ agentId }) => agentId),
-    families.map(({ credentialId }) => credentialId),
-    families.map(({ scope }) => scope),
-    families.map(({ resource }) => resource),
-    families.map(({ keyThumbprint }) => keyThumbprint),
-    families.map(({ tokenHash }) => tokenHash),
-    families.map(({ generation }) => generation),
-    // In text: what the driver makes of a Date takes longer than all the rest of a row.
-    families.map(({ createdAt }) => createdAt.toISOString()),
-    families.map(({ expiresAt }) => expiresAt.toISOString()),
-  ];
+export function grantValues(grants: readonly Grant[]): (string | null)[][] {
+  return Object.values(grantColumns).map(({ of }) => grants.map(of));
 }
 
 /** A family with what decides whether it may still be used. */

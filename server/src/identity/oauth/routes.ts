@@ -208,14 +208,18 @@ interface OAuthCall<Body> {
 
 /** RFC 6749 section 3.2: a parameter without a value counts as left out, and none comes twice (`resource` may, RFC 8707). */
 function readParameters<Body extends object>({ body, request }: OAuthCall<Body>): Body {
-  const isForm = /^application\/x-www-form-urlencoded/i.test(String(request.headers['content-type']));
   const given: Record<string, unknown> = {};
-  for (const [name, value] of Object.entries(body)) {
-    if (isForm && Array.isArray(value) && name !== 'resource')
+  for (const name of Object.keys(body)) {
+    const value = (body as Record<string, unknown>)[name];
+    if (Array.isArray(value) && name !== 'resource' && isForm(request))
       throw new AppError('invalid_request', `${name} is there more than once`);
     if (value !== '') given[name] = value;
   }
   return given as Body;
+}
+
+function isForm({ headers }: OAuthCall<object>['request']): boolean {
+  return /^application\/x-www-form-urlencoded/i.test(String(headers['content-type']));
 }
 
 function readRequest({

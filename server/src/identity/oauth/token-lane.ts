@@ -1,17 +1,7 @@
-import { type AuditEvent, createLane, type Database, writeStatement } from '../../db/index.ts';
+import { createLane, type Database, writeStatement } from '../../db/index.ts';
 import type { Clock } from '../../kernel/clock.ts';
-import type { CredentialId } from '../../kernel/ids.ts';
 import { limits } from '../../kernel/limits.ts';
-import { familyValues, grantTables, type RefreshFamily } from './refresh-families.sql.ts';
-
-/** A grant that is decided on what a process remembers, and not yet written down. */
-export interface Grant {
-  credentialId: CredentialId;
-  /** The version of the agent that it was decided on. */
-  agentUpdatedAt: Date;
-  family: RefreshFamily;
-  audit: AuditEvent;
-}
+import { type Grant, grantTables, grantValues } from './refresh-families.sql.ts';
 
 /**
  * Writes grants down: the concurrent ones in one transaction, with an audit event each. In that transaction the credential must still
@@ -28,6 +18,8 @@ export function createTokenLane(context: { db: Database; clock: Clock }): TokenL
   const grants = createLane<Grant, boolean>({
     batchMax: limits.tokenBatch,
     intervalMs: limits.tokenBatchMs,
+    // Grants don't touch each other's rows, so that one batch is written while another is on its way to the disk.
+    underWayMax: 2,
     run: (jobs) => commitGrants(context, jobs),
   });
   return {
@@ -40,15 +32,10 @@ async function commitGrants(
   context: { db: Database; clock: Clock },
   grants: readonly Grant[],
 ): Promise<boolean[]> {
-  const families = grants.map(({ family }) => family);
-  const committed = await writeStatement(
-    context,
-    {
-      name: 'grant_tokens',
-      tables: grantTables,
-      values: [...familyValues(families), grants.map(({ agentUpdatedAt }) => agentUpdatedAt.toISOString())],
-    },
-    grants.map(({ audit }) => audit),
-  );
+  const committed = await writeStatement(context, {
+    name: 'grant_tokens',
+    tables: grantTables,
+    values: grantValues(grants),
+  });
   return grants.map((_, index) => committed.has(index + 1));
 }

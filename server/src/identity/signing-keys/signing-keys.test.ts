@@ -176,6 +176,8 @@ describe('a rotation', () => {
         await sleep(0);
       }
     }
+    // The first token of a process waits for the thread that signs.
+    await Promise.all(processes.map((one) => one.sign()));
     const verifying = Promise.all([verifyAll(), verifyAll()]);
     for (let round = 1; round <= 5; round += 1) {
       // Six minutes are enough for it.

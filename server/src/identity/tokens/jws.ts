@@ -72,29 +72,28 @@ export function encodeHeader(header: Readonly<Record<string, unknown>>): string 
   return encodePart(header);
 }
 
-/** Signs on the thread pool where it takes a quarter of a millisecond (RSA), and at once where that is quicker than a thread. */
-export async function signJws(
-  encodedHeader: string,
-  claims: JwtClaims,
-  key: { algorithm: Algorithm; privateKey: KeyObject },
-): Promise<string> {
-  const signingInput = `${encodedHeader}.${encodePart(claims)}`;
-  const signature = await signBytes(Buffer.from(signingInput, 'latin1'), key);
-  return `${signingInput}.${signature.toString('base64url')}`;
+/** What the signature of a JWS covers: its first two parts. */
+export function writeSigningInput(encodedHeader: string, claims: JwtClaims): string {
+  return `${encodedHeader}.${encodePart(claims)}`;
 }
 
-function signBytes(
-  input: Buffer,
-  { algorithm, privateKey }: { algorithm: Algorithm; privateKey: KeyObject },
-): Buffer | Promise<Buffer> {
-  switch (algorithm) {
-    case 'RS256':
-      return signOffLoop('sha256', input, privateKey);
-    case 'ES256':
-      return sign('sha256', input, { key: privateKey, dsaEncoding: 'ieee-p1363' });
-    case 'EdDSA':
-      return sign(null, input, privateKey);
-  }
+/** The third part of a JWS by RSA, made on the thread pool, as it takes a quarter of a millisecond. */
+export async function signByRsa(signingInput: string, privateKey: KeyObject): Promise<string> {
+  const signature = await signOffLoop('sha256', Buffer.from(signingInput, 'latin1'), privateKey);
+  return signature.toString('base64url');
+}
+
+/** The third part of a JWS by an elliptic curve, made at once: that takes 20 microseconds (ES256) to 60 (EdDSA). */
+export function signByCurve(
+  signingInput: string,
+  { algorithm, privateKey }: { algorithm: Exclude<Algorithm, 'RS256'>; privateKey: KeyObject },
+): string {
+  const input = Buffer.from(signingInput, 'latin1');
+  const signature =
+    algorithm === 'ES256'
+      ? sign('sha256', input, { key: privateKey, dsaEncoding: 'ieee-p1363' })
+      : sign(null, input, privateKey);
+  return signature.toString('base64url');
 }
 
 function isCanonical(part: string): boolean {

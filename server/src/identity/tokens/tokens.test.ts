@@ -8,7 +8,7 @@ import { newAgentId } from '../../kernel/ids.ts';
 import { type Algorithm, algorithms, generateSigningKey } from '../signing-keys/signing-key.ts';
 import { loadSigningKeys, type SigningKeys } from '../signing-keys/signing-keys.ts';
 import { stealPrivateKey } from '../signing-keys/signing-keys.fixture.ts';
-import { encodeHeader, type JwtClaims, parseJws, signJws } from './jws.ts';
+import { encodeHeader, type JwtClaims, parseJws, signByCurve, signByRsa, writeSigningInput } from './jws.ts';
 import { createTokens, type Tokens } from './tokens.ts';
 
 const issuer = 'http://localhost:8080';
@@ -47,11 +47,14 @@ describe.each(algorithms)('a token signed with %s', (algorithm) => {
   });
 
   /** A token of any header and claims, rightly signed. */
-  const forge = (header: object, claims: object, privateKey: KeyObject = own) =>
-    signJws(encodeHeader({ alg: algorithm, ...header }), claims as JwtClaims, {
-      algorithm,
-      privateKey,
-    });
+  const forge = async (header: object, claims: object, privateKey: KeyObject = own) => {
+    const input = writeSigningInput(encodeHeader({ alg: algorithm, ...header }), claims as JwtClaims);
+    const signature =
+      algorithm === 'RS256'
+        ? await signByRsa(input, privateKey)
+        : signByCurve(input, { algorithm, privateKey });
+    return `${input}.${signature}`;
+  };
   const verify = (token: string, at = now) =>
     tokens.verify(token, { typ: 'at+jwt', audience: issuer, now: at });
 

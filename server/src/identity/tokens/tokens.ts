@@ -3,9 +3,19 @@ import { assert } from '../../kernel/assert.ts';
 import { addSeconds, unixSeconds } from '../../kernel/clock.ts';
 import { type AgentId, isAgentId } from '../../kernel/ids.ts';
 import { limits } from '../../kernel/limits.ts';
-import type { Algorithm } from '../signing-keys/signing-key.ts';
+import type { Algorithm, SigningKey } from '../signing-keys/signing-key.ts';
 import type { SigningKeys } from '../signing-keys/signing-keys.ts';
-import { encodeHeader, type Jws, type JwtClaims, parseJws, readClaims, signJws, verifyJws } from './jws.ts';
+import {
+  encodeHeader,
+  type Jws,
+  type JwtClaims,
+  parseJws,
+  readClaims,
+  signByRsa,
+  verifyJws,
+  writeSigningInput,
+} from './jws.ts';
+import { createSigningThread } from './signing-thread.ts';
 
 /** What we sign, by the `typ` of its header (RFC 8725 section 3.11): access tokens (RFC 9068) and credentials (VC-JOSE-COSE). */
 export type TokenType = 'at+jwt' | 'vc+jwt';
@@ -97,6 +107,7 @@ export function createTokens(
 ): Tokens {
   // As many as there are keys and types.
   const headers = new Map<string, string>();
+  const thread = createSigningThread();
 
   function headerOf(typ: TokenType, { kid, algorithm }: { kid: string; algorithm: Algorithm }): string {
     const name = `${typ} ${kid}`;
@@ -106,6 +117,12 @@ export function createTokens(
       headers.set(name, header);
     }
     return header;
+  }
+
+  function signWith({ algorithm, privateKey }: SigningKey, signingInput: string): Promise<string> {
+    return algorithm === 'RS256'
+      ? signByRsa(signingInput, privateKey)
+      : thread.sign({ signingInput, key: { algorithm, privateKey } });
   }
 
   async function sign(
@@ -118,7 +135,8 @@ export function createTokens(
     const key = keys.getSigner(algorithms[typ]);
     const iat = unixSeconds(now);
     const whole = { ...claims, iss: issuer, iat, exp: iat + ttlSeconds, jti };
-    const token = await signJws(headerOf(typ, key), whole, key);
+    const signingInput = writeSigningInput(headerOf(typ, key), whole);
+    const token = `${signingInput}.${await signWith(key, signingInput)}`;
     const issuedAt = new Date(iat * 1000);
     return { token, jti, kid: key.kid, issuedAt, expiresAt: addSeconds(issuedAt, ttlSeconds) };
   }
