@@ -4,7 +4,7 @@ import { type Sql, write, type WriteContext } from '../../db/index.ts';
 import type { SecretBox } from '../../kernel/crypto.ts';
 import type { Chain } from '../chain/chain.ts';
 import type { Fees } from '../chain/fees.ts';
-import { findFrom, replaceRaw, type SettlementTransaction } from './settlements.sql.ts';
+import { findFrom, replaceRaw, type SettlementTransaction } from './transactions.sql.ts';
 import { signCall } from '../chain/transaction.ts';
 
 /**

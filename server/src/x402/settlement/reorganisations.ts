@@ -11,8 +11,8 @@ import {
   keepMined,
   moveToBlock,
   reopenTransaction,
-  type SettlementTransaction,
-} from './settlements.sql.ts';
+} from './reorganisations.sql.ts';
+import type { SettlementTransaction } from './transactions.sql.ts';
 
 /** Blocks that are looked at in one round: two requests. */
 const blocksMax = 200;

@@ -6,7 +6,8 @@ import { findAbandoned, sweepStoredResponses } from '../payments/payments.sql.ts
 import { listRelayers, resendMissing } from './relayers.ts';
 import { type BatchDeps, watchBatch } from './settle-batch.ts';
 import type { Settlement } from './settlement.ts';
-import { type Conclusion, takeUnwatched } from './settlements.sql.ts';
+import type { Conclusion } from './conclusions.sql.ts';
+import { takeUnwatched } from './transactions.sql.ts';
 
 /** A request that has stored an answer settles it at once; one that hasn't after this long is gone. */
 const respondedGraceSeconds = 5;
