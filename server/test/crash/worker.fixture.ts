@@ -24,11 +24,11 @@ const db = openDatabase(url, { poolSize: 2, onError: () => undefined });
 const chain = openChain(rpcUrl);
 
 if (step === 'resume') {
-  const count = await createSettler({ context: contextOf(db, 60), chain, report }).resume();
+  const count = await createSettler({ context: contextOf(db), chain, report }).resume();
   process.stdout.write(`${count}\n`);
   await db.close();
 } else {
-  if (step === 'notice') await createReorganisationWatch({ context: contextOf(db, 60), chain, report })();
+  if (step === 'notice') await createReorganisationWatch({ context: contextOf(db), chain, report })();
   else await bringTo(step as Point, parseTyped(given) as Order);
   process.stdout.write(`${step}\n`);
   setInterval(() => undefined, 60_000);

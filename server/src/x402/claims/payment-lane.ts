@@ -1,4 +1,11 @@
-import { createLane, type Database, type Origin, type Transaction, writeBatch } from '../../db/index.ts';
+import {
+  createLane,
+  type Database,
+  databaseTimeOf,
+  type Origin,
+  type Transaction,
+  writeBatch,
+} from '../../db/index.ts';
 import type { Book } from '../../ledger/index.ts';
 import { assert } from '../../kernel/assert.ts';
 import { addSeconds, type Clock } from '../../kernel/clock.ts';
@@ -55,7 +62,8 @@ export function createPaymentLane(deps: LaneDeps): PaymentLane {
   return {
     async claim(claim, origin) {
       const payment = newPayment(claim, clock.now());
-      const result = await submit({ kind: 'claim', ...origin, ...claim, payment });
+      const balance = await onOneClock(deps, claim.balance);
+      const result = await submit({ kind: 'claim', ...origin, ...claim, payment, balance });
       if (typeof result === 'string') return { kind: 'refused', reason: result };
       if (typeof result === 'object') return { kind: 'claimed', payment: result };
       const known = await findClaim(db, claim.facts);
@@ -63,7 +71,12 @@ export function createPaymentLane(deps: LaneDeps): PaymentLane {
       return { kind: 'known', claim: known };
     },
     async retry(payment, balance, origin) {
-      const result = await submit({ kind: 'retry', ...origin, payment, balance });
+      const result = await submit({
+        kind: 'retry',
+        ...origin,
+        payment,
+        balance: await onOneClock(deps, balance),
+      });
       return typeof result === 'boolean' ? undefined : result;
     },
     end: async (payment, end, origin) => (await submit({ kind: 'end', ...origin, payment, end })) === true,
@@ -71,6 +84,14 @@ export function createPaymentLane(deps: LaneDeps): PaymentLane {
       await Promise.all([credits.stop(), exact.stop()]);
     },
   };
+}
+
+/** A balance by the clock that `settled_at` is written by: what has been settled since it was read isn't in it. */
+async function onOneClock(
+  deps: LaneDeps,
+  balance: KnownBalance | undefined,
+): Promise<KnownBalance | undefined> {
+  return balance && { ...balance, readAt: await databaseTimeOf(deps, balance.readAt) };
 }
 
 function answerBytes(job: Job): number {

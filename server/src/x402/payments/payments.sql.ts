@@ -120,14 +120,14 @@ function toListed({ answerKeptUntil, ...payment }: ListedRow): ListedPayment {
  */
 export async function findAbandoned(
   sql: Sql,
-  args: { network: string; now: Date; respondedBefore: Date; limit: number },
+  args: { network: string; respondedForSeconds: number; limit: number },
 ): Promise<Payment[]> {
   return sql.query<Payment>(
     `SELECT ${paymentColumns} FROM payments p
-     WHERE (state = 'forwarding' AND lease_until <= $1)
-       OR (state = 'responded' AND network = $4 AND updated_at <= $2)
+     WHERE (state = 'forwarding' AND lease_until <= now())
+       OR (state = 'responded' AND network = $1 AND updated_at <= now() - make_interval(secs => $2))
      ORDER BY updated_at LIMIT $3`,
-    [args.now, args.respondedBefore, args.limit, args.network],
+    [args.network, args.respondedForSeconds, args.limit],
   );
 }
 

@@ -53,7 +53,7 @@ export async function conclude(
   });
   const state = conclusions.length < items.length ? 'sent' : receipt ? 'mined' : 'final';
   return writeBatch(context, async (sql, now) => {
-    const isOurs = await closeTransaction(sql, transaction, { state, block: receipt?.block, now });
+    const isOurs = await closeTransaction(sql, transaction, { state, block: receipt?.block });
     return isOurs ? tell(sql, conclusions, ['settling'], now) : { result: [], audits: [] };
   });
 }
@@ -103,7 +103,7 @@ async function tell(
   from: Parameters<typeof concludePayments>[2],
   now: Date,
 ): Promise<{ result: Conclusion[]; audits: AuditEvent[]; outbox: OutboxEntry[] }> {
-  const told = [...(await concludePayments(sql, conclusions, from, now)).values()];
+  const told = [...(await concludePayments(sql, conclusions, from)).values()];
   await suspendFailed(sql, told, now);
   return { result: told, ...eventsOf(told) };
 }

@@ -6,14 +6,14 @@ import { paymentColumns } from '../payments/payments.sql.ts';
 const attemptsMax = 5;
 
 /** Takes answered payments for a transaction. Those that another process has, or that are settled, aren't among the result. */
-export async function takeForSettling(sql: Sql, payments: readonly Payment[], now: Date): Promise<Payment[]> {
+export async function takeForSettling(sql: Sql, payments: readonly Payment[]): Promise<Payment[]> {
   return sql.query<Payment>(
-    `UPDATE payments p SET state = 'settling', failure = NULL, updated_at = $3
+    `UPDATE payments p SET state = 'settling', failure = NULL, updated_at = now()
      FROM unnest($1::text[], $2::text[]) AS k (environment_id, id)
      WHERE p.environment_id = k.environment_id AND p.id = k.id AND p.state IN ('responded', 'settlement_failed')
        AND p.settle_attempts < ${attemptsMax}
      RETURNING ${paymentColumns}`,
-    [payments.map((payment) => payment.environmentId), payments.map((payment) => payment.id), now],
+    [payments.map((payment) => payment.environmentId), payments.map((payment) => payment.id)],
   );
 }
 
@@ -29,18 +29,18 @@ const sentInVain = 'unexpected_settle_error';
 /** Of `p` with its conclusion `k`: back to waiting, and no turn left. */
 const isLast = `(k.state = 'responded' AND p.state = 'settling' AND p.settle_attempts + 1 >= ${attemptsMax})`;
 
-/** Writes conclusions of payments that are in one of these states; gives those that were, by id, as their rows say it. */
+/** Writes conclusions of payments that are in one of these states; gives those that were, by id, as their rows say it.
+ * When they were settled is said by the database's clock, as other processes compare it. */
 export async function concludePayments(
   sql: Sql,
   conclusions: readonly Conclusion[],
   from: readonly ('responded' | 'settlement_failed' | 'settling')[],
-  now: Date,
 ): Promise<Map<string, Conclusion>> {
   const rows = await sql.query<Pick<Payment, 'failure' | 'id' | 'state'>>(
-    `UPDATE payments p SET transaction = k.transaction, updated_at = $7,
+    `UPDATE payments p SET transaction = k.transaction, updated_at = now(),
        state = CASE WHEN ${isLast} THEN 'settlement_failed' ELSE k.state END,
        failure = CASE WHEN ${isLast} THEN '${sentInVain}' ELSE k.failure END,
-       settled_at = CASE WHEN k.state = 'settled' THEN $7::timestamptz END,
+       settled_at = CASE WHEN k.state = 'settled' THEN now() END,
        settle_attempts = settle_attempts + CASE WHEN k.state <> 'settled' AND p.state = 'settling' THEN 1 ELSE 0 END
      FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[])
        AS k (environment_id, id, state, transaction, failure)
@@ -53,7 +53,6 @@ export async function concludePayments(
       conclusions.map((one) => (one.state === 'settled' ? one.transaction : null)),
       conclusions.map((one) => (one.state === 'settlement_failed' ? one.failure : null)),
       from,
-      now,
     ],
   );
   const states = new Map(rows.map((row) => [row.id, row]));

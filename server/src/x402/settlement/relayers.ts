@@ -166,7 +166,7 @@ export async function replaceTransaction(
   const key = openKey(context.box, { network, address, ...row });
   const { raw, hash } = signCall({ chainId: chain.network.chainId, nonce, to, data, gas, ...fees }, key);
   return write(context, async (sql, now) => {
-    await replaceRaw(sql, transaction, { raw, hash, now });
+    await replaceRaw(sql, transaction, { raw, hash });
     return {
       result: { ...transaction, raw, hashes: [...transaction.hashes, hash], signedAt: now },
       audit: null,

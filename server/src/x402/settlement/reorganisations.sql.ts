@@ -38,29 +38,23 @@ export async function keepMined(
   network: string,
   blocks: readonly Block[],
   settled: bigint,
-  now: Date,
 ): Promise<void> {
   if (blocks.length === 0) return;
   await sql.query(
-    `UPDATE settlement_transactions t SET checked_at = $5,
+    `UPDATE settlement_transactions t SET checked_at = now(),
        state = CASE WHEN t.block_number <= $4 THEN 'final' ELSE 'mined' END
      FROM unnest($2::bigint[], $3::text[]) AS k (number, hash)
      WHERE t.network = $1 AND t.state = 'mined' AND t.block_number = k.number AND t.block_hash = k.hash`,
-    [network, blocks.map(({ number }) => number), blocks.map(({ hash }) => hash), settled, now],
+    [network, blocks.map(({ number }) => number), blocks.map(({ hash }) => hash), settled],
   );
 }
 
 /** The transaction is in another block now. */
-export async function moveToBlock(
-  sql: Sql,
-  transaction: SettlementTransaction,
-  block: Block,
-  now: Date,
-): Promise<void> {
+export async function moveToBlock(sql: Sql, transaction: SettlementTransaction, block: Block): Promise<void> {
   await sql.query(
-    `UPDATE settlement_transactions SET block_number = $4, block_hash = $5, checked_at = $6
+    `UPDATE settlement_transactions SET block_number = $4, block_hash = $5, checked_at = now()
      WHERE network = $1 AND relayer = $2 AND relayer_nonce = $3 AND state = 'mined'`,
-    [transaction.network, transaction.relayer, transaction.relayerNonce, block.number, block.hash, now],
+    [transaction.network, transaction.relayer, transaction.relayerNonce, block.number, block.hash],
   );
 }
 
@@ -68,27 +62,23 @@ export async function moveToBlock(
  * The chain has forgotten the transaction: it is as if it had been sent and nobody watched it. Its payments are on their way again,
  * but for those that another transaction has taken since. Gives the ids of the payments that are.
  */
-export async function reopenTransaction(
-  sql: Sql,
-  transaction: SettlementTransaction,
-  now: Date,
-): Promise<Set<string>> {
+export async function reopenTransaction(sql: Sql, transaction: SettlementTransaction): Promise<Set<string>> {
   const key = [transaction.network, transaction.relayer, transaction.relayerNonce];
   const reopened = await sql.query(
     `UPDATE settlement_transactions
-     SET state = 'sent', lease_until = $4, block_number = NULL, block_hash = NULL, checked_at = NULL
+     SET state = 'sent', lease_until = now(), block_number = NULL, block_hash = NULL, checked_at = NULL
      WHERE network = $1 AND relayer = $2 AND relayer_nonce = $3 AND state = 'mined' RETURNING relayer_nonce`,
-    [...key, now],
+    key,
   );
   if (reopened.length === 0) return new Set();
   const rows = await sql.query<{ id: string }>(
-    `UPDATE payments p SET state = 'settling', transaction = NULL, settled_at = NULL, failure = NULL, updated_at = $5
+    `UPDATE payments p SET state = 'settling', transaction = NULL, settled_at = NULL, failure = NULL, updated_at = now()
      FROM settlement_items i
      WHERE i.network = $1 AND i.relayer = $2 AND i.relayer_nonce = $3
        AND p.environment_id = i.environment_id AND p.id = i.payment_id
        AND (p.state = 'settlement_failed' OR (p.state = 'settled' AND p.transaction = ANY ($4::text[])))
      RETURNING p.id`,
-    [...key, transaction.hashes, now],
+    [...key, transaction.hashes],
   );
   return new Set(rows.map((row) => row.id));
 }

@@ -38,8 +38,8 @@ export function createReorganisationWatch(deps: BatchDeps): () => Promise<void> 
       ({ number, hash }) =>
         places.hashes.get(number) !== hash && (number <= places.head || chain.forgetsBlocks),
     );
-    await writeBatch(context, async (sql, now) => {
-      await keepMined(sql, chain.network.id, kept, places.settled, now);
+    await writeBatch(context, async (sql) => {
+      await keepMined(sql, chain.network.id, kept, places.settled);
       return { result: undefined, audits: [] };
     });
     for (const block of gone) {
@@ -57,14 +57,14 @@ async function followTransaction(deps: BatchDeps, transaction: SettlementTransac
   const items = await findAllItems(context.db, transaction);
   const receipt = await chain.findReceipt(transaction.hashes);
   if (receipt && isSameOutcome(receipt, transaction, items, deps)) {
-    await writeBatch(context, async (sql, now) => {
-      await moveToBlock(sql, transaction, receipt.block, now);
+    await writeBatch(context, async (sql) => {
+      await moveToBlock(sql, transaction, receipt.block);
       return { result: undefined, audits: [] };
     });
     return;
   }
-  await writeBatch(context, async (sql, now) => {
-    const reopened = await reopenTransaction(sql, transaction, now);
+  await writeBatch(context, async (sql) => {
+    const reopened = await reopenTransaction(sql, transaction);
     const undone = items.filter(({ id, state }) => state === 'settled' && reopened.has(id));
     return { result: undefined, audits: undone.map(undoneEvent) };
   });

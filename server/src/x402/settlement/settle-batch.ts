@@ -51,7 +51,7 @@ export async function recordBatch(
   if (good.length === 0) return { recorded: undefined, told };
 
   const recorded = await writeBatch(context, async (sql, now) => {
-    const taken = await takeForSettling(sql, good, now);
+    const taken = await takeForSettling(sql, good);
     if (taken.length === 0) return { result: undefined, audits: [] };
     const calls = taken.map((payment) => ({
       target: chain.network.asset.address,
@@ -67,7 +67,7 @@ export async function recordBatch(
       now,
       avoid: restingNow(deps),
     });
-    await insertTransaction(sql, transaction, taken, addSeconds(now, limits.settlementMarginSeconds));
+    await insertTransaction(sql, transaction, taken, limits.settlementMarginSeconds);
     await reach('recording');
     return { result: { transaction, payments: taken }, audits: [] };
   });

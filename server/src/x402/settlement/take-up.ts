@@ -26,8 +26,7 @@ export async function takeUp(
   await sweepStoredResponses(context.db, now);
   const abandoned = await findAbandoned(context.db, {
     network: chain.network.id,
-    now,
-    respondedBefore: addSeconds(now, -respondedGraceSeconds),
+    respondedForSeconds: respondedGraceSeconds,
     limit: takenMax,
   });
   // First what needs no chain: one that is away must not keep it.
@@ -43,7 +42,7 @@ export async function takeUp(
   const unwatched = await takeUnwatched(context.db, {
     network: chain.network.id,
     now,
-    leaseUntil: addSeconds(now, roundSeconds),
+    leaseSeconds: roundSeconds,
     limit: takenMax,
   });
   const deadline = addSeconds(now, roundSeconds);

@@ -13,6 +13,7 @@ export interface SettlementTransaction {
   hashes: Hex[];
   /** The latest version, as it is sent. */
   raw: Hex;
+  /** When, by this process's clock. */
   signedAt: Date;
 }
 
@@ -23,44 +24,47 @@ export async function insertTransaction(
   sql: Sql,
   transaction: SettlementTransaction,
   payments: readonly Payment[],
-  leaseUntil: Date,
+  leaseSeconds: number,
 ): Promise<void> {
   const { network, relayer, relayerNonce } = transaction;
   await sql.query(
     `WITH inserted AS (
        INSERT INTO settlement_transactions
          (network, relayer, relayer_nonce, hashes, raw, state, lease_until, signed_at)
-       VALUES ($1, $2, $3, $4, $5, 'sent', $6, $7))
+       VALUES ($1, $2, $3, $4, $5, 'sent', now() + make_interval(secs => $6), now()))
      INSERT INTO settlement_items (network, relayer, relayer_nonce, position, environment_id, payment_id)
      SELECT $1, $2, $3, k.position, k.environment_id, k.payment_id
-     FROM unnest($8::text[], $9::text[]) WITH ORDINALITY AS k (environment_id, payment_id, position)`,
+     FROM unnest($7::text[], $8::text[]) WITH ORDINALITY AS k (environment_id, payment_id, position)`,
     [
       network,
       relayer,
       relayerNonce,
       transaction.hashes,
       transaction.raw,
-      leaseUntil,
-      transaction.signedAt,
+      leaseSeconds,
       payments.map((payment) => payment.environmentId),
       payments.map((payment) => payment.id),
     ],
   );
 }
 
-/** Takes over transactions that nobody has watched for as long as their lease. */
+/**
+ * Takes over transactions that nobody has watched for as long as their lease. Leases run by the database's clock, as several processes
+ * look at them; what is given back says by the taker's when they were signed.
+ */
 export async function takeUnwatched(
   sql: Sql,
-  args: { network: string; now: Date; leaseUntil: Date; limit: number },
+  args: { network: string; now: Date; leaseSeconds: number; limit: number },
 ): Promise<SettlementTransaction[]> {
   return sql.query<SettlementTransaction>(
-    `UPDATE settlement_transactions t SET lease_until = $3
+    `UPDATE settlement_transactions t SET lease_until = now() + make_interval(secs => $3)
      WHERE (t.network, t.relayer, t.relayer_nonce) IN (
        SELECT network, relayer, relayer_nonce FROM settlement_transactions
-       WHERE network = $1 AND state = 'sent' AND lease_until <= $2
+       WHERE network = $1 AND state = 'sent' AND lease_until <= now()
        ORDER BY lease_until LIMIT $4 FOR UPDATE SKIP LOCKED)
-     RETURNING ${transactionColumns}`,
-    [args.network, args.now, args.leaseUntil, args.limit],
+     RETURNING t.network, t.relayer, t.relayer_nonce, t.hashes, t.raw,
+       $2::timestamptz - (now() - t.signed_at) AS signed_at`,
+    [args.network, args.now, args.leaseSeconds, args.limit],
   );
 }
 
@@ -82,10 +86,10 @@ export async function findItems(sql: Sql, transaction: SettlementTransaction): P
 export async function closeTransaction(
   sql: Sql,
   transaction: SettlementTransaction,
-  next: { state: 'final' | 'mined' | 'sent'; block: Block | undefined; now: Date },
+  next: { state: 'final' | 'mined' | 'sent'; block: Block | undefined },
 ): Promise<boolean> {
   const rows = await sql.query(
-    `UPDATE settlement_transactions SET state = $4, block_number = $5, block_hash = $6, checked_at = $7
+    `UPDATE settlement_transactions SET state = $4, block_number = $5, block_hash = $6, checked_at = now()
      WHERE network = $1 AND relayer = $2 AND relayer_nonce = $3 AND state = 'sent' RETURNING relayer_nonce`,
     [
       transaction.network,
@@ -94,7 +98,6 @@ export async function closeTransaction(
       next.state,
       next.block?.number ?? null,
       next.block?.hash ?? null,
-      next.now,
     ],
   );
   return rows.length > 0;
@@ -104,19 +107,12 @@ export async function closeTransaction(
 export async function replaceRaw(
   sql: Sql,
   transaction: SettlementTransaction,
-  version: { raw: Hex; hash: Hex; now: Date },
+  version: { raw: Hex; hash: Hex },
 ): Promise<void> {
   await sql.query(
-    `UPDATE settlement_transactions SET raw = $4, hashes = hashes || $5::text, signed_at = $6
+    `UPDATE settlement_transactions SET raw = $4, hashes = hashes || $5::text, signed_at = now()
      WHERE network = $1 AND relayer = $2 AND relayer_nonce = $3 AND state = 'sent'`,
-    [
-      transaction.network,
-      transaction.relayer,
-      transaction.relayerNonce,
-      version.raw,
-      version.hash,
-      version.now,
-    ],
+    [transaction.network, transaction.relayer, transaction.relayerNonce, version.raw, version.hash],
   );
 }
 
