@@ -8,7 +8,7 @@ import { connect } from '../../contracts/test/local-chain.ts';
 import { fundAccount } from '../../src/embedded/index.ts';
 import { type Chain, createSettler } from '../../src/x402/index.ts';
 import { resendMissing } from '../../src/x402/settlement/relayers.ts';
-import { openTestDatabase } from '../helpers/database.ts';
+import { openTestDatabase, type TestDatabase } from '../helpers/database.ts';
 import { contextOf, openChain, price, relayer, relayerKey, report } from './payment-parts.ts';
 import {
   actionsOf,
@@ -20,21 +20,21 @@ import {
   type Scene,
 } from '../helpers/settlement.ts';
 import type { Database } from '../../src/db/index.ts';
+import { forgetLast } from '../helpers/settlement.ts';
 
 const worker = new URL('worker.fixture.ts', import.meta.url).pathname;
 
 let ground: Ground;
 let db: Database;
 let chain: Chain;
+let database: TestDatabase;
 beforeAll(async () => {
-  const database = await openTestDatabase();
+  database = await openTestDatabase();
   ({ db } = database);
-  ground = { database, ...(await openGroundChain(db)) };
 });
 // A chain of its own for each test: what one has undone would be undone for the next.
 beforeEach(async () => {
-  await ground.local.stop();
-  ground = { ...ground, ...(await openGroundChain(db)) };
+  ground = { database, ...(await openGroundChain(db)) };
   ({ chain } = ground);
 });
 
@@ -66,12 +66,6 @@ async function transactionOf(scene: Scene) {
   return row;
 }
 
-/** Puts other blocks in the place of the last ones, without their transactions. */
-async function forgetLast(blocks: number): Promise<void> {
-  const client = connect(ground.local.rpcUrl);
-  await client.request({ method: 'anvil_reorg', params: [blocks, []] } as never);
-}
-
 const settledOnce = ['payment.settled'];
 const settledAgain = ['payment.settled', 'payment.settlement_undone', 'payment.settled'];
 
@@ -79,7 +73,7 @@ describe('a settlement whose block the chain has replaced', () => {
   it('is sent again as it was, and moves the money once', async () => {
     const scene = await settleOne();
     const before = await paymentOf(db, scene);
-    await forgetLast(2);
+    await forgetLast(ground, 2);
     expect(await chain.balanceOf(scene.payee)).toBe(0n);
 
     await resume();
@@ -106,7 +100,7 @@ describe('a settlement whose block the chain has replaced', () => {
   it('and is mined in another block meanwhile has only moved: nothing is told twice', async () => {
     const scene = await settleOne();
     const before = await transactionOf(scene);
-    await forgetLast(2);
+    await forgetLast(ground, 2);
     await resendMissing(db, chain, relayer, report);
     await expect.poll(() => chain.balanceOf(scene.payee)).toBe(price);
 
@@ -119,7 +113,7 @@ describe('a settlement whose block the chain has replaced', () => {
 
   it('is settled by the next process when the one that noticed is killed before it has sent anything', async () => {
     const scene = await settleOne();
-    await forgetLast(2);
+    await forgetLast(ground, 2);
     const killed = spawn(process.execPath, [worker, ground.database.url, ground.local.rpcUrl, 'notice'], {
       stdio: ['ignore', 'pipe', 'inherit'],
     });
@@ -137,7 +131,7 @@ describe('a settlement whose block the chain has replaced', () => {
 
   it('fails, and suspends its payer, when the authorisation has run out meanwhile', async () => {
     const scene = await settleOne();
-    await forgetLast(2);
+    await forgetLast(ground, 2);
     await connect(ground.local.rpcUrl).increaseTime({ seconds: 7_200 });
     await resume(7_200);
 
@@ -161,7 +155,7 @@ describe('a settlement whose block the chain has replaced', () => {
   it('is settled by another transaction when its nonce was used for something else', async () => {
     const scene = await settleOne();
     const before = await paymentOf(db, scene);
-    await forgetLast(2);
+    await forgetLast(ground, 2);
     const account = privateKeyToAccount(relayerKey);
     const wallet = createWalletClient({ account, transport: http(ground.local.rpcUrl) });
     const hash = await wallet.sendTransaction({ chain: null, to: account.address, value: 0n });

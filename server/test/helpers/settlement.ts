@@ -1,5 +1,5 @@
 import { afterAll } from 'vitest';
-import { type LocalChain, startLocalChain } from '../../contracts/test/local-chain.ts';
+import { connect, type LocalChain, startLocalChain } from '../../contracts/test/local-chain.ts';
 import type { Database } from '../../src/db/index.ts';
 import { fundAccount, plantBatchContract, plantTestToken } from '../../src/embedded/index.ts';
 import {
@@ -48,7 +48,7 @@ export async function openGroundChain(db: Database): Promise<Omit<Ground, 'datab
   await plantTestToken(local.rpcUrl, networks.sandbox.asset.address);
   await plantBatchContract(local.rpcUrl);
   await fundAccount(local.rpcUrl, { address: relayer, wei: 10n ** 20n });
-  await db.query('TRUNCATE relayers, settlement_items, settlement_transactions');
+  await db.query('TRUNCATE relayers, settlement_items, settlement_transactions, outside_settlements');
   await ensureRelayer(contextOf(db), chain, relayerKey);
   return { local, chain };
 }
@@ -94,4 +94,9 @@ const earlier = (columns: readonly string[]) =>
 export async function letPass(db: Database, seconds: number): Promise<void> {
   await db.query(`UPDATE payments SET ${earlier(['updated_at', 'settled_at', 'lease_until'])}`, [seconds]);
   await db.query(`UPDATE settlement_transactions SET ${earlier(['signed_at', 'lease_until'])}`, [seconds]);
+}
+
+/** Puts other blocks in the place of the chain's last ones, without their transactions. */
+export async function forgetLast({ local }: Pick<Ground, 'local'>, blocks: number): Promise<void> {
+  await connect(local.rpcUrl).request({ method: 'anvil_reorg', params: [blocks, []] } as never);
 }

@@ -1,3 +1,4 @@
+import type { Hex } from 'viem';
 import { reach } from '#points';
 import {
   type AuditEvent,
@@ -11,11 +12,12 @@ import { limits } from '../../kernel/limits.ts';
 import { judgeBatchReceipt } from '../chain/batch-call.ts';
 import type { Chain } from '../chain/chain.ts';
 import type { NonceUse } from '../chain/nonce-use.ts';
-import type { Receipt } from '../chain/receipts.ts';
+import type { Block, Receipt } from '../chain/receipts.ts';
 import { suspendPayers } from '../claims/payers.sql.ts';
 import { authorizationOf, type Payment, presenterOf } from '../payments/payment.ts';
 import { concludePayments, type Conclusion } from './conclusions.sql.ts';
 import { failedEvent, settledEvents } from './payment-events.ts';
+import { watchOutside } from './outside.sql.ts';
 import { closeTransaction, findItems, type SettlementTransaction } from './transactions.sql.ts';
 
 /** What concluding needs: the books, and the chain whose word goes into them. */
@@ -40,7 +42,7 @@ export async function conclude(
   const logs = receipt?.logs ?? [];
   const verdicts = judgeBatchReceipt(logs, items.map(authorizationOf), chain.network.asset.address);
   const unsettled = items.filter((_payment, index) => verdicts[index] !== 'settled');
-  const uses = await chain.findUses(unsettled.map(authorizationOf));
+  const uses = await findPlacedUses(chain, unsettled);
   // Without a transaction of ours, or where that reverted as a whole, nothing is said of one payment: it may be another's fault.
   const saysNothing = receipt === undefined || (receipt.reverted && items.length > 1);
   const conclusions = items.flatMap((payment, index): Conclusion[] => {
@@ -64,17 +66,34 @@ export async function concludeUnsent(
   payments: readonly Payment[],
 ): Promise<Conclusion[]> {
   if (payments.length === 0) return [];
-  const uses = await chain.findUses(payments.map(authorizationOf));
+  const uses = await findPlacedUses(chain, payments);
   const now = context.clock.now();
   const conclusions = payments.flatMap((payment, index) => concludeByUse(payment, uses[index], now));
   return writeBatch(context, (sql, at) => tell(sql, conclusions, ['responded', 'settlement_failed'], at));
 }
 
+/** What became of a nonce; where that is a transfer, with the block that it is in. */
+type PlacedUse = Exclude<NonceUse, { kind: 'settled' }> | { kind: 'settled'; transaction: Hex; block: Block };
+
+async function findPlacedUses(chain: Chain, payments: readonly Payment[]): Promise<PlacedUse[]> {
+  const uses = await chain.findUses(payments.map(authorizationOf));
+  const blocks = new Map<Hex, Block | undefined>();
+  for (const use of uses)
+    if (use.kind === 'settled' && !blocks.has(use.transaction))
+      blocks.set(use.transaction, (await chain.findReceipt([use.transaction]))?.block);
+  return uses.map((use) => {
+    if (use.kind !== 'settled') return use;
+    const block = blocks.get(use.transaction);
+    // Gone again since it was found.
+    return block ? { ...use, block } : { kind: 'unknown' };
+  });
+}
+
 /** What the chain says of a payment whatever became of our transaction; nothing where that isn't clear. */
-function concludeByUse(payment: Payment, use: NonceUse | undefined, now: Date): Conclusion[] {
+function concludeByUse(payment: Payment, use: PlacedUse | undefined, now: Date): Conclusion[] {
   switch (use?.kind) {
     case 'settled':
-      return [{ payment, state: 'settled', transaction: use.transaction }];
+      return [{ payment, state: 'settled', transaction: use.transaction, outside: use.block }];
     case 'cancelled':
       return [{ payment, state: 'settlement_failed', failure: 'invalid_transaction_state' }];
     case 'unused':
@@ -104,6 +123,7 @@ async function tell(
   now: Date,
 ): Promise<{ result: Conclusion[]; audits: AuditEvent[]; outbox: OutboxEntry[] }> {
   const told = [...(await concludePayments(sql, conclusions, from)).values()];
+  await watchOutside(sql, told);
   await suspendFailed(sql, told, now);
   return { result: told, ...eventsOf(told) };
 }

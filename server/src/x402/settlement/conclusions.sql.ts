@@ -1,5 +1,6 @@
 import type { Sql } from '../../db/index.ts';
 import type { Payment } from '../payments/payment.ts';
+import type { Block } from '../chain/receipts.ts';
 import { paymentColumns } from '../payments/payments.sql.ts';
 
 /** A payment that was sent this often and not settled isn't sent again: each time has cost gas. */
@@ -21,7 +22,8 @@ export async function takeForSettling(sql: Sql, payments: readonly Payment[]): P
 export type Conclusion =
   /** Back to being answered: its transaction ended without a word about it. */
   | { payment: Payment; state: 'responded' }
-  | { payment: Payment; state: 'settled'; transaction: string }
+  /** `outside`: the block of a transaction that isn't one of ours for this payment, to be watched by itself. */
+  | { payment: Payment; state: 'settled'; transaction: string; outside?: Block }
   | { payment: Payment; state: 'settlement_failed'; failure: string };
 
 /** What a payment fails with that was sent as often as it may be, and never mined with its transfer (specification v2, section 9). */

@@ -4,11 +4,13 @@ import { paymentColumns } from '../payments/payments.sql.ts';
 import type { Block } from '../chain/receipts.ts';
 import { type SettlementTransaction, transactionColumns } from './transactions.sql.ts';
 
-/** Blocks that transactions of ours were mined in and that may still go, those first that were looked at longest ago. */
-export async function findMinedBlocks(sql: Sql, network: string, limit: number): Promise<Block[]> {
+/** Blocks in which payments were settled and that may still go, those first that were looked at longest ago. */
+export async function findWatchedBlocks(sql: Sql, network: string, limit: number): Promise<Block[]> {
   return sql.query<Block>(
-    `SELECT block_number AS number, block_hash AS hash FROM settlement_transactions
-     WHERE network = $1 AND state = 'mined' GROUP BY block_number, block_hash ORDER BY min(checked_at) LIMIT $2`,
+    `SELECT block_number AS number, block_hash AS hash FROM (
+       SELECT block_number, block_hash, checked_at FROM settlement_transactions WHERE network = $1 AND state = 'mined'
+       UNION ALL SELECT block_number, block_hash, checked_at FROM outside_settlements WHERE network = $1) AS watched
+     GROUP BY block_number, block_hash ORDER BY min(checked_at) LIMIT $2`,
     [network, limit],
   );
 }
@@ -39,7 +41,6 @@ export async function keepMined(
   blocks: readonly Block[],
   settled: bigint,
 ): Promise<void> {
-  if (blocks.length === 0) return;
   await sql.query(
     `UPDATE settlement_transactions t SET checked_at = now(),
        state = CASE WHEN t.block_number <= $4 THEN 'final' ELSE 'mined' END

@@ -6,27 +6,34 @@ import type { Receipt } from '../chain/receipts.ts';
 import type { BatchDeps } from './settle-batch.ts';
 import {
   findAllItems,
-  findMinedBlocks,
+  findWatchedBlocks,
   findMinedIn,
   keepMined,
   moveToBlock,
   reopenTransaction,
 } from './reorganisations.sql.ts';
+import {
+  findOutsideIn,
+  keepOutside,
+  moveOutside,
+  type OutsideSettlement,
+  reopenOutside,
+} from './outside.sql.ts';
 import type { SettlementTransaction } from './transactions.sql.ts';
 
 /** Blocks that are looked at in one round: two requests. */
 const blocksMax = 200;
 
 /**
- * Makes a watch over what was settled. Each of its rounds looks whether the blocks that our transactions were mined in are still the
- * chain's, until they are as deep as the chain is watched; what the chain has forgotten goes on as if it had just been sent. A
+ * Makes a watch over what was settled, by our transactions and by others'. Each of its rounds looks whether the blocks that these were
+ * mined in are still the chain's, until they are as deep as the chain is watched; what the chain has forgotten goes on as if it had just been sent. A
  * round costs one call while the head stays the same.
  */
 export function createReorganisationWatch(deps: BatchDeps): () => Promise<void> {
   let checkedHead: string | undefined;
   return async () => {
     const { context, chain } = deps;
-    const blocks = await findMinedBlocks(context.db, chain.network.id, blocksMax);
+    const blocks = await findWatchedBlocks(context.db, chain.network.id, blocksMax);
     if (blocks.length === 0) return;
     const head = await chain.head();
     if (head.hash === checkedHead) return;
@@ -38,13 +45,18 @@ export function createReorganisationWatch(deps: BatchDeps): () => Promise<void> 
       ({ number, hash }) =>
         places.hashes.get(number) !== hash && (number <= places.head || chain.forgetsBlocks),
     );
-    await writeBatch(context, async (sql) => {
-      await keepMined(sql, chain.network.id, kept, places.settled);
-      return { result: undefined, audits: [] };
-    });
+    if (kept.length > 0)
+      await writeBatch(context, async (sql) => {
+        await keepMined(sql, chain.network.id, kept, places.settled);
+        await keepOutside(sql, chain.network.id, kept, places.settled);
+        return { result: undefined, audits: [] };
+      });
     for (const block of gone) {
       for (const transaction of await findMinedIn(context.db, chain.network.id, block)) {
         await followTransaction(deps, transaction);
+      }
+      for (const outside of await findOutsideIn(context.db, chain.network.id, block)) {
+        await followOutside(deps, outside);
       }
     }
     checkedHead = gone.length === 0 && blocks.length < blocksMax ? head.hash : undefined;
@@ -67,6 +79,24 @@ async function followTransaction(deps: BatchDeps, transaction: SettlementTransac
     const reopened = await reopenTransaction(sql, transaction);
     const undone = items.filter(({ id, state }) => state === 'settled' && reopened.has(id));
     return { result: undefined, audits: undone.map(undoneEvent) };
+  });
+}
+
+/** Nobody has to send another's transaction again: where it doesn't carry out the transfer any more, the payment is ours to settle. */
+async function followOutside(deps: BatchDeps, outside: OutsideSettlement): Promise<void> {
+  const { context, chain } = deps;
+  const { payment, transaction } = outside;
+  const receipt = await chain.findReceipt([transaction]);
+  const [verdict] = receipt
+    ? judgeBatchReceipt(receipt.logs, [authorizationOf(payment)], chain.network.asset.address)
+    : [];
+  await writeBatch(context, async (sql) => {
+    if (receipt && verdict === 'settled') {
+      await moveOutside(sql, outside, receipt.block);
+      return { result: undefined, audits: [] };
+    }
+    const isUndone = await reopenOutside(sql, outside);
+    return { result: undefined, audits: isUndone ? [undoneEvent(payment)] : [] };
   });
 }
 
