@@ -2,7 +2,7 @@ import { sweepIdempotencyKeys } from './db/index.ts';
 import { sweepIdleAgents, sweepOAuth, tendSigningKeys } from './identity/index.ts';
 import { type Loop, startLoop } from './kernel/loop.ts';
 import { type Services, systemContext } from './services.ts';
-import { captureSettled, closeExpired, refundUndelivered } from './wallet/index.ts';
+import { closeExpired, followSettlements, refundUndelivered } from './wallet/index.ts';
 import { type Chain, findLowRelayers, resumeCredits } from './x402/index.ts';
 
 /** How soon each kind of work is looked for, beyond the notifications that call for some of it at once. */
@@ -49,7 +49,7 @@ export function startWorkerLoops(services: Services, loops: WorkerLoops): void {
   const onError = (error: unknown) =>
     services.logger.error({ err: error }, 'background work failed; it will be tried again');
   loops.capture.push(
-    startLoop({ intervalMs: intervals.captureMs, run: () => captureSettled(context), onError }),
+    startLoop({ intervalMs: intervals.captureMs, run: () => followSettlements(context), onError }),
   );
   loops.other.push(
     startLoop({ intervalMs: intervals.forgetMs, run: () => sweepIdempotencyKeys(context), onError }),

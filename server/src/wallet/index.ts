@@ -1,4 +1,4 @@
-export { captureSettled, closeExpired } from './close-outgoing-payments.ts';
+export { closeExpired, followSettlements } from './close-outgoing-payments.ts';
 export { type CreditKeys, creditKeysChangedChannel, createCreditKeys } from './credit-keys.ts';
 export { registerCreditKey } from './register-credit-key.ts';
 export { issueCredits } from './issue-credits.ts';

@@ -43,7 +43,7 @@ export { relayerRoutes } from './settlement/relayer-routes.ts';
 export { ensureRelayer } from './settlement/relayers.ts';
 export { resumeCredits } from './credits/resume-credits.ts';
 export { signatureBackend } from './exact/secp256k1.ts';
-export { settledTopic } from './settlement/payment-events.ts';
+export { settledTopic, undoneTopic } from './settlement/payment-events.ts';
 export type { Settlement } from './settlement/settlement.ts';
 export { createSettler, type Settler } from './settlement/settler.ts';
 export { findStoredResponse } from './claims/stored-response.ts';

@@ -225,7 +225,7 @@ export function openOracle(db: Database, rpcUrl: string, market: Market, workers
        UNION ALL SELECT 'transaction ' || relayer_nonce FROM settlement_transactions WHERE state = 'sent'
        UNION ALL SELECT 'hold ' || id FROM holds WHERE state = 'held'
        UNION ALL SELECT 'outgoing payment ' || id FROM outgoing_payments WHERE state = 'signed'
-       UNION ALL SELECT 'outbox ' || id FROM outbox WHERE topic = 'payment.settled'`,
+       UNION ALL SELECT 'outbox ' || id FROM outbox WHERE topic LIKE 'payment.settle%'`,
     );
     return rows.map(({ what }) => what);
   }

@@ -3,6 +3,8 @@ import type { Payment } from '../payments/payment.ts';
 
 /** The topic under which a settled payment is told to whoever holds the payer's budget. */
 export const settledTopic = 'payment.settled';
+/** And that the chain has forgotten its settlement: it is due again. */
+export const undoneTopic = 'payment.settlement_undone';
 
 /** The one audit event of a payment that was charged, on whichever rail, and what the payer's wallet has to hear. */
 export function settledEvents(
@@ -14,6 +16,17 @@ export function settledEvents(
   return {
     audit: paymentEvent('payment.settled', payment, origin, { ...movedBy(payment), transaction }),
     outbox: { topic: settledTopic, scope, payload: { network, asset, payer, nonce, transaction } },
+  };
+}
+
+/** What a payment is told with whose settlement the chain has forgotten. */
+export function undoneEvents(payment: Payment): { audit: AuditEvent; outbox: OutboxEntry } {
+  const { network, asset, payer, nonce, transaction, environmentId: scope } = payment;
+  const origin: Origin = { actor: { kind: 'system', id: 'system' }, requestId: null, clientAddress: null };
+  const data = { network, transaction, reason: 'chain_reorganised' };
+  return {
+    audit: paymentEvent('payment.settlement_undone', payment, origin, data),
+    outbox: { topic: undoneTopic, scope, payload: { network, asset, payer, nonce, transaction } },
   };
 }
 

@@ -1,8 +1,8 @@
-import type { AuditEvent } from '../../db/index.ts';
-import { writeBatch } from '../../db/index.ts';
+import { type BatchOutcome, writeBatch } from '../../db/index.ts';
 import { judgeBatchReceipt } from '../chain/batch-call.ts';
 import { authorizationOf, type Payment } from '../payments/payment.ts';
 import type { Receipt } from '../chain/receipts.ts';
+import { undoneEvents } from './payment-events.ts';
 import type { BatchDeps } from './settle-batch.ts';
 import {
   findAllItems,
@@ -77,8 +77,7 @@ async function followTransaction(deps: BatchDeps, transaction: SettlementTransac
   }
   await writeBatch(context, async (sql) => {
     const reopened = await reopenTransaction(sql, transaction);
-    const undone = items.filter(({ id, state }) => state === 'settled' && reopened.has(id));
-    return { result: undefined, audits: undone.map(undoneEvent) };
+    return undone(items.filter(({ id, state }) => state === 'settled' && reopened.has(id)));
   });
 }
 
@@ -95,8 +94,7 @@ async function followOutside(deps: BatchDeps, outside: OutsideSettlement): Promi
       await moveOutside(sql, outside, receipt.block);
       return { result: undefined, audits: [] };
     }
-    const isUndone = await reopenOutside(sql, outside);
-    return { result: undefined, audits: isUndone ? [undoneEvent(payment)] : [] };
+    return undone((await reopenOutside(sql, outside)) ? [payment] : []);
   });
 }
 
@@ -115,14 +113,12 @@ function isSameOutcome(
   });
 }
 
-function undoneEvent(payment: Payment): AuditEvent {
+/** What has to be told of these, whose settlements the chain has forgotten. */
+function undone(payments: readonly Payment[]): BatchOutcome<undefined> {
+  const told = payments.map(undoneEvents);
   return {
-    action: 'payment.settlement_undone',
-    resource: payment.id,
-    scope: payment.environmentId,
-    actor: { kind: 'system', id: 'system' },
-    requestId: null,
-    clientAddress: null,
-    data: { network: payment.network, transaction: payment.transaction, reason: 'chain_reorganised' },
+    result: undefined,
+    audits: told.map(({ audit }) => audit),
+    outbox: told.map(({ outbox }) => outbox),
   };
 }
