@@ -12,6 +12,8 @@ export type Point =
   | 'concluded'
   | 'delivery-taken'
   | 'delivery-ended'
+  | 'refund-renewing'
+  | 'refund-renewed'
   | 'answering';
 
 /**

@@ -97,8 +97,8 @@ function concludeByUse(payment: Payment, use: PlacedUse | undefined, now: Date):
     case 'cancelled':
       return [{ payment, state: 'settlement_failed', failure: 'invalid_transaction_state' }];
     case 'unused':
-      // Whoever is to get money back doesn't ask for it again: it stays due for as long as it can be paid.
-      if (payment.refundOf !== null && !isOver(payment, now)) return [{ payment, state: 'responded' }];
+      // Whoever is to get money back doesn't ask for it again: it stays due, and is signed anew when it has run out.
+      if (payment.refundOf !== null) return [{ payment, state: 'responded' }];
       return [{ payment, state: 'settlement_failed', failure: unusedFailure(payment, now) }];
     // Used, and nobody knows for what: it stays held until the chain answers.
     case 'unknown':

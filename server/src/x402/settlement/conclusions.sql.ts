@@ -2,17 +2,21 @@ import type { Sql } from '../../db/index.ts';
 import type { Payment } from '../payments/payment.ts';
 import type { Block } from '../chain/receipts.ts';
 import { paymentColumns } from '../payments/payments.sql.ts';
+import { isDue } from './refunds.sql.ts';
 
 /** A payment that was sent this often and not settled isn't sent again: each time has cost gas. */
 const attemptsMax = 5;
 
-/** Takes answered payments for a transaction. Those that another process has, or that are settled, aren't among the result. */
+/**
+ * Takes answered payments for a transaction. Those that another process has, that are settled, or that give back what was never taken
+ * aren't among the result.
+ */
 export async function takeForSettling(sql: Sql, payments: readonly Payment[]): Promise<Payment[]> {
   return sql.query<Payment>(
     `UPDATE payments p SET state = 'settling', failure = NULL, updated_at = now()
      FROM unnest($1::text[], $2::text[]) AS k (environment_id, id)
      WHERE p.environment_id = k.environment_id AND p.id = k.id AND p.state IN ('responded', 'settlement_failed')
-       AND p.settle_attempts < ${attemptsMax}
+       AND p.settle_attempts < ${attemptsMax} AND ${isDue}
      RETURNING ${paymentColumns}`,
     [payments.map((payment) => payment.environmentId), payments.map((payment) => payment.id)],
   );

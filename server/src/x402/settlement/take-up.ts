@@ -2,11 +2,12 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { addSeconds } from '../../kernel/clock.ts';
 import { reopenPayment } from '../claims/claims.ts';
 import type { Payment } from '../payments/payment.ts';
-import { findAbandoned, sweepStoredResponses } from '../payments/payments.sql.ts';
+import { sweepStoredResponses } from '../payments/payments.sql.ts';
 import { listRelayers, resendMissing } from './relayers.ts';
 import { type BatchDeps, watchBatch } from './settle-batch.ts';
 import type { Settlement } from './settlement.ts';
 import type { Conclusion } from './conclusions.sql.ts';
+import { findAbandoned } from './take-up.sql.ts';
 import { takeUnwatched } from './transactions.sql.ts';
 
 /** A request that has stored an answer settles it at once; one that hasn't after this long is gone. */
