@@ -7,7 +7,7 @@ import { listRelayers, resendMissing } from './relayers.ts';
 import { type BatchDeps, watchBatch } from './settle-batch.ts';
 import type { Settlement } from './settlement.ts';
 import type { Conclusion } from './conclusions.sql.ts';
-import { findAbandoned } from './take-up.sql.ts';
+import { takeAbandoned } from './take-up.sql.ts';
 import { takeUnwatched } from './transactions.sql.ts';
 
 /** A request that has stored an answer settles it at once; one that hasn't after this long is gone. */
@@ -25,7 +25,7 @@ export async function takeUp(
   const { context, chain } = deps;
   const now = context.clock.now();
   await sweepStoredResponses(context.db, now);
-  const abandoned = await findAbandoned(context.db, {
+  const abandoned = await takeAbandoned(context.db, {
     network: chain.network.id,
     respondedForSeconds: respondedGraceSeconds,
     limit: takenMax,
