@@ -1,3 +1,4 @@
+import { reach } from '#points';
 import type { AuditEvent, Origin, OutboxEntry, Sql, Transaction } from '../../db/index.ts';
 import { assert } from '../../kernel/assert.ts';
 import type { EnvironmentId } from '../../kernel/ids.ts';
@@ -31,6 +32,9 @@ export async function moveCredits(
   if (operations.length === 0) return new Set();
 
   const results = await applyTransfers(sql, operations, now, book);
+  if (begun.length > 0) await reach('reserving');
+  if (ended.some(({ charged }) => charged)) await reach('capturing');
+  if (ended.some(({ charged }) => !charged)) await reach('releasing');
   for (const result of results.slice(0, ended.length))
     assert(result.kind === 'ok', 'an attempt that ends has its amount reserved');
   const reserved = results.slice(results.length - begun.length);

@@ -1,3 +1,4 @@
+import { reach } from '#points';
 import { type BatchOutcome, writeBatch } from '../../db/index.ts';
 import { judgeBatchReceipt } from '../chain/batch-call.ts';
 import { authorizationOf, type Payment } from '../payments/payment.ts';
@@ -51,6 +52,7 @@ export function createReorganisationWatch(deps: BatchDeps): () => Promise<void> 
         await keepOutside(sql, chain.network.id, kept, places.settled);
         return { result: undefined, audits: [] };
       });
+    if (gone.length > 0) await reach('forgotten');
     for (const block of gone) {
       for (const transaction of await findMinedIn(context.db, chain.network.id, block)) {
         await followTransaction(deps, transaction);
@@ -77,8 +79,10 @@ async function followTransaction(deps: BatchDeps, transaction: SettlementTransac
   }
   await writeBatch(context, async (sql) => {
     const reopened = await reopenTransaction(sql, transaction);
+    await reach('undoing');
     return undone(items.filter(({ id, state }) => state === 'settled' && reopened.has(id)));
   });
+  await reach('undone');
 }
 
 /** Nobody has to send another's transaction again: where it doesn't carry out the transfer any more, the payment is ours to settle. */
