@@ -2,6 +2,10 @@ import { generatePrivateKey, privateKeyToAccount } from 'viem/accounts';
 import { type Address, encodeFunctionData, erc20Abi } from 'viem';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { connect } from '../contracts/test/local-chain.ts';
+import { spawn } from 'node:child_process';
+import { on, once } from 'node:events';
+import type { Point } from '../src/kernel/points.ts';
+import type { Arming } from './crash/points.ts';
 import { createOrganisation } from '../src/accounts/index.ts';
 import type { Database, WriteContext } from '../src/db/index.ts';
 import { fundAccount } from '../src/embedded/index.ts';
@@ -32,6 +36,7 @@ import {
 import { forgetLast, type Ground, letPass, openGround } from './helpers/settlement.ts';
 
 const network = networks.sandbox;
+const worker = new URL('crash/worker.fixture.ts', import.meta.url).pathname;
 const day = 24 * 3_600;
 let ground: Ground;
 let db: Database;
@@ -111,6 +116,22 @@ async function told({ id }: Payment): Promise<string[]> {
   return rows.map(({ action }) => action);
 }
 
+/** A process that looks after refunds is killed where it stands at this point. */
+async function killAt(at: Point): Promise<void> {
+  const killed = spawn(
+    process.execPath,
+    ['--conditions=crash-test', worker, ground.database.url, ground.local.rpcUrl, 'tend'],
+    { stdio: ['ignore', 'ignore', 'inherit', 'ipc'] },
+  );
+  for await (const [said] of on(killed, 'message', { signal: AbortSignal.timeout(30_000) })) {
+    if ('ready' in (said as object)) killed.send({ at, last: 'stay' } satisfies Arming);
+    if ('reached' in (said as object)) break;
+  }
+  const ended = once(killed, 'exit');
+  killed.kill('SIGKILL');
+  await ended;
+}
+
 /** What payer and wallet have. */
 const balances = ({ payer, wallet }: Refunded) =>
   Promise.all([chain.balanceOf(payer), chain.balanceOf(wallet)]);
@@ -159,6 +180,24 @@ describe('a refund that cannot be paid for a day', () => {
     const claims = await db.query('SELECT nonce FROM payment_claims WHERE payment_id = $1', [refund.id]);
     expect(claims, 'both authorisations are claimed for ever').toHaveLength(2);
   });
+
+  it.each([
+    ['refund-renewing', false],
+    ['refund-renewed', true],
+  ] as const)(
+    'is signed again once, and paid once, where a process is killed at %s',
+    async (at, isRenewed) => {
+      const refunded = await refuseBroke();
+      await later(day + 60);
+      await killAt(at);
+      expect((await rowOf(refunded.refund))?.nonce !== refunded.refund.nonce).toBe(isRenewed);
+      expect(await tendRefunds(context, chain)).toBe(isRenewed ? 0 : 1);
+      await fundAccount(ground.local.rpcUrl, { address: refunded.wallet, tokenAtomic: 3n * price });
+      await resume(10);
+      expect(await balances(refunded)).toEqual([price, 2n * price]);
+      expect(await told(refunded.refund)).toEqual(['payment.refund_renewed', 'payment.settled']);
+    },
+  );
 
   it('is not signed again where the first was used, whoever knows of it', async () => {
     const refunded = await refuse(price);
