@@ -93,9 +93,9 @@ async function refuse(walletAtomic: bigint): Promise<Refunded> {
 }
 
 /** What a process finds that looks so much later, by every clock. */
-async function resume(seconds = 0, on = chain): Promise<void> {
+async function resume(seconds = 0, through = chain): Promise<void> {
   await letPass(db, seconds);
-  await createSettler({ context: contextOf(db, seconds), chain: on, report }).resume();
+  await createSettler({ context: contextOf(db, seconds), chain: through, report }).resume();
 }
 
 const later = (seconds: number) => connect(ground.local.rpcUrl).increaseTime({ seconds });
