@@ -2,7 +2,7 @@ import { sweepIdempotencyKeys } from './db/index.ts';
 import { sweepIdleAgents, sweepOAuth, tendSigningKeys } from './identity/index.ts';
 import { type Loop, startLoop } from './kernel/loop.ts';
 import { type Services, systemContext } from './services.ts';
-import { captureSettled, closeExpired, refundUndelivered } from './wallet/index.ts';
+import { closeExpired, followSettlements, refundUndelivered, tendRefunds } from './wallet/index.ts';
 import { type Chain, findLowRelayers, resumeCredits } from './x402/index.ts';
 
 /** How soon each kind of work is looked for, beyond the notifications that call for some of it at once. */
@@ -53,7 +53,7 @@ export function startWorkerLoops(services: Services, loops: WorkerLoops): void {
     startLoop({
       intervalMs: intervals.captureMs,
       restMs: intervals.captureRestMs,
-      run: () => captureSettled(context),
+      run: () => followSettlements(context),
       onError,
     }),
   );
@@ -72,6 +72,7 @@ export function startWorkerLoops(services: Services, loops: WorkerLoops): void {
   for (const { chain, settler } of services.chains.values()) {
     loops.other.push(
       startLoop({ intervalMs: intervals.resumeMs, run: () => settler.resume(), onError }),
+      startLoop({ intervalMs: intervals.refundMs, run: () => tendRefunds(context, chain), onError }),
       startLoop({ intervalMs: intervals.relayersMs, run: () => warnOfLow(chain), onError }),
       startLoop({ intervalMs: intervals.expireMs, run: () => closeExpired(context, chain), onError }),
     );

@@ -13,6 +13,7 @@ import {
 } from './crash/payment-parts.ts';
 import { attemptLeaseSeconds } from '../src/x402/claims/stored-response.ts';
 import { openTestDatabase, type TestDatabase } from './helpers/database.ts';
+import { letPass } from './helpers/settlement.ts';
 
 let database: TestDatabase;
 beforeAll(async () => {
@@ -20,8 +21,8 @@ beforeAll(async () => {
 });
 
 /** As two processes have it: each its own lane over the one database. */
-const openLanes = (secondsAhead = 0) => {
-  const context = contextOf(database.db, secondsAhead);
+const openLanes = () => {
+  const context = contextOf(database.db);
   return { context, lanes: [openLane(context), openLane(context)] as const };
 };
 const claimOf = ({ sent, target }: Order, balance: bigint) => ({
@@ -98,9 +99,11 @@ describe('a claim that has waited for others', () => {
     const clock = { now: () => addSeconds(new Date(0), (looks += 1) * 10) };
     const claim = await openLane({ ...context, clock }).claim(claimOf(await newOrder(), price), context);
     if (claim.kind !== 'claimed') throw new Error('not claimed');
-    expect(claim.payment.leaseUntil).toEqual(addSeconds(clock.now(), -10 + attemptLeaseSeconds));
-    const known = await findClaim(database.db, claim.payment);
-    expect(known?.payment.leaseUntil).toEqual(claim.payment.leaseUntil);
+    const [row] = await database.db.query<{ seconds: number }>(
+      'SELECT extract(epoch FROM lease_until - updated_at)::int AS seconds FROM payments WHERE id = $1',
+      [claim.payment.id],
+    );
+    expect(row).toEqual({ seconds: attemptLeaseSeconds });
   });
 });
 
@@ -129,16 +132,11 @@ describe('the attempts of a claimed payment', () => {
   });
 
   it('are fenced: one that slept through its lease ends nothing, and stores nothing', async () => {
-    const { context } = openLanes();
-    const late = openLanes(60);
+    const { context, lanes } = openLanes();
     const payment = await claimOne();
-    const taken = (await late.lanes[0].retry(
-      payment,
-      { ...balance, readAt: addSeconds(new Date(), 60) },
-      context,
-    )) as Payment;
+    await letPass(database.db, 60);
+    const taken = (await lanes[1].retry(payment, balance, context)) as Payment;
     expect(taken).toMatchObject({ attempt: 2 });
-    const { lanes } = openLanes();
     const answer = { kind: 'responded', response: storedAnswer } as const;
     expect(await lanes[0].end(payment, answer, context)).toBe(false);
     expect(await findStoredResponse(context, payment)).toBeUndefined();

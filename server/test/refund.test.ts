@@ -1,8 +1,7 @@
-import { afterAll, beforeAll, expect, it } from 'vitest';
+import { beforeAll, expect, it } from 'vitest';
 import type { Address } from 'viem';
 import { generatePrivateKey, privateKeyToAccount } from 'viem/accounts';
-import { type LocalChain, startLocalChain } from '../contracts/test/local-chain.ts';
-import { fundAccount, plantBatchContract, plantTestToken } from '../src/embedded/index.ts';
+import { fundAccount } from '../src/embedded/index.ts';
 import { createOrganisation } from '../src/accounts/index.ts';
 import type { WriteContext } from '../src/db/index.ts';
 import { addSeconds } from '../src/kernel/clock.ts';
@@ -10,7 +9,6 @@ import { createSecretBox } from '../src/kernel/crypto.ts';
 import { createWallet, refundUndelivered } from '../src/wallet/index.ts';
 import {
   createSettler,
-  ensureRelayer,
   exactFacts,
   finishDelivery,
   networks,
@@ -26,47 +24,45 @@ import {
   contextOf,
   fingerprint,
   newOrder,
-  openChain,
   openLane,
   presenter,
   price,
   relayer,
-  relayerKey,
   report,
 } from './crash/payment-parts.ts';
-import { openTestDatabase, type TestDatabase } from './helpers/database.ts';
+import { type Ground, letPass, openGround } from './helpers/settlement.ts';
 
 const network = networks.sandbox;
-let database: TestDatabase;
-let local: LocalChain;
+let ground: Ground;
 beforeAll(async () => {
-  [database, local] = await Promise.all([openTestDatabase(), startLocalChain()]);
-  await plantTestToken(local.rpcUrl, network.asset.address);
-  await plantBatchContract(local.rpcUrl);
-  await fundAccount(local.rpcUrl, { address: relayer, wei: 10n ** 20n });
+  ground = await openGround();
 });
-afterAll(() => local.stop());
 
-/** A clock of which the test says how far ahead it is. */
+/** A process whose time the test lets pass, in the database as well. */
 function start() {
   let ahead = 0;
   const context = {
-    ...contextOf(database.db),
+    ...contextOf(ground.database.db),
     clock: { now: () => addSeconds(new Date(), ahead) },
   };
-  return { context, pass: (seconds: number) => (ahead += seconds) };
+  return {
+    context,
+    async pass(seconds: number) {
+      ahead += seconds;
+      await letPass(context.db, seconds);
+    },
+  };
 }
 
 it('a refund that the seller’s wallet cannot pay yet is paid as soon as it can, by whoever looks after it', async () => {
   const { context, pass } = start();
-  const chain = openChain(local.rpcUrl);
-  await ensureRelayer(context, chain, relayerKey);
+  const { chain } = ground;
   const settler = createSettler({ context, chain, report });
 
   // Paid upfront to a wallet whose money is gone by the time that the upstream fails.
   const seller = privateKeyToAccount(generatePrivateKey());
   const payer = privateKeyToAccount(generatePrivateKey());
-  await fundAccount(local.rpcUrl, { address: payer.address, tokenAtomic: price });
+  await fundAccount(ground.local.rpcUrl, { address: payer.address, tokenAtomic: price });
   const payment = await payUpfront(context, settler, payer, seller.address);
   await payUpfront(context, settler, seller, relayer);
 
@@ -77,12 +73,12 @@ it('a refund that the seller’s wallet cannot pay yet is paid as soon as it can
   expect(await finishDelivery(context, taken, { kind: 'failed', failure: 'reset', refund })).toBe(true);
   const settling = settler.settle(refund);
   await expect.poll(() => wasLookedAt(refund), { timeout: 10_000 }).toBe(true);
-  pass(31);
+  await pass(31);
   expect(await settling).toEqual({ kind: 'pending' });
   expect(await chain.balanceOf(payer.address)).toBe(0n);
 
-  await fundAccount(local.rpcUrl, { address: seller.address, tokenAtomic: price });
-  pass(10);
+  await fundAccount(ground.local.rpcUrl, { address: seller.address, tokenAtomic: price });
+  await pass(10);
   await settler.resume();
   expect(await chain.balanceOf(payer.address)).toBe(price);
   expect(await chain.balanceOf(seller.address)).toBe(0n);
@@ -90,8 +86,7 @@ it('a refund that the seller’s wallet cannot pay yet is paid as soon as it can
 
 it('a wallet that cannot be opened keeps no other from giving back what it was paid for nothing', async () => {
   const { context, pass } = start();
-  const chain = openChain(local.rpcUrl);
-  await ensureRelayer(context, chain, relayerKey);
+  const { chain } = ground;
   const settler = createSettler({ context, chain, report });
   const payers = [];
   for (const readable of [false, true]) {
@@ -101,13 +96,13 @@ it('a wallet that cannot be opened keeps no other from giving back what it was p
     const box = readable ? context.box : createSecretBox(Buffer.alloc(32, 9));
     const wallet = await createWallet({ ...context, box }, environmentId, network);
     const payer = privateKeyToAccount(generatePrivateKey());
-    await fundAccount(local.rpcUrl, { address: payer.address, tokenAtomic: price });
+    await fundAccount(ground.local.rpcUrl, { address: payer.address, tokenAtomic: price });
     await payUpfront(context, settler, payer, wallet.address, { ...target, environmentId });
     payers.push(payer);
   }
-  pass(11 * 60);
+  await pass(11 * 60);
   await expect(refundUndelivered(context)).rejects.toThrow('unable to authenticate');
-  pass(10);
+  await pass(10);
   await settler.resume();
   expect(await Promise.all(payers.map(({ address }) => chain.balanceOf(address)))).toEqual([0n, price]);
 }, 60_000);
@@ -140,7 +135,7 @@ async function payUpfront(
 }
 
 async function wasLookedAt({ id }: Payment): Promise<boolean> {
-  const [row] = await database.db.query<{ looked: boolean }>(
+  const [row] = await ground.database.db.query<{ looked: boolean }>(
     'SELECT updated_at > created_at AS looked FROM payments WHERE id = $1',
     [id],
   );

@@ -1,59 +1,24 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { privateKeyToAccount } from 'viem/accounts';
-import { connect, type LocalChain, startLocalChain } from '../contracts/test/local-chain.ts';
-import { fundAccount, plantBatchContract, plantTestToken } from '../src/embedded/index.ts';
-import {
-  type Chain,
-  createSettler,
-  ensureRelayer,
-  networks,
-  type Payment,
-  type Settler,
-} from '../src/x402/index.ts';
-import {
-  claim,
-  contextOf,
-  newOrder,
-  openChain,
-  price,
-  relayer,
-  relayerKey,
-  report,
-  storeAnswer,
-} from './crash/payment-parts.ts';
+import { connect } from '../contracts/test/local-chain.ts';
+import { fundAccount } from '../src/embedded/index.ts';
+import { type Chain, createSettler, type Settler } from '../src/x402/index.ts';
+import { contextOf, price, relayer, report } from './crash/payment-parts.ts';
 import { addRelayer, findLowRelayers, setRelayerActive } from '../src/x402/settlement/operate-relayers.ts';
-import { openTestDatabase, type TestDatabase } from './helpers/database.ts';
+import { answer, type Answered, type Ground, openGround } from './helpers/settlement.ts';
 
-let database: TestDatabase;
-let local: LocalChain;
+let ground: Ground;
 let chain: Chain;
 let settler: Settler;
 beforeAll(async () => {
-  [database, local] = await Promise.all([openTestDatabase(), startLocalChain()]);
-  chain = openChain(local.rpcUrl);
-  await plantTestToken(local.rpcUrl, networks.sandbox.asset.address);
-  await plantBatchContract(local.rpcUrl);
-  await fundAccount(local.rpcUrl, { address: relayer, wei: 10n ** 20n });
-  await ensureRelayer(contextOf(database.db), chain, relayerKey);
-  settler = createSettler({ context: contextOf(database.db), chain, report });
+  ground = await openGround();
+  ({ chain } = ground);
+  settler = createSettler({ context: contextOf(ground.database.db), chain, report });
 });
-afterAll(() => local.stop());
-
-type Answered = Awaited<ReturnType<typeof newOrder>> & { payment: Payment };
-
-/** A payment whose answer is stored, and whose payer has this much. */
-async function answer(funds: bigint): Promise<Answered> {
-  const order = await newOrder();
-  if (funds > 0n) await fundAccount(local.rpcUrl, { address: order.payer.address, tokenAtomic: funds });
-  const context = contextOf(database.db);
-  const payment = await claim(context, order);
-  await storeAnswer(context, payment);
-  return { ...order, payment };
-}
 
 async function answerMany(count: number, funds: bigint): Promise<Answered[]> {
   const answered: Answered[] = [];
-  for (let index = 0; index < count; index += 1) answered.push(await answer(funds));
+  for (let index = 0; index < count; index += 1) answered.push(await answer(ground, funds));
   return answered;
 }
 
@@ -83,13 +48,13 @@ describe('payments that wait at the same moment', () => {
 
   it('are charged once, and told once, when two processes settle the same ones', async () => {
     const answered = await answerMany(10, 10n * price);
-    const other = createSettler({ context: contextOf(database.db), chain, report });
+    const other = createSettler({ context: contextOf(ground.database.db), chain, report });
     const [ours, theirs] = await Promise.all([settleAll(answered), settleAll(answered, other)]);
     expect(theirs).toEqual(ours);
     for (const { payee, payment } of answered) {
       expect(await chain.balanceOf(payee)).toBe(price);
       const query = "SELECT 1 FROM audit_events WHERE resource = $1 AND action = 'payment.settled'";
-      expect(await database.db.query(query, [payment.id])).toHaveLength(1);
+      expect(await ground.database.db.query(query, [payment.id])).toHaveLength(1);
     }
   });
 
@@ -101,7 +66,7 @@ describe('payments that wait at the same moment', () => {
 
   it('are not settled from an account that has code: it could use up the gas of all', async () => {
     const [bad, ...good] = await answerMany(21, price);
-    await connect(local.rpcUrl).setCode({ address: bad?.payer.address ?? '0x', bytecode: burnerCode });
+    await connect(ground.local.rpcUrl).setCode({ address: bad?.payer.address ?? '0x', bytecode: burnerCode });
     const settlements = await settleAll(bad ? [bad, ...good] : good);
     expect(settlements[0]).toMatchObject({ kind: 'failed' });
     expect(settlements.slice(1)).toEqual(
@@ -110,9 +75,9 @@ describe('payments that wait at the same moment', () => {
   });
 
   it('and then fail may be settled by asking again, once the payer has the money', async () => {
-    const poor = await answer(0n);
+    const poor = await answer(ground, 0n);
     expect(await settleAll([poor])).toMatchObject([{ kind: 'failed' }]);
-    await fundAccount(local.rpcUrl, { address: poor.payer.address, tokenAtomic: price });
+    await fundAccount(ground.local.rpcUrl, { address: poor.payer.address, tokenAtomic: price });
     expect(await settleAll([poor])).toMatchObject([{ kind: 'settled' }]);
     expect(await chain.balanceOf(poor.payee)).toBe(price);
   });
@@ -123,7 +88,10 @@ describe('a batch that reverts as a whole', () => {
     // Code that never ends, in a payer's account, takes all the gas of the batch; the checks that keep it out are off.
     const answered = await answerMany(4, price);
     const [burner] = answered;
-    await connect(local.rpcUrl).setCode({ address: burner?.payer.address ?? '0x', bytecode: burnerCode });
+    await connect(ground.local.rpcUrl).setCode({
+      address: burner?.payer.address ?? '0x',
+      bytecode: burnerCode,
+    });
     const unwary: Chain = {
       ...chain,
       examine: async (payments) => ({
@@ -133,7 +101,7 @@ describe('a batch that reverts as a whole', () => {
     };
     const settlements = await settleAll(
       answered,
-      createSettler({ context: contextOf(database.db), chain: unwary, report }),
+      createSettler({ context: contextOf(ground.database.db), chain: unwary, report }),
     );
     expect(settlements.slice(1)).toMatchObject([
       { kind: 'settled' },
@@ -146,7 +114,7 @@ describe('a batch that reverts as a whole', () => {
 
 /** How many transactions each relayer has signed. */
 async function byRelayer(): Promise<Map<string, number>> {
-  const rows = await database.db.query<{ relayer: string; count: bigint }>(
+  const rows = await ground.database.db.query<{ relayer: string; count: bigint }>(
     'SELECT relayer, count(*) FROM settlement_transactions GROUP BY relayer',
   );
   return new Map(rows.map((row) => [row.relayer, Number(row.count)]));
@@ -156,9 +124,9 @@ describe('several relayers', () => {
   const keys = [`0x${'6a'.repeat(32)}`, `0x${'6b'.repeat(32)}`] as const;
   const [second, third] = keys.map((key) => privateKeyToAccount(key).address);
   it('take turns, and one that is out of gas or switched off keeps no payment', async () => {
-    const context = contextOf(database.db);
+    const context = contextOf(ground.database.db);
     const chains = new Map([[chain.network.id, { chain }]]);
-    await fundAccount(local.rpcUrl, { address: second ?? relayer, wei: 10n ** 20n });
+    await fundAccount(ground.local.rpcUrl, { address: second ?? relayer, wei: 10n ** 20n });
     for (const privateKey of keys)
       await addRelayer(context, chains, { network: chain.network.id, privateKey });
     const before = await byRelayer();
@@ -166,7 +134,7 @@ describe('several relayers', () => {
 
     const kinds: string[] = [];
     for (let index = 0; index < 7; index += 1) {
-      const [settlement] = await settleAll([await answer(price)], own);
+      const [settlement] = await settleAll([await answer(ground)], own);
       kinds.push(settlement?.kind ?? '');
     }
     // The third has no gas: what it signed waits for some, and it isn't asked again for a while.
@@ -178,9 +146,11 @@ describe('several relayers', () => {
     expect(signed).toEqual([3, 3, 1]);
 
     await setRelayerActive(context, chains, { address: second ?? '', network: undefined, active: false });
-    const [last] = await settleAll([await answer(price)], own);
+    const [last] = await settleAll([await answer(ground)], own);
     expect(last?.kind).toBe('settled');
     expect((await byRelayer()).get(second ?? '')).toBe(after.get(second ?? ''));
-    expect(await findLowRelayers(database.db, chain)).toMatchObject([{ address: third, balance: '0' }]);
+    expect(await findLowRelayers(ground.database.db, chain)).toMatchObject([
+      { address: third, balance: '0' },
+    ]);
   });
 });

@@ -1,103 +1,51 @@
-import { type Address, numberToHex } from 'viem';
+import { numberToHex } from 'viem';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type LocalChain, startLocalChain } from '../contracts/test/local-chain.ts';
-import { fundAccount, plantBatchContract, plantTestToken } from '../src/embedded/index.ts';
-import {
-  type Chain,
-  createSettler,
-  ensureRelayer,
-  findClaim,
-  exactFacts,
-  networks,
-  type Payment,
-} from '../src/x402/index.ts';
+import { type Chain, createSettler } from '../src/x402/index.ts';
 import { recordBatch } from '../src/x402/settlement/settle-batch.ts';
-import {
-  claim,
-  contextOf,
-  newOrder,
-  openChain,
-  price,
-  relayer,
-  relayerKey,
-  report,
-  storeAnswer,
-} from './crash/payment-parts.ts';
-import { openTestDatabase, type TestDatabase } from './helpers/database.ts';
+import { contextOf, openChain, price, relayer, report } from './crash/payment-parts.ts';
 import { type RpcCall, type RpcProxy, startRpcProxy } from './helpers/rpc-proxy.ts';
+import { answer, type Answered, type Ground, letPass, openGround, paymentOf } from './helpers/settlement.ts';
+import type { Database } from '../src/db/index.ts';
 
-let database: TestDatabase;
-let local: LocalChain;
+let ground: Ground;
+let db: Database;
 let proxy: RpcProxy;
 /** As the program sees it, and as it is. */
 let chain: Chain;
 let truth: Chain;
 beforeAll(async () => {
-  [database, local] = await Promise.all([openTestDatabase(), startLocalChain()]);
-  proxy = await startRpcProxy(local.rpcUrl);
+  ground = await openGround();
+  ({ db } = ground.database);
+  truth = ground.chain;
+  proxy = await startRpcProxy(ground.local.rpcUrl);
   chain = openChain(proxy.url);
-  truth = openChain(local.rpcUrl);
-  await plantTestToken(local.rpcUrl, networks.sandbox.asset.address);
-  await plantBatchContract(local.rpcUrl);
-  await fundAccount(local.rpcUrl, { address: relayer, wei: 10n ** 20n });
-  await ensureRelayer(contextOf(database.db), truth, relayerKey);
 });
-afterAll(async () => {
-  proxy.close();
-  await local.stop();
-});
-
-interface Scene {
-  payment: Payment;
-  payee: Address;
-}
-
-/** A payment whose answer is stored, and whose payer has the money. */
-async function newScene(): Promise<Scene> {
-  const order = await newOrder();
-  await fundAccount(local.rpcUrl, { address: order.payer.address, tokenAtomic: price });
-  const context = contextOf(database.db);
-  const payment = await claim(context, order);
-  await storeAnswer(context, payment);
-  return { payment, payee: order.payee };
-}
+afterAll(() => proxy.close());
 
 /** One whose transaction is recorded and mined, and whose process is gone. */
-async function newMinedScene(): Promise<Scene> {
-  const scene = await newScene();
-  const { recorded } = await recordBatch({ context: contextOf(database.db), chain: truth, report }, [
-    scene.payment,
-  ]);
+async function newMinedScene(): Promise<Answered> {
+  const scene = await answer(ground);
+  const { recorded } = await recordBatch({ context: contextOf(db), chain: truth, report }, [scene.payment]);
   await truth.broadcast(recorded?.transaction.raw ?? '0x');
   await expect.poll(() => truth.balanceOf(scene.payee)).toBe(price);
   return scene;
 }
 
-const settlerAt = (secondsAhead = 0) =>
-  createSettler({ context: contextOf(database.db, secondsAhead), chain, report: () => undefined });
+const openSettler = () => createSettler({ context: contextOf(db), chain, report: () => undefined });
 
-async function stateOf({ payment }: Scene): Promise<string | undefined> {
-  const key = exactFacts({
-    network: payment.network,
-    asset: payment.asset as Address,
-    authorization: {
-      from: payment.payer as Address,
-      to: payment.payTo as Address,
-      value: payment.amount,
-      validAfter: payment.validAfter,
-      validBefore: payment.validBefore,
-      nonce: payment.nonce as Address,
-    },
-    signature: payment.signature as Address,
-  });
-  return (await findClaim(database.db, key))?.payment.state;
+/** What a process finds that looks when the leases of those that are gone are over. */
+async function resume(): Promise<void> {
+  await letPass(db, 60);
+  await openSettler().resume();
 }
 
-async function expectSettledOnce(scene: Scene): Promise<void> {
+const stateOf = async (scene: Answered) => (await paymentOf(db, scene)).state;
+
+async function expectSettledOnce(scene: Answered): Promise<void> {
   expect(await stateOf(scene)).toBe('settled');
   expect(await truth.balanceOf(scene.payee)).toBe(price);
   const query = "SELECT action FROM audit_events WHERE resource = $1 AND action LIKE 'payment.settle%'";
-  expect(await database.db.query(query, [scene.payment.id])).toEqual([{ action: 'payment.settled' }]);
+  expect(await db.query(query, [scene.payment.id])).toEqual([{ action: 'payment.settled' }]);
 }
 
 interface RawReceipt {
@@ -146,12 +94,12 @@ describe('a payment that was settled stays due', () => {
           return lie(result as RawReceipt);
         },
       });
-      await settlerAt(60).resume();
+      await resume();
       expect(told).toBeGreaterThan(0);
       expect(await stateOf(scene)).toBe('settling');
 
       proxy.behave({});
-      await settlerAt(120).resume();
+      await resume();
       await expectSettledOnce(scene);
     },
   );
@@ -164,10 +112,10 @@ describe('a payment that was settled stays due', () => {
         return call.method === 'eth_getTransactionReceipt' ? null : result;
       },
     });
-    await settlerAt(60).resume();
+    await resume();
     expect(await stateOf(scene)).toBe('settling');
     proxy.behave({});
-    await settlerAt(120).resume();
+    await resume();
     await expectSettledOnce(scene);
   });
 });
@@ -176,22 +124,22 @@ const sends = (calls: readonly RpcCall[]) => calls.some(({ method }) => method =
 
 describe('a payment is settled once, by whoever takes it up,', () => {
   it('when the RPC was down as it was to be settled', async () => {
-    const scene = await newScene();
+    const scene = await answer(ground);
     proxy.behave({
       refuse(_calls, response) {
         response.writeHead(503).end();
         return true;
       },
     });
-    expect(await settlerAt().settle(scene.payment)).toEqual({ kind: 'pending' });
+    expect(await openSettler().settle(scene.payment)).toEqual({ kind: 'pending' });
     expect(await stateOf(scene)).toBe('responded');
     proxy.behave({});
-    await settlerAt(60).resume();
+    await resume();
     await expectSettledOnce(scene);
   });
 
   it('when the connection broke before its transaction was taken', async () => {
-    const scene = await newScene();
+    const scene = await answer(ground);
     proxy.behave({
       refuse(calls, response) {
         if (!sends(calls)) return false;
@@ -199,25 +147,25 @@ describe('a payment is settled once, by whoever takes it up,', () => {
         return true;
       },
     });
-    expect(await settlerAt().settle(scene.payment)).toEqual({ kind: 'pending' });
+    expect(await openSettler().settle(scene.payment)).toEqual({ kind: 'pending' });
     expect(await stateOf(scene)).toBe('settling');
     proxy.behave({});
-    await settlerAt(60).resume();
+    await resume();
     await expectSettledOnce(scene);
   });
 
   it('when the RPC took its transaction and gave no answer', async () => {
-    const scene = await newScene();
+    const scene = await answer(ground);
     proxy.behave({ swallow: sends });
-    expect(await settlerAt().settle(scene.payment)).toEqual({ kind: 'pending' });
+    expect(await openSettler().settle(scene.payment)).toEqual({ kind: 'pending' });
     expect(await truth.balanceOf(scene.payee)).toBe(price);
     proxy.behave({});
-    await settlerAt(60).resume();
+    await resume();
     await expectSettledOnce(scene);
   });
 
   it('when the RPC said that it had taken its transaction, and had not', async () => {
-    const scene = await newScene();
+    const scene = await answer(ground);
     proxy.behave({
       refuse(calls, response) {
         if (!sends(calls)) return false;
@@ -225,11 +173,11 @@ describe('a payment is settled once, by whoever takes it up,', () => {
         return true;
       },
     });
-    const settlement = settlerAt().settle(scene.payment);
+    const settlement = openSettler().settle(scene.payment);
     await expect.poll(() => stateOf(scene)).toBe('settling');
     proxy.behave({});
     // Another process sends what the chain doesn't count; the one that waits sees it mined.
-    await settlerAt().resume();
+    await openSettler().resume();
     expect(await settlement).toMatchObject({ kind: 'settled' });
     await expectSettledOnce(scene);
   });

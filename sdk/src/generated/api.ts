@@ -1612,7 +1612,7 @@ export interface operations {
                         asset: string;
                         /** Format: date-time */
                         created_at: string;
-                        /** @description Of an answer that is given after it is charged: owed, running, done or refunded; null where it is stored before */
+                        /** @description Of an answer that is given after it is charged: owed, running, done, refunded, or lost (refunded, and then its own settlement was undone for good); null where it is stored before */
                         delivery: string | null;
                         endpoint_id: string | null;
                         /**
@@ -5718,7 +5718,7 @@ export interface operations {
                             asset: string;
                             /** Format: date-time */
                             created_at: string;
-                            /** @description Of an answer that is given after it is charged: owed, running, done or refunded; null where it is stored before */
+                            /** @description Of an answer that is given after it is charged: owed, running, done, refunded, or lost (refunded, and then its own settlement was undone for good); null where it is stored before */
                             delivery: string | null;
                             endpoint_id: string | null;
                             /**
@@ -5827,7 +5827,7 @@ export interface operations {
                         asset: string;
                         /** Format: date-time */
                         created_at: string;
-                        /** @description Of an answer that is given after it is charged: owed, running, done or refunded; null where it is stored before */
+                        /** @description Of an answer that is given after it is charged: owed, running, done, refunded, or lost (refunded, and then its own settlement was undone for good); null where it is stored before */
                         delivery: string | null;
                         endpoint_id: string | null;
                         /**

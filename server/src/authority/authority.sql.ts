@@ -125,6 +125,25 @@ export async function insertHold(
   );
 }
 
+/** Holds again what was captured, where it turns out not to be spent. False where the hold isn't a captured one. */
+export async function reopenHold(
+  sql: Sql,
+  key: { environmentId: EnvironmentId; id: Id<'hold'> },
+): Promise<boolean> {
+  const [hold] = await sql.query<{ delegationId: string; currency: string; amount: bigint }>(
+    `UPDATE holds SET state = 'held', closed_at = NULL WHERE environment_id = $1 AND id = $2 AND state = 'captured'
+     RETURNING delegation_id, currency, amount`,
+    [key.environmentId, key.id],
+  );
+  if (!hold) return false;
+  await sql.query(
+    `UPDATE delegation_limits SET held = held + $4, spent = spent - $4
+     WHERE environment_id = $1 AND delegation_id = $2 AND currency = $3 AND kind = 'lifetime'`,
+    [key.environmentId, hold.delegationId, hold.currency, hold.amount],
+  );
+  return true;
+}
+
 /** Ends a hold once: its amount is spent, or free again. False where it had ended before. */
 export async function closeHold(
   sql: Sql,

@@ -1,3 +1,3 @@
-export { closeHold, findLimits, insertDelegation, insertLimit } from './authority.sql.ts';
+export { closeHold, findLimits, insertDelegation, insertLimit, reopenHold } from './authority.sql.ts';
 export { decideAndHold, type RecordedDecision } from './decide-and-hold.ts';
 export { type Limit } from './delegation.ts';

@@ -17,6 +17,7 @@ export async function serveOwed(call: PaidCall, payment: Payment): Promise<PaidA
   switch (payment.delivery) {
     case 'done':
       return payment.replayable ? deliver(call, payment, payment.transaction ?? '') : notReplayable();
+    case 'lost':
     case 'refunded':
       return refuse(
         'payment_refunded',

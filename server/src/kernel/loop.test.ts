@@ -122,7 +122,7 @@ it('rests between two runs that it is woken for, and forgets no waking', async (
         began.push(performance.now() - start);
         await new Promise((resolve) => setTimeout(resolve, 10));
       },
-      onError: vi.fn(),
+      onError: vi.fn<(error: unknown) => void>(),
     });
     loops.push(loop);
     for (let waited = 0; waited < 300; waited += 5) {

@@ -12,6 +12,14 @@ export type Point =
   | 'concluded'
   | 'delivery-taken'
   | 'delivery-ended'
+  | 'reserving'
+  | 'capturing'
+  | 'releasing'
+  | 'forgotten'
+  | 'undoing'
+  | 'undone'
+  | 'refund-renewing'
+  | 'refund-renewed'
   | 'answering';
 
 /**

@@ -1,17 +1,24 @@
-import { closeHold } from '../authority/index.ts';
+import { closeHold, reopenHold } from '../authority/index.ts';
 import { type Sql, write, writeBatch, type WriteContext } from '../db/index.ts';
-import { type Chain, settledTopic } from '../x402/index.ts';
+import { type Chain, findClaim, settledTopic, undoneTopic } from '../x402/index.ts';
 import { authorizationOf, type OutgoingPayment } from './outgoing-payment.ts';
-import { closeOutgoingPayment, findSignedBefore, findSignedByNonce } from './outgoing-payments.sql.ts';
+import {
+  closeOutgoingPayment,
+  findSignedBefore,
+  lockByNonce,
+  reopenOutgoingPayment,
+} from './outgoing-payments.sql.ts';
 
 const batchSize = 100;
 
-interface SettledEvent {
+/** What tells that a payment's settlement has come, or gone. */
+const topics = [settledTopic, undoneTopic];
+
+interface SettlementEvent {
   network: string;
   asset: string;
   payer: string;
   nonce: string;
-  transaction: string;
 }
 
 /** Whether a wallet here is the payer of an outbox row: its payment is written before it is signed. */
@@ -19,27 +26,37 @@ const isOurs = `EXISTS (
   SELECT 1 FROM wallets w WHERE w.network = o.payload->>'network' AND w.address = o.payload->>'payer')`;
 
 /**
- * Captures the holds of payments that were settled on this instance: takes their outbox rows, one transaction each.
+ * Has the holds of payments that were settled on this instance follow them: takes their outbox rows, one transaction each.
  * Returns how many rows it took; a payer that isn't a wallet here needs nothing.
  */
-export async function captureSettled(context: WriteContext): Promise<number> {
+export async function followSettlements(context: WriteContext): Promise<number> {
   for (let taken = await dropStrangers(context); ; taken += 1) {
     const more = await write(context, async (sql, now) => {
-      const [row] = await sql.query<{ payload: SettledEvent }>(
+      const [row] = await sql.query<{ payload: SettlementEvent }>(
         `DELETE FROM outbox WHERE id = (
-           SELECT id FROM outbox o WHERE topic = $1 AND ${isOurs} ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED)
+           SELECT id FROM outbox o WHERE topic = ANY ($1) AND ${isOurs} ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED)
          RETURNING payload`,
-        [settledTopic],
+        [topics],
       );
-      const payment = row ? await findSignedByNonce(sql, row.payload) : undefined;
-      if (!row || !payment) return { result: row !== undefined, audit: null };
-      return {
-        result: true,
-        audit: await close(sql, payment, { state: 'settled', transaction: row.payload.transaction }, now),
-      };
+      if (!row) return { result: false, audit: null };
+      const payment = await lockByNonce(sql, row.payload);
+      return { result: true, audit: payment ? await follow(sql, payment, now) : null };
     });
     if (!more) return taken;
   }
+}
+
+/**
+ * A row only says where to look: workers may take two of one payment in either order, and what counts is how it stands now. Captured for a
+ * settlement that is no more, a hold is one again, until the payment is settled after all, or can't be any more.
+ */
+async function follow(sql: Sql, payment: OutgoingPayment, now: Date) {
+  const received = (await findClaim(sql, payment))?.payment;
+  if (received?.state === 'settled')
+    return close(sql, payment, { state: 'settled', transaction: received.transaction }, now);
+  if (!(await reopenOutgoingPayment(sql, payment))) return null;
+  await reopenHold(sql, { environmentId: payment.environmentId, id: payment.holdId });
+  return eventOf(payment, 'settlement_undone', payment.transaction);
 }
 
 const strangersMax = 500;
@@ -50,10 +67,10 @@ async function dropStrangers(context: WriteContext): Promise<number> {
     const count = await writeBatch(context, async (sql) => {
       const rows = await sql.query(
         `DELETE FROM outbox WHERE id IN (
-           SELECT id FROM outbox o WHERE topic = $1 AND NOT ${isOurs}
+           SELECT id FROM outbox o WHERE topic = ANY ($1) AND NOT ${isOurs}
            ORDER BY id LIMIT ${strangersMax} FOR UPDATE SKIP LOCKED)
          RETURNING id`,
-        [settledTopic],
+        [topics],
       );
       return { result: rows.length, audits: [] };
     });
@@ -107,13 +124,17 @@ async function close(
     closed.state === 'settled' ? 'captured' : 'released',
     now,
   );
+  return eventOf(payment, closed.state, closed.transaction);
+}
+
+function eventOf(payment: OutgoingPayment, what: string, transaction: string | null) {
   const data = {
     amount: payment.amount.toString(),
     mandate_id: payment.delegationId,
-    transaction: closed.transaction,
+    transaction,
   };
   return {
-    action: `outgoing_payment.${closed.state}`,
+    action: `outgoing_payment.${what}`,
     resource: payment.id,
     scope: payment.environmentId,
     data,

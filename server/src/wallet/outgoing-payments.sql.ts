@@ -30,15 +30,18 @@ export async function insertOutgoingPayment(sql: Sql, payment: OutgoingPayment):
   );
 }
 
-/** The payment that signed this nonce, if a wallet here did. The payer's address is ours, so it names one environment. */
-export async function findSignedByNonce(
+/**
+ * The payment that signed this nonce, if a wallet here did, held until the transaction ends. The payer's address is ours, so it names
+ * one environment.
+ */
+export async function lockByNonce(
   sql: Sql,
   key: { network: string; asset: string; payer: string; nonce: string },
 ): Promise<OutgoingPayment | undefined> {
   const [row] = await sql.query<OutgoingPayment>(
     `SELECT ${outgoingColumns} FROM outgoing_payments
      WHERE environment_id = (SELECT environment_id FROM wallets WHERE network = $1 AND address = $3)
-       AND network = $1 AND asset = $2 AND payer = $3 AND nonce = $4 AND state = 'signed'`,
+       AND network = $1 AND asset = $2 AND payer = $3 AND nonce = $4 FOR UPDATE`,
     [key.network, key.asset, key.payer, key.nonce],
   );
   return row;
@@ -69,6 +72,16 @@ export async function closeOutgoingPayment(
     `UPDATE outgoing_payments SET state = $3, transaction = $4, closed_at = $5
      WHERE environment_id = $1 AND id = $2 AND state = 'signed' RETURNING id`,
     [payment.environmentId, payment.id, closed.state, closed.transaction, now],
+  );
+  return rows.length > 0;
+}
+
+/** Opens a payment again whose settlement is no more. False where it wasn't settled. */
+export async function reopenOutgoingPayment(sql: Sql, payment: OutgoingPayment): Promise<boolean> {
+  const rows = await sql.query(
+    `UPDATE outgoing_payments SET state = 'signed', transaction = NULL, closed_at = NULL
+     WHERE environment_id = $1 AND id = $2 AND state = 'settled' RETURNING id`,
+    [payment.environmentId, payment.id],
   );
   return rows.length > 0;
 }

@@ -1,12 +1,16 @@
 import { isAddressEqual } from 'viem';
 import type { WriteContext } from '../db/index.ts';
 import {
+  type Chain,
+  concludeUndone,
+  findLapsed,
   findNetwork,
   findOwed,
   finishDelivery,
   type Payment,
   refundAuthorization,
   refundOf,
+  renewRefund,
   takeDelivery,
 } from '../x402/index.ts';
 import { findWallet, signTransfer } from './wallet.ts';
@@ -47,4 +51,27 @@ async function refundOne(context: WriteContext, owed: Payment): Promise<boolean>
   return taken
     ? finishDelivery(context, taken, { kind: 'failed', failure: 'not delivered in time', refund })
     : false;
+}
+
+/**
+ * Looks after the refunds of one chain that can't be paid as they are: signs those again that have run out unpaid, until they are paid, and
+ * ends those whose payment turned out not to be settled. Gives how many it signed. One wallet that can't be opened keeps no other's; then this throws.
+ */
+export async function tendRefunds(context: WriteContext, chain: Chain): Promise<number> {
+  await concludeUndone({ context, chain });
+  let count = 0;
+  const failures: unknown[] = [];
+  for (const lapsed of await findLapsed({ context, chain })) {
+    try {
+      const wallet = await findWallet(context.db, lapsed.refund.environmentId, chain.network.id);
+      if (!wallet || !isAddressEqual(wallet.address, lapsed.next.from))
+        throw new Error(`no wallet signs refund ${lapsed.refund.id} again`);
+      const signature = await signTransfer(context, wallet, chain.network, lapsed.next);
+      if (await renewRefund(context, lapsed, signature)) count += 1;
+    } catch (error) {
+      failures.push(error);
+    }
+  }
+  if (failures.length > 0) throw failures[0];
+  return count;
 }

@@ -1,8 +1,9 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type LocalChain, startLocalChain } from '../../contracts/test/local-chain.ts';
+import { connect, type LocalChain, startLocalChain } from '../../contracts/test/local-chain.ts';
 import type { Point } from '../../src/kernel/points.ts';
+import { forgetLast } from '../helpers/settlement.ts';
 import type { Member } from './fleet.ts';
-import { type Buyer, type Order, pay, payUntilAnswered, type Purchase } from './purchases.ts';
+import { buyersOf, type Order, pay, payUntilAnswered, type Purchase } from './purchases.ts';
 import { setStage, type Stage } from './stage.ts';
 
 let local: LocalChain;
@@ -41,7 +42,7 @@ const told = `payment_refunded, ${returnedAfterRun}`;
 
 /**
  * All of a round stand in one process when it is killed. Who stands at `examined`, `recording` or `recorded` keeps the others of that process
- * from being settled, and comes last.
+ * from being settled, and comes last but for who stands at `reserving`, `capturing` or `releasing`: those keep the others from being claimed.
  */
 const rounds: Row[][] = [
   [
@@ -52,6 +53,9 @@ const rounds: Row[][] = [
     ['whole', ['stored'], 'responded', once, gone],
     ['optimistic', ['stored'], 'responded', once, gone],
     ['whole', ['stored', 'examined'], 'responded', once, gone],
+    ['credits', ['claimed'], 'forwarding', once, 'open, 0 runs, charged 0'],
+    ['credits', ['stored'], 'settled', once, gone],
+    ['credits', ['verified', 'reserving'], 'nothing', once, 'nothing, 0 runs, charged 0'],
   ],
   [
     ['whole', ['stored', 'sent'], 'settling', once, gone],
@@ -60,6 +64,8 @@ const rounds: Row[][] = [
     ['whole', ['answering'], 'settled', once, gone],
     ['optimistic', ['stored', 'sent'], 'settling', once, gone],
     ['whole', ['stored', 'recording'], 'responded', once, gone],
+    ['credits', ['upstream'], 'forwarding', again, free],
+    ['credits', ['answered', 'capturing'], 'forwarding', again, free],
   ],
   [
     ['stream', ['upstream'], 'forwarding', firstAgain, free],
@@ -69,6 +75,7 @@ const rounds: Row[][] = [
     ['optimistic-stream', ['stored'], 'responded', `response_not_replayable, ${gone}`, gone],
     ['stream', ['answering'], 'settled done', `response_not_replayable, ${done}`, done],
     ['whole', ['stored', 'recorded'], 'settling', once, gone],
+    ['broken', ['answered', 'releasing'], 'forwarding', 'upstream_failed, open, 2 runs, charged 0', free],
   ],
   [
     ['upfront', ['claimed'], 'responded owed', first, returned],
@@ -168,6 +175,34 @@ describe('a worker that is killed while it does the work of a gateway that sleep
   );
 });
 
+describe('a worker that is killed while it follows a reorganisation', () => {
+  it.each(['forgotten', 'undoing', 'undone'] as const)(
+    'leaves each payment to be settled once more by another, and each hold captured: killed at %s',
+    { timeout: 90_000 },
+    async (at) => {
+      const { fleet, oracle } = stage;
+      const [gateway] = fleet.gateways;
+      const all = await signAll(gateway, 'whole');
+      // Older than what the chain is to forget: what the buyers have.
+      await connect(local.rpcUrl).mine({ blocks: 3 });
+      await mapAll(all, (one) => payUntilAnswered(gateway, one));
+      await mapAll(all, oracle.settleDown);
+      await mapAll(fleet.workers, (worker) => worker.arm(at));
+      await forgetLast({ local }, 2);
+      const stopped = await Promise.any(fleet.workers.map((worker) => worker.standing().then(() => worker)));
+      await stopped.kill();
+      await mapAll(fleet.workers, (worker) => (worker === stopped ? worker.start() : worker.disarm()));
+      for (const one of all) {
+        const end = async () => {
+          await oracle.age(one);
+          return [await oracle.describeEnd(one), await oracle.findFaults(one, gateway)];
+        };
+        await expect.poll(end, { timeout: 30_000, interval: 200 }).toEqual([gone, []]);
+      }
+    },
+  );
+});
+
 describe('of all that was cut off', () => {
   it('no claim, hold, delivery or transaction stays, once the authorisations have run out', async () => {
     await stage.outlast();
@@ -177,7 +212,7 @@ describe('of all that was cut off', () => {
 
 /** A stranger's purchase and a wallet's; what is paid first is paid to our wallet, which doesn't pay itself. */
 function signAll(at: Member, order: Order): Promise<Purchase[]> {
-  const buyers: Buyer[] = order === 'upfront' || order === 'refund' ? ['stranger'] : ['stranger', 'wallet'];
+  const buyers = buyersOf(order);
   return Promise.all(buyers.map((buyer) => stage.market.sign(at, order, buyer)));
 }
 

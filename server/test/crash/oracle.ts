@@ -1,6 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Address, createPublicClient, getAddress, http, parseAbiItem } from 'viem';
 import type { Database } from '../../src/db/index.ts';
+import type { EnvironmentId } from '../../src/kernel/ids.ts';
+import { balanceOf } from '../../src/ledger/index.ts';
 import { networks } from '../../src/x402/index.ts';
 import { openChain } from '../helpers/payer.ts';
 import { price } from '../helpers/seller.ts';
@@ -56,6 +58,28 @@ export function openOracle(db: Database, rpcUrl: string, market: Market, workers
   async function countUses(authorizer: Address, nonce: `0x${string}`): Promise<number> {
     const args = { authorizer, nonce };
     return (await client.getLogs({ address: token, event: authorizationUsed, args, fromBlock: 0n })).length;
+  }
+
+  /** How often its money has gone, as the chain says it, or the ledger. */
+  async function countCharges(purchase: Purchase, standing: Standing | undefined): Promise<number> {
+    if (purchase.buyer !== 'credits') return countUses(getAddress(purchase.payer), nonceOf(purchase));
+    const posted = await db.query(
+      `SELECT 1 FROM ledger_resolutions WHERE environment_id = $1 AND key LIKE $2 AND outcome = 'posted'`,
+      [purchase.payer, `${standing?.id}/%`],
+    );
+    return posted.length;
+  }
+
+  /** What a buyer without other payments has given for it. */
+  async function findSpent({ buyer, payer, funds }: Purchase): Promise<bigint> {
+    if (buyer !== 'credits') return funds - (await chain.balanceOf(getAddress(payer)));
+    const account = {
+      environmentId: payer as EnvironmentId,
+      kind: 'available',
+      currency: 'USDC.sandbox',
+    } as const;
+    const { balance, held } = await balanceOf(db, account);
+    return funds - balance + held;
   }
 
   async function standingOf(purchase: Purchase): Promise<Standing | undefined> {
@@ -161,7 +185,7 @@ export function openOracle(db: Database, rpcUrl: string, market: Market, workers
     );
     return {
       standing,
-      charges: await countUses(getAddress(purchase.authorization.from), nonceOf(purchase)),
+      charges: await countCharges(purchase, standing),
       refunds: given.reduce((sum, count) => sum + count, 0),
       runs: market.runsOf(purchase),
     };
@@ -190,19 +214,20 @@ export function openOracle(db: Database, rpcUrl: string, market: Market, workers
       !standing || !(await isUnderWay(purchase, standing)),
       `still ${standing?.state} ${standing?.delivery}`,
     );
-    const told = await db.query(
-      "SELECT 1 FROM audit_events WHERE action = 'payment.settled' AND resource = $1",
+    const [told] = await db.query<{ times: bigint }>(
+      `SELECT count(*) FILTER (WHERE action = 'payment.settled')
+         - count(*) FILTER (WHERE action = 'payment.settlement_undone') AS times FROM audit_events WHERE resource = $1`,
       [standing?.id ?? null],
     );
-    demand(told.length === charges, `told ${told.length} times`);
+    demand(told?.times === BigInt(charges), `told ${told?.times} times`);
     const answered = purchase.answers.filter(({ status }) => status === 200);
     demand(answered.length === 0 || charges === 1, 'answered and not charged');
     demand(
       answered.every(({ text }) => text === expectedBody(purchase)),
       'answered with something else',
     );
-    if (purchase.buyer === 'stranger') {
-      const spent = purchase.funds - (await chain.balanceOf(getAddress(purchase.authorization.from)));
+    if (purchase.buyer !== 'wallet') {
+      const spent = await findSpent(purchase);
       demand(spent === price * BigInt(charges - refunds), `${spent} are gone`);
     } else if (isSettled) {
       demand((await findHold(purchase)) === 'captured', 'its hold is not captured');
@@ -225,7 +250,10 @@ export function openOracle(db: Database, rpcUrl: string, market: Market, workers
        UNION ALL SELECT 'transaction ' || relayer_nonce FROM settlement_transactions WHERE state = 'sent'
        UNION ALL SELECT 'hold ' || id FROM holds WHERE state = 'held'
        UNION ALL SELECT 'outgoing payment ' || id FROM outgoing_payments WHERE state = 'signed'
-       UNION ALL SELECT 'outbox ' || id FROM outbox WHERE topic = 'payment.settled'`,
+       UNION ALL SELECT 'ledger ' || rule FROM ledger_discrepancies()
+       UNION ALL SELECT 'reservation ' || key FROM ledger_transfers t WHERE two_phase AND NOT EXISTS (
+         SELECT 1 FROM ledger_resolutions r WHERE r.environment_id = t.environment_id AND r.key = t.key)
+       UNION ALL SELECT 'outbox ' || id FROM outbox WHERE topic LIKE 'payment.settle%'`,
     );
     return rows.map(({ what }) => what);
   }

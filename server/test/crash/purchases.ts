@@ -1,16 +1,31 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Hex } from 'viem';
 import { type Agent, getMandate, registerAgent } from '../helpers/agent.ts';
-import { type Authorization, askTerms, authorizationOf, decode, encode, newPayer } from '../helpers/payer.ts';
+import { askTerms, authorizationOf, decode, encode, newPayer } from '../helpers/payer.ts';
 import { type Answer, send } from '../helpers/request.ts';
 import { callApi, price, sell } from '../helpers/seller.ts';
+import type { Database } from '../../src/db/index.ts';
+import { registerCreditKey } from '../../src/wallet/index.ts';
+import { newBuyer } from '../helpers/credits.ts';
+import { testContext } from '../helpers/database.ts';
 import { startUpstream, type Upstream } from '../helpers/upstream.ts';
 import { type Fleet, type Member } from './fleet.ts';
 
-/** What is bought: a kept answer or a stream, settled before its release or behind it; a kept one that is paid first, and an upstream that fails then. */
-export type Order = 'optimistic' | 'optimistic-stream' | 'refund' | 'stream' | 'upfront' | 'whole';
-/** Whose money it is: a stranger's, or a wallet's here, whose budget has a hold. */
-export type Buyer = 'stranger' | 'wallet';
+/**
+ * What is bought: a kept answer or a stream, settled before its release or behind it; a kept one that is paid first, and an upstream that
+ * fails then; a kept one for credits, and an upstream that fails.
+ */
+export type Order =
+  | 'broken'
+  | 'credits'
+  | 'optimistic'
+  | 'optimistic-stream'
+  | 'refund'
+  | 'stream'
+  | 'upfront'
+  | 'whole';
+/** Whose money it is: a stranger's, a wallet's here, whose budget has a hold, or an environment's credits. */
+export type Buyer = 'credits' | 'stranger' | 'wallet';
 
 /** One payment and the request that it pays for. */
 export interface Purchase {
@@ -20,8 +35,10 @@ export interface Purchase {
   path: string;
   /** As it is sent, each time. */
   header: string;
-  authorization: Authorization;
-  /** What the buyer had. Only a stranger has no other payments. */
+  /** An address, or the environment whose credits pay. */
+  payer: string;
+  nonce: string;
+  /** What the buyer had. Only a wallet has other payments. */
   funds: bigint;
   /** Every answer that came whole. */
   answers: Answer[];
@@ -35,9 +52,11 @@ const slugs: Record<Order, string> = {
   'optimistic-stream': 'behind',
   upfront: 'first',
   refund: 'first',
+  credits: 'hosted',
+  broken: 'hosted',
 };
 
-/** A seller's three APIs before one upstream, which does what the request's own query asks for. */
+/** A seller's APIs before one upstream, which does what the request's own query asks for. */
 export interface Market {
   upstream: Upstream;
   /** From now on the upstream answers no request that it hasn't seen before. */
@@ -50,14 +69,14 @@ export interface Market {
   runsOf(purchase: Purchase): number;
 }
 
-export async function openMarket({ control }: Fleet, rpcUrl: string): Promise<Market> {
+export async function openMarket({ control }: Fleet, rpcUrl: string, db: Database): Promise<Market> {
   let held = false;
   const upstream = await startUpstream((request, response) => {
     const query = new URL(request.url ?? '', 'http://upstream').searchParams;
     const order = query.get('order');
     const runs = upstream.requests.filter(({ url }) => url === request.url).length;
     if (held && runs === 1) return;
-    if (order === 'refund') response.writeHead(500).end('broken');
+    if (order === 'refund' || order === 'broken') response.writeHead(500).end('broken');
     else if (order?.endsWith('stream'))
       response.writeHead(200, { 'content-type': 'text/event-stream' }).end(bodyOf(query.get('n')));
     else response.end(bodyOf(query.get('n')));
@@ -65,6 +84,7 @@ export async function openMarket({ control }: Fleet, rpcUrl: string): Promise<Ma
   await sell(control, upstream.url, 'whole');
   await sell(control, upstream.url, 'behind', { settlement: 'optimistic' });
   await sell(control, upstream.url, 'first', { settlement: 'upfront', hosted: true });
+  await sell(control, upstream.url, 'hosted', { hosted: true });
   const agent = await registerAgent(control);
   const mandateId = await getMandate(control, agent, { limitAmount: String(10_000n * price) });
   let count = 0;
@@ -80,26 +100,32 @@ export async function openMarket({ control }: Fleet, rpcUrl: string): Promise<Ma
     async sign(at, order, buyer) {
       count += 1;
       const path = `/api/${slugs[order]}/paid?order=${order}&n=${count}`;
+      if (buyer === 'credits')
+        return { order, buyer, path, funds, answers: [], ...(await signCredits(db, `${at.url}${path}`)) };
       const terms = await askTerms(`${at.url}${path}`);
       const header =
         buyer === 'wallet'
           ? await signByWallet(control, agent, mandateId, terms)
           : encode(await (await newPayer({ info: { rpc_url: rpcUrl } }, funds)).pay(terms));
-      return {
-        order,
-        buyer,
-        path,
-        header,
-        authorization: authorizationOf(decode(header)),
-        funds,
-        answers: [],
-      };
+      const { from: payer, nonce } = authorizationOf(decode(header));
+      return { order, buyer, path, header, payer, nonce, funds, answers: [] };
     },
     runsOf: ({ path }) => {
       const query = path.slice(path.indexOf('?'));
       return upstream.requests.filter(({ url }) => url.endsWith(query)).length;
     },
   };
+}
+
+/** A payment of an environment that nobody else pays from. */
+async function signCredits(db: Database, url: string): Promise<Pick<Purchase, 'header' | 'nonce' | 'payer'>> {
+  const buyer = await newBuyer(db, { credits: funds });
+  const context = testContext(db, { scope: buyer.environmentId });
+  await registerCreditKey(context, buyer.environmentId, { jwk: { ...buyer.jwk }, name: 'a test' });
+  const nonce = crypto.randomUUID();
+  const exp = Math.floor(Date.now() / 1000) + 1_800;
+  const header = await buyer.pay(url, { claims: { jti: nonce, exp } });
+  return { header, nonce, payer: buyer.environmentId };
 }
 
 async function signByWallet(
@@ -131,6 +157,12 @@ export async function pay(at: Member, purchase: Purchase): Promise<Answer | unde
   return answer;
 }
 
+/** Who can buy it: what is paid first is paid to our wallet, which doesn't pay itself. */
+export function buyersOf(order: Order): Buyer[] {
+  if (order === 'credits' || order === 'broken') return ['credits'];
+  return order === 'upfront' || order === 'refund' ? ['stranger'] : ['stranger', 'wallet'];
+}
+
 const patienceMs = 30_000;
 
 /** Sends it again, as a client does, until the answer isn't that one should ask again. */
@@ -154,5 +186,5 @@ function isForNow(answer: Answer): boolean {
 }
 
 export function nonceOf(purchase: Purchase): Hex {
-  return purchase.authorization.nonce;
+  return purchase.nonce as Hex;
 }

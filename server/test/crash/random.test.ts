@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type LocalChain, startLocalChain } from '../../contracts/test/local-chain.ts';
 import type { Point } from '../../src/kernel/points.ts';
 import type { Member } from './fleet.ts';
-import { type Buyer, type Order, pay, payUntilAnswered } from './purchases.ts';
+import { buyersOf, type Order, pay, payUntilAnswered } from './purchases.ts';
 import { setStage, type Stage } from './stage.ts';
 
 /*
@@ -13,8 +13,20 @@ import { setStage, type Stage } from './stage.ts';
 const runs = Number(process.env['CRASH_RUNS'] ?? 0);
 const firstSeed = Number(process.env['CRASH_SEED'] ?? Math.trunc(Date.now() / 1000));
 
-const orders: Order[] = ['whole', 'optimistic', 'upfront', 'stream', 'optimistic-stream', 'refund'];
+const orders: Order[] = [
+  'whole',
+  'optimistic',
+  'upfront',
+  'stream',
+  'optimistic-stream',
+  'refund',
+  'credits',
+  'broken',
+];
 const points: Point[] = [
+  'reserving',
+  'capturing',
+  'releasing',
   'verified',
   'claimed',
   'answered',
@@ -70,9 +82,7 @@ describe.runIf(runs > 0)('whatever is killed, whenever', () => {
     const all = await Promise.all(
       Array.from({ length: 1 + random.below(8) }, () => {
         const order = random.one(orders);
-        const buyers: Buyer[] =
-          order === 'upfront' || order === 'refund' ? ['stranger'] : ['stranger', 'wallet'];
-        return market.sign(random.one(fleet.gateways), order, random.one(buyers));
+        return market.sign(random.one(fleet.gateways), order, random.one(buyersOf(order)));
       }),
     );
     for (const member of members) {

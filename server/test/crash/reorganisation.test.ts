@@ -3,90 +3,61 @@ import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { createWalletClient, http } from 'viem';
 import { privateKeyToAccount } from 'viem/accounts';
-import { beforeAll, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
-import { connect, type LocalChain, startLocalChain } from '../../contracts/test/local-chain.ts';
-import { fundAccount, plantBatchContract, plantTestToken } from '../../src/embedded/index.ts';
-import {
-  type Chain,
-  createSettler,
-  ensureRelayer,
-  exactFacts,
-  findClaim,
-  networks,
-  type Payment,
-} from '../../src/x402/index.ts';
+import { beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { connect } from '../../contracts/test/local-chain.ts';
+import { fundAccount } from '../../src/embedded/index.ts';
+import { type Chain, createSettler } from '../../src/x402/index.ts';
 import { resendMissing } from '../../src/x402/settlement/relayers.ts';
 import { openTestDatabase, type TestDatabase } from '../helpers/database.ts';
+import { contextOf, openChain, price, relayer, relayerKey, report } from './payment-parts.ts';
 import {
-  claim,
-  contextOf,
-  newOrder,
-  openChain,
-  price,
-  relayer,
-  relayerKey,
-  report,
-  storeAnswer,
-} from './payment-parts.ts';
+  actionsOf,
+  answer,
+  type Ground,
+  letPass,
+  openGroundChain,
+  paymentOf,
+  type Scene,
+} from '../helpers/settlement.ts';
+import type { Database } from '../../src/db/index.ts';
+import { forgetLast } from '../helpers/settlement.ts';
 
 const worker = new URL('worker.fixture.ts', import.meta.url).pathname;
 
-let database: TestDatabase;
-let local: LocalChain;
+let ground: Ground;
+let db: Database;
 let chain: Chain;
+let database: TestDatabase;
 beforeAll(async () => {
   database = await openTestDatabase();
+  ({ db } = database);
 });
 // A chain of its own for each test: what one has undone would be undone for the next.
 beforeEach(async () => {
-  local = await startLocalChain();
-  const { stop } = local;
-  onTestFinished(stop);
-  chain = openChain(local.rpcUrl);
-  await plantTestToken(local.rpcUrl, networks.sandbox.asset.address);
-  await plantBatchContract(local.rpcUrl);
-  await fundAccount(local.rpcUrl, { address: relayer, wei: 10n ** 20n });
-  await database.db.query('TRUNCATE relayers, settlement_items, settlement_transactions');
-  await ensureRelayer(contextOf(database.db), chain, relayerKey);
+  ground = { database, ...(await openGroundChain(db)) };
+  ({ chain } = ground);
 });
 
-type Scene = Awaited<ReturnType<typeof newOrder>>;
-
-const resume = (secondsAhead = 0, on = chain) =>
-  createSettler({ context: contextOf(database.db, secondsAhead), chain: on, report }).resume();
+/** What a process finds that looks so much later. */
+async function resume(seconds = 0, on = chain): Promise<void> {
+  await letPass(db, seconds);
+  await createSettler({ context: contextOf(db, seconds), chain: on, report }).resume();
+}
 
 /** A payment that was settled, and told. Blocks before it make room for a reorganisation. */
 async function settleOne(): Promise<Scene> {
-  const scene = await newOrder();
-  await fundAccount(local.rpcUrl, { address: scene.payer.address, tokenAtomic: price });
-  await connect(local.rpcUrl).mine({ blocks: 3 });
-  const context = contextOf(database.db);
-  const payment = await claim(context, scene);
-  await storeAnswer(context, payment);
-  const settlement = await createSettler({ context, chain, report }).settle(payment);
+  const context = contextOf(db);
+  const scene = await answer(ground);
+  await connect(ground.local.rpcUrl).mine({ blocks: 3 });
+  const settlement = await createSettler({ context, chain, report }).settle(scene.payment);
   expect(settlement).toMatchObject({ kind: 'settled' });
   expect(await chain.balanceOf(scene.payee)).toBe(price);
   return scene;
 }
 
-async function paymentOf(scene: Scene): Promise<Payment> {
-  const found = await findClaim(database.db, exactFacts(scene.sent));
-  if (!found) throw new Error('the claim is gone');
-  return found.payment;
-}
-
-async function eventsOf(scene: Scene): Promise<string[]> {
-  const { id } = await paymentOf(scene);
-  const rows = await database.db.query<{ action: string }>(
-    'SELECT action FROM audit_events WHERE resource = $1 ORDER BY id',
-    [id],
-  );
-  return rows.map(({ action }) => action);
-}
-
 async function transactionOf(scene: Scene) {
-  const { id } = await paymentOf(scene);
-  const [row] = await database.db.query<{ state: string; blockHash: string | null }>(
+  const { id } = await paymentOf(db, scene);
+  const [row] = await db.query<{ state: string; blockHash: string | null }>(
     `SELECT t.state, t.block_hash FROM settlement_transactions t
      JOIN settlement_items i USING (network, relayer, relayer_nonce) WHERE i.payment_id = $1
      ORDER BY relayer_nonce DESC LIMIT 1`,
@@ -95,52 +66,46 @@ async function transactionOf(scene: Scene) {
   return row;
 }
 
-/** Puts other blocks in the place of the last ones, without their transactions. */
-async function forgetLast(blocks: number): Promise<void> {
-  const client = connect(local.rpcUrl);
-  await client.request({ method: 'anvil_reorg', params: [blocks, []] } as never);
-}
-
 const settledOnce = ['payment.settled'];
 const settledAgain = ['payment.settled', 'payment.settlement_undone', 'payment.settled'];
 
 describe('a settlement whose block the chain has replaced', () => {
   it('is sent again as it was, and moves the money once', async () => {
     const scene = await settleOne();
-    const before = await paymentOf(scene);
-    await forgetLast(2);
+    const before = await paymentOf(db, scene);
+    await forgetLast(ground, 2);
     expect(await chain.balanceOf(scene.payee)).toBe(0n);
 
     await resume();
     expect(await chain.balanceOf(scene.payee)).toBe(price);
-    expect(await paymentOf(scene)).toMatchObject({ state: 'settled', transaction: before.transaction });
-    expect(await eventsOf(scene)).toEqual(settledAgain);
+    expect(await paymentOf(db, scene)).toMatchObject({ state: 'settled', transaction: before.transaction });
+    expect(await actionsOf(db, scene)).toEqual(settledAgain);
     await resume(60);
-    expect(await eventsOf(scene), 'nothing is left to do').toEqual(settledAgain);
+    expect(await actionsOf(db, scene), 'nothing is left to do').toEqual(settledAgain);
     expect(await chain.balanceOf(scene.payee)).toBe(price);
   });
 
   it('is sent again where the chain has fewer blocks than it had', async () => {
-    const client = connect(local.rpcUrl);
+    const client = connect(ground.local.rpcUrl);
     const snapshot = await client.snapshot();
     const scene = await settleOne();
     await client.revert({ id: snapshot });
     // What was planted and funded is older than the snapshot; the payer's money isn't.
-    await fundAccount(local.rpcUrl, { address: scene.payer.address, tokenAtomic: price });
+    await fundAccount(ground.local.rpcUrl, { address: scene.payer.address, tokenAtomic: price });
     await resume();
     expect(await chain.balanceOf(scene.payee)).toBe(price);
-    expect(await eventsOf(scene)).toEqual(settledAgain);
+    expect(await actionsOf(db, scene)).toEqual(settledAgain);
   });
 
   it('and is mined in another block meanwhile has only moved: nothing is told twice', async () => {
     const scene = await settleOne();
     const before = await transactionOf(scene);
-    await forgetLast(2);
-    await resendMissing(database.db, chain, relayer, report);
+    await forgetLast(ground, 2);
+    await resendMissing(db, chain, relayer, report);
     await expect.poll(() => chain.balanceOf(scene.payee)).toBe(price);
 
     await resume();
-    expect(await eventsOf(scene)).toEqual(settledOnce);
+    expect(await actionsOf(db, scene)).toEqual(settledOnce);
     const after = await transactionOf(scene);
     expect(after?.state).toBe('mined');
     expect(after?.blockHash).not.toBe(before?.blockHash);
@@ -148,38 +113,38 @@ describe('a settlement whose block the chain has replaced', () => {
 
   it('is settled by the next process when the one that noticed is killed before it has sent anything', async () => {
     const scene = await settleOne();
-    await forgetLast(2);
-    const killed = spawn(process.execPath, [worker, database.url, local.rpcUrl, 'notice'], {
+    await forgetLast(ground, 2);
+    const killed = spawn(process.execPath, [worker, ground.database.url, ground.local.rpcUrl, 'notice'], {
       stdio: ['ignore', 'pipe', 'inherit'],
     });
     expect(await once(createInterface({ input: killed.stdout }), 'line')).toEqual(['notice']);
     const ended = once(killed, 'exit');
     killed.kill('SIGKILL');
     await ended;
-    expect(await paymentOf(scene)).toMatchObject({ state: 'settling', transaction: null });
+    expect(await paymentOf(db, scene)).toMatchObject({ state: 'settling', transaction: null });
     expect(await chain.balanceOf(scene.payee)).toBe(0n);
 
     await resume(61);
     expect(await chain.balanceOf(scene.payee)).toBe(price);
-    expect(await eventsOf(scene)).toEqual(settledAgain);
+    expect(await actionsOf(db, scene)).toEqual(settledAgain);
   });
 
   it('fails, and suspends its payer, when the authorisation has run out meanwhile', async () => {
     const scene = await settleOne();
-    await forgetLast(2);
-    await connect(local.rpcUrl).increaseTime({ seconds: 7_200 });
+    await forgetLast(ground, 2);
+    await connect(ground.local.rpcUrl).increaseTime({ seconds: 7_200 });
     await resume(7_200);
 
-    expect(await paymentOf(scene)).toMatchObject({
+    expect(await paymentOf(db, scene)).toMatchObject({
       state: 'settlement_failed',
       failure: 'invalid_exact_evm_payload_authorization_valid_before',
     });
-    expect(await eventsOf(scene)).toEqual([
+    expect(await actionsOf(db, scene)).toEqual([
       'payment.settled',
       'payment.settlement_undone',
       'payment.settlement_failed',
     ]);
-    const suspended = await database.db.query(
+    const suspended = await db.query(
       'SELECT 1 FROM payers WHERE payer = $1 AND suspended_until IS NOT NULL',
       [scene.payer.address],
     );
@@ -189,26 +154,26 @@ describe('a settlement whose block the chain has replaced', () => {
 
   it('is settled by another transaction when its nonce was used for something else', async () => {
     const scene = await settleOne();
-    const before = await paymentOf(scene);
-    await forgetLast(2);
+    const before = await paymentOf(db, scene);
+    await forgetLast(ground, 2);
     const account = privateKeyToAccount(relayerKey);
-    const wallet = createWalletClient({ account, transport: http(local.rpcUrl) });
+    const wallet = createWalletClient({ account, transport: http(ground.local.rpcUrl) });
     const hash = await wallet.sendTransaction({ chain: null, to: account.address, value: 0n });
-    await connect(local.rpcUrl).waitForTransactionReceipt({ hash });
+    await connect(ground.local.rpcUrl).waitForTransactionReceipt({ hash });
 
     await resume(60);
-    expect(await paymentOf(scene)).toMatchObject({ state: 'responded' });
+    expect(await paymentOf(db, scene)).toMatchObject({ state: 'responded' });
     await resume(70);
-    const after = await paymentOf(scene);
+    const after = await paymentOf(db, scene);
     expect(after.state).toBe('settled');
     expect(after.transaction).not.toBe(before.transaction);
     expect(await chain.balanceOf(scene.payee)).toBe(price);
   });
 
   it('is looked at until it is as deep as the chain is watched, and no longer', async () => {
-    const shallow = openChain(local.rpcUrl, { reorgDepth: 3 });
+    const shallow = openChain(ground.local.rpcUrl, { reorgDepth: 3 });
     const scene = await settleOne();
-    const client = connect(local.rpcUrl);
+    const client = connect(ground.local.rpcUrl);
     await client.mine({ blocks: 2 });
     await resume(0, shallow);
     expect((await transactionOf(scene))?.state).toBe('mined');

@@ -4,61 +4,42 @@ import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
 import { createWalletClient, encodeFunctionData, type Hex, http } from 'viem';
 import type { PrivateKeyAccount } from 'viem/accounts';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import artifact from '../../contracts/TestUsdc.json' with { type: 'json' };
-import { connect, type LocalChain, startLocalChain } from '../../contracts/test/local-chain.ts';
+import { connect } from '../../contracts/test/local-chain.ts';
 import { signingDomain, newAccount, signingTypes } from '../../contracts/test/signatures.ts';
-import { fundAccount, plantBatchContract, plantTestToken } from '../../src/embedded/index.ts';
+import { fundAccount } from '../../src/embedded/index.ts';
 import { stringifyTyped } from '../../src/kernel/json.ts';
 import {
   type Chain,
   createSettler,
-  ensureRelayer,
-  exactFacts,
-  findClaim,
   findStoredResponse,
   networks,
   type Payment,
 } from '../../src/x402/index.ts';
 import { transferCall } from '../../src/x402/chain/token-calls.ts';
 import { resendMissing } from '../../src/x402/settlement/relayers.ts';
-import { openTestDatabase, type TestDatabase } from '../helpers/database.ts';
-import {
-  contextOf,
-  newOrder,
-  openChain,
-  type Point,
-  price,
-  relayer,
-  relayerKey,
-  report,
-  storedAnswer,
-} from './payment-parts.ts';
+import { type TestDatabase } from '../helpers/database.ts';
+import { contextOf, newOrder, type Point, price, relayer, report, storedAnswer } from './payment-parts.ts';
+import { type Ground, letPass, openGround, paymentOf, type Scene } from '../helpers/settlement.ts';
 
 const run = promisify(execFile);
 const worker = new URL('worker.fixture.ts', import.meta.url).pathname;
 const token = networks.sandbox.asset.address;
 const funds = 1_000_000n;
 
+let ground: Ground;
 let database: TestDatabase;
-let local: LocalChain;
 let chain: Chain;
 beforeAll(async () => {
-  [database, local] = await Promise.all([openTestDatabase(), startLocalChain()]);
-  chain = openChain(local.rpcUrl);
-  await plantTestToken(local.rpcUrl, token);
-  await plantBatchContract(local.rpcUrl);
-  await fundAccount(local.rpcUrl, { address: relayer, wei: 10n ** 20n });
-  await ensureRelayer(contextOf(database.db), chain, relayerKey);
+  ground = await openGround();
+  ({ database, chain } = ground);
 });
-afterAll(() => local.stop());
-
-type Scene = Awaited<ReturnType<typeof newOrder>>;
 
 /** A signed payment whose payer has the money. */
 async function newScene(): Promise<Scene> {
   const scene = await newOrder();
-  await fundAccount(local.rpcUrl, { address: scene.payer.address, tokenAtomic: funds });
+  await fundAccount(ground.local.rpcUrl, { address: scene.payer.address, tokenAtomic: funds });
   return scene;
 }
 
@@ -66,7 +47,7 @@ async function newScene(): Promise<Scene> {
 async function killAt(point: Point, given?: Scene): Promise<Scene> {
   const scene = given ?? (await newScene());
   const order = stringifyTyped({ sent: scene.sent, target: scene.target });
-  const killed = spawn(process.execPath, [worker, database.url, local.rpcUrl, point, order], {
+  const killed = spawn(process.execPath, [worker, database.url, ground.local.rpcUrl, point, order], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   expect(await once(createInterface({ input: killed.stdout }), 'line')).toEqual([point]);
@@ -76,13 +57,10 @@ async function killAt(point: Point, given?: Scene): Promise<Scene> {
   return scene;
 }
 
-const resume = (secondsAhead = 60) =>
-  createSettler({ context: contextOf(database.db, secondsAhead), chain, report }).resume();
-
-async function paymentOf(scene: Scene): Promise<Payment> {
-  const claim = await findClaim(database.db, exactFacts(scene.sent));
-  if (!claim) throw new Error('the claim is gone');
-  return claim.payment;
+/** What a process finds that looks so much later. */
+async function resume(seconds = 60): Promise<void> {
+  await letPass(database.db, seconds);
+  await createSettler({ context: contextOf(database.db), chain, report }).resume();
 }
 
 async function balances({ payer, payee }: Scene): Promise<bigint[]> {
@@ -101,7 +79,7 @@ async function tellings({ sent }: Scene, payment: Payment): Promise<number[]> {
 }
 
 async function expectSettledOnce(scene: Scene): Promise<Payment> {
-  const payment = await paymentOf(scene);
+  const payment = await paymentOf(database.db, scene);
   expect(payment).toMatchObject({
     state: 'settled',
     leaseUntil: null,
@@ -115,10 +93,10 @@ async function expectSettledOnce(scene: Scene): Promise<Payment> {
 
 /** Sends call data to the token, as anybody may, and waits until it is mined. */
 async function callToken(account: PrivateKeyAccount, data: Hex): Promise<Hex> {
-  await fundAccount(local.rpcUrl, { address: account.address, wei: 10n ** 18n });
-  const client = createWalletClient({ account, transport: http(local.rpcUrl) });
+  await fundAccount(ground.local.rpcUrl, { address: account.address, wei: 10n ** 18n });
+  const client = createWalletClient({ account, transport: http(ground.local.rpcUrl) });
   const hash = await client.sendTransaction({ chain: null, to: token, data });
-  await connect(local.rpcUrl).waitForTransactionReceipt({ hash });
+  await connect(ground.local.rpcUrl).waitForTransactionReceipt({ hash });
   return hash;
 }
 
@@ -127,10 +105,12 @@ describe('a payment whose process was killed', () => {
     'when it was %s is settled once by whoever resumes, with its answer kept',
     async (point) => {
       const scene = await killAt(point);
-      expect((await paymentOf(scene)).state).toBe(point === 'responded' ? 'responded' : 'settling');
+      expect((await paymentOf(database.db, scene)).state).toBe(
+        point === 'responded' ? 'responded' : 'settling',
+      );
       await resume();
       const payment = await expectSettledOnce(scene);
-      await resume();
+      await resume(0);
       expect(await expectSettledOnce(scene), 'nothing is left to do').toEqual(payment);
     },
   );
@@ -138,7 +118,7 @@ describe('a payment whose process was killed', () => {
   it('while its upstream was running is open again, and nothing is charged', async () => {
     const scene = await killAt('claimed');
     await resume();
-    expect(await paymentOf(scene)).toMatchObject({ state: 'open', failure: 'interrupted' });
+    expect(await paymentOf(database.db, scene)).toMatchObject({ state: 'open', failure: 'interrupted' });
     expect(await balances(scene)).toEqual([funds, 0n]);
   });
 
@@ -146,9 +126,9 @@ describe('a payment whose process was killed', () => {
     'when it was %s stays its own until its lease is over: it may only be slow',
     async (point) => {
       const scene = await killAt(point);
-      const before = await paymentOf(scene);
+      const before = await paymentOf(database.db, scene);
       await resume(0);
-      expect(await paymentOf(scene)).toEqual(before);
+      expect(await paymentOf(database.db, scene)).toEqual(before);
       await resume();
     },
   );
@@ -157,7 +137,8 @@ describe('a payment whose process was killed', () => {
     const scenes = await Promise.all(
       (['responded', 'recorded', 'sent'] as const).map((point) => killAt(point)),
     );
-    const args = [worker, database.url, local.rpcUrl, 'resume'];
+    await letPass(database.db, 60);
+    const args = [worker, database.url, ground.local.rpcUrl, 'resume'];
     await Promise.all([run(process.execPath, args), run(process.execPath, args)]);
     for (const scene of scenes) expect((await expectSettledOnce(scene)).state).toBe('settled');
   });
@@ -174,20 +155,22 @@ async function transactionsOf(payment: Payment) {
 
 describe('a transaction that the chain leaves lying', () => {
   it('is taken over, sent again with a higher fee, and told once, whichever is mined and whoever sees it', async () => {
-    const anvil = connect(local.rpcUrl);
+    const anvil = connect(ground.local.rpcUrl);
     const scene = await killAt('sent');
-    const payment = await paymentOf(scene);
+    const payment = await paymentOf(database.db, scene);
     const late = await killAt('recorded');
     await anvil.setAutomine(false);
     try {
-      const lease = async () => (await transactionsOf(await paymentOf(late)))[0]?.leaseUntil;
+      const lease = async () => (await transactionsOf(await paymentOf(database.db, late)))[0]?.leaseUntil;
       const before = await lease();
       const slow = resume(60);
       await expect.poll(lease, { timeout: 5_000 }).not.toEqual(before);
       await expect
-        .poll(async () => (await transactionsOf(await paymentOf(late)))[0]?.hashes.length, { timeout: 5_000 })
+        .poll(async () => (await transactionsOf(await paymentOf(database.db, late)))[0]?.hashes.length, {
+          timeout: 5_000,
+        })
         .toBeGreaterThan(1);
-      const faster = resume(120);
+      const faster = resume(60);
       await anvil.setAutomine(true);
       await anvil.mine({ blocks: 1 });
       await Promise.all([slow, faster]);
@@ -216,7 +199,7 @@ describe('a payment that was answered and not settled yet', () => {
     await callToken(scene.payer, encodeFunctionData({ abi, functionName: 'cancelAuthorization', args }));
 
     await resume();
-    const payment = await paymentOf(scene);
+    const payment = await paymentOf(database.db, scene);
     expect(payment).toMatchObject({ state: 'settlement_failed', failure: 'invalid_transaction_state' });
     expect(await balances(scene)).toEqual([funds, 0n]);
     expect(await tellings(scene, payment)).toEqual([0, 0]);
@@ -245,7 +228,7 @@ describe('a payment that was answered and not settled yet', () => {
 
 describe('a chain that has forgotten its last transactions', () => {
   it('is sent them again, in order, and moves the money once', async () => {
-    const anvil = connect(local.rpcUrl);
+    const anvil = connect(ground.local.rpcUrl);
     const scenes = [await newScene(), await newScene()];
     const snapshot = await anvil.snapshot();
     for (const scene of scenes) {

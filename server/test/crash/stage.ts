@@ -27,7 +27,7 @@ export async function setStage(rpcUrl: string): Promise<Stage> {
   const fleet = await startFleet({ databaseUrl: database.url, rpcUrl });
   const wallet = fleet.control.info.wallet_address as Address;
   await fundAccount(rpcUrl, { address: wallet, tokenAtomic: 1_000_000_000n });
-  const market = await openMarket(fleet, rpcUrl);
+  const market = await openMarket(fleet, rpcUrl, database.db);
   const oracle = openOracle(database.db, rpcUrl, market, fleet.workers);
   return {
     database,

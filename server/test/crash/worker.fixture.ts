@@ -1,8 +1,10 @@
 /*
  * A process of the program, for tests that kill it. `node worker.fixture.ts <database url> <rpc url> <point> <order>` brings a
  * payment to the point, says so, and waits to be killed; `… notice` looks for a reorganisation, and then does the same; `… resume` takes up
- * what others left, says how many, and ends.
+ * what others left, says how many, and ends; `… tend` looks after refunds once it is armed.
  */
+import { once } from 'node:events';
+import { tendRefunds } from '../../src/wallet/index.ts';
 import { openDatabase } from '../../src/db/index.ts';
 import { parseTyped } from '../../src/kernel/json.ts';
 import { createSettler } from '../../src/x402/index.ts';
@@ -24,14 +26,23 @@ const db = openDatabase(url, { poolSize: 2, onError: () => undefined });
 const chain = openChain(rpcUrl);
 
 if (step === 'resume') {
-  const count = await createSettler({ context: contextOf(db, 60), chain, report }).resume();
+  const count = await createSettler({ context: contextOf(db), chain, report }).resume();
   process.stdout.write(`${count}\n`);
   await db.close();
 } else {
-  if (step === 'notice') await createReorganisationWatch({ context: contextOf(db, 60), chain, report })();
+  setInterval(() => undefined, 60_000);
+  if (step === 'tend') await tendArmed();
+  else if (step === 'notice') await createReorganisationWatch({ context: contextOf(db), chain, report })();
   else await bringTo(step as Point, parseTyped(given) as Order);
   process.stdout.write(`${step}\n`);
-  setInterval(() => undefined, 60_000);
+}
+
+/** Looks after refunds once the test has said where it is to stand still on its way. */
+async function tendArmed(): Promise<void> {
+  const armed = once(process, 'message');
+  process.send?.({ ready: true });
+  await armed;
+  await tendRefunds(contextOf(db), chain);
 }
 
 /** The steps of a paid call as the gateway and the settler take them, up to the point. */

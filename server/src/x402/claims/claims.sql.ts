@@ -51,7 +51,8 @@ export async function findClaimed(sql: Sql, keys: readonly PaymentKey[]): Promis
 }
 
 /**
- * For each payment, what its payer's other payments here will still take from a balance that was read then, or have taken since.
+ * For each payment, what its payer's other payments here will still take from a balance that was read then, by the database's clock, or
+ * have taken since.
  * Asked for under the payers' locks.
  */
 export async function sumClaimed(
@@ -154,7 +155,7 @@ export async function insertClaims(
        attempt, lease_until, delivery, refund_of, created_at, updated_at)
      SELECT environment_id, id, server_id, endpoint_id, network, asset, payer, nonce, pay_to, amount,
        valid_after, valid_before, signature, agent_id, agent_verified, client_address, terms_secret_hash, mode, state,
-       attempt, lease_until, delivery, refund_of, $23, $23
+       attempt, now() + (lease_until - $23::timestamptz), delivery, refund_of, $23, now()
      FROM given WHERE id IN (SELECT payment_id FROM claimed) RETURNING id`,
     [
       column('environmentId'),
@@ -187,7 +188,10 @@ export async function insertClaims(
   return new Set(rows.map(({ id }) => id));
 }
 
-/** Starts one more upstream attempt of each; those that another has, or that are past that, aren't among the result. */
+/**
+ * Starts one more upstream attempt of each; those that another has, or that are past that, aren't among the result. Leases are
+ * compared by several processes, so they run by the database's clock: a caller's says only how long they are.
+ */
 export async function beginAttempts(
   sql: Sql,
   payments: readonly Payment[],
@@ -195,11 +199,11 @@ export async function beginAttempts(
   now: Date,
 ): Promise<Payment[]> {
   return sql.query<Payment>(
-    `UPDATE payments p SET state = 'forwarding', mode = k.mode, attempt = attempt + 1, lease_until = $4, failure = NULL,
-       updated_at = $3
+    `UPDATE payments p SET state = 'forwarding', mode = k.mode, attempt = attempt + 1,
+       lease_until = now() + ($4::timestamptz - $3::timestamptz), failure = NULL, updated_at = now()
      FROM unnest($1::text[], $2::text[], $5::text[]) AS k (environment_id, id, mode)
      WHERE p.environment_id = k.environment_id AND p.id = k.id
-       AND (p.state = 'open' OR (p.state = 'forwarding' AND p.lease_until <= $3))
+       AND (p.state = 'open' OR (p.state = 'forwarding' AND p.lease_until <= now()))
      RETURNING ${paymentColumns}`,
     [
       payments.map((payment) => payment.environmentId),
@@ -237,8 +241,8 @@ export async function endAttempts(
          $9::bytea[], $10::bytea[], $13::text[], $14::timestamptz[])
          AS g (environment_id, id, attempt, state, failure, transaction, replayable, status, sealed, body_hash, delivery, lease_until)
      ), ended AS (
-       UPDATE payments p SET state = g.state, lease_until = g.lease_until, failure = g.failure, transaction = g.transaction,
-         delivery = g.delivery, replayable = g.replayable, settled_at = CASE WHEN g.state = 'settled' THEN $11::timestamptz END, updated_at = $11
+       UPDATE payments p SET state = g.state, lease_until = now() + (g.lease_until - $11::timestamptz), failure = g.failure, transaction = g.transaction,
+         delivery = g.delivery, replayable = g.replayable, settled_at = CASE WHEN g.state = 'settled' THEN now() END, updated_at = now()
        FROM given g
        -- A parameter, so that it is found by its key: the index of those that are unfinished is full of those that were.
        WHERE p.environment_id = g.environment_id AND p.id = g.id AND p.state = $15 AND p.attempt = g.attempt

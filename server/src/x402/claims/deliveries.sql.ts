@@ -11,9 +11,10 @@ export async function beginDelivery(
   now: Date,
 ): Promise<Payment | undefined> {
   const [row] = await sql.query<Payment>(
-    `UPDATE payments p SET delivery = 'running', attempt = attempt + 1, lease_until = $4, failure = NULL, updated_at = $3
+    `UPDATE payments p SET delivery = 'running', attempt = attempt + 1,
+       lease_until = now() + ($4::timestamptz - $3::timestamptz), failure = NULL, updated_at = now()
      WHERE environment_id = $1 AND id = $2 AND state = 'settled'
-       AND (delivery = 'owed' OR (delivery = 'running' AND lease_until <= $3))
+       AND (delivery = 'owed' OR (delivery = 'running' AND lease_until <= now()))
      RETURNING ${paymentColumns}`,
     [payment.environmentId, payment.id, now, leaseUntil],
   );
@@ -25,14 +26,13 @@ export async function endStreamWait(
   sql: Sql,
   payment: Payment,
   delivery: Extract<Delivery, 'done' | 'owed'>,
-  now: Date,
 ): Promise<boolean> {
   const rows = await sql.query(
-    `UPDATE payments SET delivery = $4, lease_until = NULL, updated_at = $5
+    `UPDATE payments SET delivery = $4, lease_until = NULL, updated_at = now()
      WHERE environment_id = $1 AND id = $2 AND delivery = 'running' AND attempt = $3
        AND ($4 = 'owed' OR state = 'settled')
      RETURNING id`,
-    [payment.environmentId, payment.id, payment.attempt, delivery, now],
+    [payment.environmentId, payment.id, payment.attempt, delivery],
   );
   return rows.length > 0;
 }
@@ -53,7 +53,7 @@ export async function endDelivery(
   const { stored } = next;
   const rows = await sql.query(
     `WITH ended AS (
-       UPDATE payments SET delivery = $4, lease_until = NULL, replayable = $5, failure = $6, updated_at = $7
+       UPDATE payments SET delivery = $4, lease_until = NULL, replayable = $5, failure = $6, updated_at = now()
        WHERE environment_id = $1 AND id = $2 AND delivery = 'running' AND attempt = $3 RETURNING environment_id, id
      ), stored AS (
        INSERT INTO stored_responses (environment_id, payment_id, status, sealed, body_hash, created_at, expires_at)
@@ -77,16 +77,16 @@ export async function endDelivery(
   return rows.length > 0;
 }
 
-/** Payments that were paid upfront and not delivered, with nobody at it. */
+/** Payments that were paid upfront so long ago and not delivered, with nobody at it. */
 export async function findUndelivered(
   sql: Sql,
-  args: { settledBefore: Date; now: Date; limit: number },
+  args: { settledForSeconds: number; limit: number },
 ): Promise<Payment[]> {
   return sql.query<Payment>(
     `SELECT ${paymentColumns} FROM payments p
-     WHERE state = 'settled' AND mode = 'upfront' AND settled_at <= $1
-       AND (delivery = 'owed' OR (delivery = 'running' AND lease_until <= $2))
-     ORDER BY settled_at LIMIT $3`,
-    [args.settledBefore, args.now, args.limit],
+     WHERE state = 'settled' AND mode = 'upfront' AND settled_at <= now() - make_interval(secs => $1)
+       AND (delivery = 'owed' OR (delivery = 'running' AND lease_until <= now()))
+     ORDER BY settled_at LIMIT $2`,
+    [args.settledForSeconds, args.limit],
   );
 }

@@ -38,8 +38,8 @@ export async function releaseDelivery(
   payment: Payment,
   delivery: 'done' | 'owed',
 ): Promise<boolean> {
-  return write(context, async (sql, now) => ({
-    result: await endStreamWait(sql, payment, delivery, now),
+  return write(context, async (sql) => ({
+    result: await endStreamWait(sql, payment, delivery),
     audit: null,
   }));
 }
@@ -77,11 +77,9 @@ export async function finishDelivery(
 }
 
 /** Payments that were settled a while ago, and whose answer nobody has come for. */
-export async function findOwed(context: WriteContext): Promise<Payment[]> {
-  const now = context.clock.now();
+export async function findOwed(context: Pick<WriteContext, 'db'>): Promise<Payment[]> {
   return findUndelivered(context.db, {
-    settledBefore: addSeconds(now, -limits.owedDeliverySeconds),
-    now,
+    settledForSeconds: limits.owedDeliverySeconds,
     limit: limits.paymentBatch,
   });
 }

@@ -1,4 +1,11 @@
-import { createLane, type Database, type Origin, type Transaction, writeBatch } from '../../db/index.ts';
+import {
+  createLane,
+  type Database,
+  databaseTimeOf,
+  type Origin,
+  type Transaction,
+  writeBatch,
+} from '../../db/index.ts';
 import type { Book } from '../../ledger/index.ts';
 import { assert } from '../../kernel/assert.ts';
 import { addSeconds, type Clock } from '../../kernel/clock.ts';
@@ -54,10 +61,10 @@ export function createPaymentLane(deps: LaneDeps): PaymentLane {
 
   /** No payment is refused by a balance that isn't the present one. */
   async function begin(job: ClaimJob | RetryJob): Promise<Result> {
-    const result = await submit(job);
+    const result = await submit({ ...job, balance: await onOneClock(deps, job.balance) });
     if (result !== 'insufficient_funds') return result;
     const balance = await job.balance?.renew?.();
-    return balance ? submit({ ...job, balance }) : result;
+    return balance ? submit({ ...job, balance: await onOneClock(deps, balance) }) : result;
   }
 
   return {
@@ -79,6 +86,14 @@ export function createPaymentLane(deps: LaneDeps): PaymentLane {
       await Promise.all([credits.stop(), exact.stop()]);
     },
   };
+}
+
+/** A balance by the clock that `settled_at` is written by: what has been settled since it was read isn't in it. */
+async function onOneClock(
+  deps: LaneDeps,
+  balance: KnownBalance | undefined,
+): Promise<KnownBalance | undefined> {
+  return balance && { ...balance, readAt: await databaseTimeOf(deps, balance.readAt) };
 }
 
 function answerBytes(job: Job): number {

@@ -1,3 +1,4 @@
+import { reach } from '#points';
 import type { AuditEvent, Origin, OutboxEntry, Sql, Transaction } from '../../db/index.ts';
 import { assert } from '../../kernel/assert.ts';
 import type { EnvironmentId } from '../../kernel/ids.ts';
@@ -5,7 +6,7 @@ import { applyTransfers, type Book, openBook, type Operation } from '../../ledge
 import { endAttempts, withdrawClaims } from '../claims/claims.sql.ts';
 import { transferKey } from './credit-payment.ts';
 import type { Payment } from '../payments/payment.ts';
-import { settledTopic } from '../settlement/settle-batch.ts';
+import { settledEvents } from '../settlement/payment-events.ts';
 
 /** What attempts of one transaction ask of the ledger. */
 export interface CreditMoves {
@@ -31,6 +32,9 @@ export async function moveCredits(
   if (operations.length === 0) return new Set();
 
   const results = await applyTransfers(sql, operations, now, book);
+  if (begun.length > 0) await reach('reserving');
+  if (ended.some(({ charged }) => charged)) await reach('capturing');
+  if (ended.some(({ charged }) => !charged)) await reach('releasing');
   for (const result of results.slice(0, ended.length))
     assert(result.kind === 'ok', 'an attempt that ends has its amount reserved');
   const reserved = results.slice(results.length - begun.length);
@@ -82,29 +86,11 @@ async function takeBack(sql: Sql, refused: readonly Payment[], now: Date): Promi
   );
 }
 
-/** The one audit event of a charged credit payment, and what the payer's wallet has to hear: as of one settled on a chain. */
+/** What a charged credit payment is told with: as one that was settled on a chain. */
 export function tellCharged(payment: Payment, origin: Origin): { audit: AuditEvent; outbox: OutboxEntry } {
-  const { network, asset, payer, nonce, environmentId: scope } = payment;
-  const { actor, requestId, clientAddress } = origin;
-  const transaction = transferKey(payment);
-  return {
-    audit: {
-      actor,
-      requestId,
-      clientAddress,
-      scope,
-      action: 'payment.settled',
-      resource: payment.id,
-      data: { network, asset, payer, pay_to: payment.payTo, amount: payment.amount.toString(), transaction },
-    },
-    // No wallet here pays with credits yet, and thousands may be told in a second.
-    outbox: {
-      topic: settledTopic,
-      scope,
-      payload: { network, asset, payer, nonce, transaction },
-      unhurried: true,
-    },
-  };
+  const { audit, outbox } = settledEvents(payment, transferKey(payment), origin);
+  // No wallet here pays with credits yet, and thousands may be told in a second.
+  return { audit, outbox: { ...outbox, unhurried: true } };
 }
 
 function reservation(payment: Payment): Operation {

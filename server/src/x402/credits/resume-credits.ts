@@ -13,9 +13,8 @@ const resumedMax = 200;
 export async function resumeCredits(context: WriteContext): Promise<number> {
   const interrupted = await context.db.query<Payment>(
     `SELECT ${paymentColumns} FROM payments p
-     WHERE p.network = '${creditsNetwork}' AND p.state = 'forwarding' AND p.lease_until <= $1
+     WHERE p.network = '${creditsNetwork}' AND p.state = 'forwarding' AND p.lease_until <= now()
      ORDER BY p.lease_until LIMIT ${resumedMax}`,
-    [context.clock.now()],
   );
   for (const payment of interrupted)
     await reopenPayment({ ...context, scope: payment.environmentId }, payment, 'interrupted');

@@ -1,4 +1,4 @@
-import type { Database, WriteContext } from '../../db/index.ts';
+import { type Database, databaseTimeOf, type WriteContext } from '../../db/index.ts';
 import { type Clock, unixSeconds } from '../../kernel/clock.ts';
 import { AppError } from '../../kernel/errors.ts';
 import type { ApiKeyId, EnvironmentId } from '../../kernel/ids.ts';
@@ -60,7 +60,7 @@ export async function verifyPayment(
   // Only what failed here for the same terms may be settled again; a payment under way is used, whoever asks.
   if (claim && !(isRetryable(claim) && isForSameRequest(claim, rail.facts, request.fingerprint)))
     return 'invalid_transaction_state';
-  return balance === undefined ? undefined : findClaimFault(db, rail, balance, now);
+  return balance === undefined ? undefined : findClaimFault(deps, rail, balance, now);
 }
 
 /**
@@ -176,21 +176,23 @@ function isRetryable({ payment }: Claim): boolean {
 
 /** What rules (b) and (e) would say to a claim, without making one. */
 async function findClaimFault(
-  db: Database,
+  deps: Pick<FacilitatorDeps, 'clock' | 'db'>,
   rail: Rail,
   balance: KnownBalance,
   now: Date,
 ): Promise<FacilitatorFault | undefined> {
+  const { db } = deps;
   const { facts } = rail;
+  const balanceReadAt = await databaseTimeOf(deps, balance.readAt);
   const [suspendedUntil, [claimed = 0n]] = await Promise.all([
     findSuspension(db, facts),
-    sumClaimed(db, [{ payment: { ...facts, id: '' }, balanceReadAt: balance.readAt }]),
+    sumClaimed(db, [{ payment: { ...facts, id: '' }, balanceReadAt }]),
   ]);
   // Asked before the work is done, which somebody whose last payment failed after it isn't worth yet.
   if (suspendedUntil && suspendedUntil > now) return 'payer_suspended';
   if (claimed + facts.amount <= balance.atomic) return undefined;
   const renewed = await balance.renew?.();
-  return renewed ? findClaimFault(db, rail, renewed, now) : 'insufficient_funds';
+  return renewed ? findClaimFault(deps, rail, renewed, now) : 'insufficient_funds';
 }
 
 function refuse(reason: FacilitatorFault, message?: string): FacilitatorSettlement {

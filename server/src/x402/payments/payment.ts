@@ -15,9 +15,9 @@ export type SettlementMode = 'after_success' | 'optimistic' | 'upfront';
 
 /**
  * How far the answer has come of a payment that is charged before it: `owed`, then `running` until `leaseUntil`, and one of two ends.
- * A stream that waits for its settlement is running already; given up, it is owed.
+ * A stream that waits for its settlement is running already; given up, it is owed. `lost`: refunded, and then not paid for good.
  */
-export type Delivery = 'done' | 'owed' | 'refunded' | 'running';
+export type Delivery = 'done' | 'lost' | 'owed' | 'refunded' | 'running';
 
 /** Names an authorisation, whichever rail it goes by: it is claimed once for all time. */
 export interface PaymentKey {

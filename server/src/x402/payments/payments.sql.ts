@@ -114,23 +114,6 @@ function toListed({ answerKeptUntil, ...payment }: ListedRow): ListedPayment {
   return { payment, answerKeptUntil };
 }
 
-/**
- * Payments that a process left behind: past their lease, on whichever rail, or answered a while ago and not taken for settling on
- * this network. Those of another wait for it alone: a chain that is away must not keep the others' from being found.
- */
-export async function findAbandoned(
-  sql: Sql,
-  args: { network: string; now: Date; respondedBefore: Date; limit: number },
-): Promise<Payment[]> {
-  return sql.query<Payment>(
-    `SELECT ${paymentColumns} FROM payments p
-     WHERE (state = 'forwarding' AND lease_until <= $1)
-       OR (state = 'responded' AND network = $4 AND updated_at <= $2)
-     ORDER BY updated_at LIMIT $3`,
-    [args.now, args.respondedBefore, args.limit, args.network],
-  );
-}
-
 /** Frees the bodies that nobody may fetch any more; status and hash stay. */
 export async function sweepStoredResponses(sql: Sql, now: Date): Promise<number> {
   const rows = await sql.query(

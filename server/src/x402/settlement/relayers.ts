@@ -4,7 +4,7 @@ import { type Sql, write, type WriteContext } from '../../db/index.ts';
 import type { SecretBox } from '../../kernel/crypto.ts';
 import type { Chain } from '../chain/chain.ts';
 import type { Fees } from '../chain/fees.ts';
-import { findFrom, replaceRaw, type SettlementTransaction } from './settlements.sql.ts';
+import { findFrom, replaceRaw, type SettlementTransaction } from './transactions.sql.ts';
 import { signCall } from '../chain/transaction.ts';
 
 /**
@@ -166,7 +166,7 @@ export async function replaceTransaction(
   const key = openKey(context.box, { network, address, ...row });
   const { raw, hash } = signCall({ chainId: chain.network.chainId, nonce, to, data, gas, ...fees }, key);
   return write(context, async (sql, now) => {
-    await replaceRaw(sql, transaction, { raw, hash, now });
+    await replaceRaw(sql, transaction, { raw, hash });
     return {
       result: { ...transaction, raw, hashes: [...transaction.hashes, hash], signedAt: now },
       audit: null,

@@ -1,32 +1,40 @@
-import type { AuditEvent } from '../../db/index.ts';
-import { writeBatch } from '../../db/index.ts';
+import { reach } from '#points';
+import { type BatchOutcome, writeBatch } from '../../db/index.ts';
 import { judgeBatchReceipt } from '../chain/batch-call.ts';
 import { authorizationOf, type Payment } from '../payments/payment.ts';
 import type { Receipt } from '../chain/receipts.ts';
+import { undoneEvents } from './payment-events.ts';
 import type { BatchDeps } from './settle-batch.ts';
 import {
   findAllItems,
-  findMinedBlocks,
+  findWatchedBlocks,
   findMinedIn,
   keepMined,
   moveToBlock,
   reopenTransaction,
-  type SettlementTransaction,
-} from './settlements.sql.ts';
+} from './reorganisations.sql.ts';
+import {
+  findOutsideIn,
+  keepOutside,
+  moveOutside,
+  type OutsideSettlement,
+  reopenOutside,
+} from './outside.sql.ts';
+import type { SettlementTransaction } from './transactions.sql.ts';
 
 /** Blocks that are looked at in one round: two requests. */
 const blocksMax = 200;
 
 /**
- * Makes a watch over what was settled. Each of its rounds looks whether the blocks that our transactions were mined in are still the
- * chain's, until they are as deep as the chain is watched; what the chain has forgotten goes on as if it had just been sent. A
+ * Makes a watch over what was settled, by our transactions and by others'. Each of its rounds looks whether the blocks that these were
+ * mined in are still the chain's, until they are as deep as the chain is watched; what the chain has forgotten goes on as if it had just been sent. A
  * round costs one call while the head stays the same.
  */
 export function createReorganisationWatch(deps: BatchDeps): () => Promise<void> {
   let checkedHead: string | undefined;
   return async () => {
     const { context, chain } = deps;
-    const blocks = await findMinedBlocks(context.db, chain.network.id, blocksMax);
+    const blocks = await findWatchedBlocks(context.db, chain.network.id, blocksMax);
     if (blocks.length === 0) return;
     const head = await chain.head();
     if (head.hash === checkedHead) return;
@@ -38,13 +46,19 @@ export function createReorganisationWatch(deps: BatchDeps): () => Promise<void> 
       ({ number, hash }) =>
         places.hashes.get(number) !== hash && (number <= places.head || chain.forgetsBlocks),
     );
-    await writeBatch(context, async (sql, now) => {
-      await keepMined(sql, chain.network.id, kept, places.settled, now);
-      return { result: undefined, audits: [] };
-    });
+    if (kept.length > 0)
+      await writeBatch(context, async (sql) => {
+        await keepMined(sql, chain.network.id, kept, places.settled);
+        await keepOutside(sql, chain.network.id, kept, places.settled);
+        return { result: undefined, audits: [] };
+      });
+    if (gone.length > 0) await reach('forgotten');
     for (const block of gone) {
       for (const transaction of await findMinedIn(context.db, chain.network.id, block)) {
         await followTransaction(deps, transaction);
+      }
+      for (const outside of await findOutsideIn(context.db, chain.network.id, block)) {
+        await followOutside(deps, outside);
       }
     }
     checkedHead = gone.length === 0 && blocks.length < blocksMax ? head.hash : undefined;
@@ -57,16 +71,34 @@ async function followTransaction(deps: BatchDeps, transaction: SettlementTransac
   const items = await findAllItems(context.db, transaction);
   const receipt = await chain.findReceipt(transaction.hashes);
   if (receipt && isSameOutcome(receipt, transaction, items, deps)) {
-    await writeBatch(context, async (sql, now) => {
-      await moveToBlock(sql, transaction, receipt.block, now);
+    await writeBatch(context, async (sql) => {
+      await moveToBlock(sql, transaction, receipt.block);
       return { result: undefined, audits: [] };
     });
     return;
   }
-  await writeBatch(context, async (sql, now) => {
-    const reopened = await reopenTransaction(sql, transaction, now);
-    const undone = items.filter(({ id, state }) => state === 'settled' && reopened.has(id));
-    return { result: undefined, audits: undone.map(undoneEvent) };
+  await writeBatch(context, async (sql) => {
+    const reopened = await reopenTransaction(sql, transaction);
+    await reach('undoing');
+    return undone(items.filter(({ id, state }) => state === 'settled' && reopened.has(id)));
+  });
+  await reach('undone');
+}
+
+/** Nobody has to send another's transaction again: where it doesn't carry out the transfer any more, the payment is ours to settle. */
+async function followOutside(deps: BatchDeps, outside: OutsideSettlement): Promise<void> {
+  const { context, chain } = deps;
+  const { payment, transaction } = outside;
+  const receipt = await chain.findReceipt([transaction]);
+  const [verdict] = receipt
+    ? judgeBatchReceipt(receipt.logs, [authorizationOf(payment)], chain.network.asset.address)
+    : [];
+  await writeBatch(context, async (sql) => {
+    if (receipt && verdict === 'settled') {
+      await moveOutside(sql, outside, receipt.block);
+      return { result: undefined, audits: [] };
+    }
+    return undone((await reopenOutside(sql, outside)) ? [payment] : []);
   });
 }
 
@@ -85,14 +117,12 @@ function isSameOutcome(
   });
 }
 
-function undoneEvent(payment: Payment): AuditEvent {
+/** What has to be told of these, whose settlements the chain has forgotten. */
+function undone(payments: readonly Payment[]): BatchOutcome<undefined> {
+  const told = payments.map(undoneEvents);
   return {
-    action: 'payment.settlement_undone',
-    resource: payment.id,
-    scope: payment.environmentId,
-    actor: { kind: 'system', id: 'system' },
-    requestId: null,
-    clientAddress: null,
-    data: { network: payment.network, transaction: payment.transaction, reason: 'chain_reorganised' },
+    result: undefined,
+    audits: told.map(({ audit }) => audit),
+    outbox: told.map(({ outbox }) => outbox),
   };
 }

@@ -1,29 +1,15 @@
 import { reach } from '#points';
-import type { AuditEvent, OutboxEntry, Sql, WriteContext } from '../../db/index.ts';
 import { writeBatch } from '../../db/index.ts';
-import { addSeconds, unixSeconds } from '../../kernel/clock.ts';
+import { addSeconds } from '../../kernel/clock.ts';
 import { limits } from '../../kernel/limits.ts';
 import type { Address } from 'viem';
-import { batchGas, encodeBatch, judgeBatchReceipt } from '../chain/batch-call.ts';
-import type { Chain } from '../chain/chain.ts';
-import type { NonceUse } from '../chain/nonce-use.ts';
+import { batchGas, encodeBatch } from '../chain/batch-call.ts';
 import { transferCall } from '../chain/token-calls.ts';
-import { suspendPayers } from '../claims/payers.sql.ts';
-import { authorizationOf, exactPaymentOf, type Payment, presenterOf } from '../payments/payment.ts';
-import type { Receipt } from '../chain/receipts.ts';
+import { exactPaymentOf, type Payment } from '../payments/payment.ts';
+import { conclude, type ConcludeDeps, concludeUnsent } from './conclude.ts';
+import { type Conclusion, takeForSettling } from './conclusions.sql.ts';
 import { replaceTransaction, signWithNextNonce } from './relayers.ts';
-import {
-  closeTransaction,
-  concludePayments,
-  type Conclusion,
-  findItems,
-  insertTransaction,
-  type SettlementTransaction,
-  takeForSettling,
-} from './settlements.sql.ts';
-
-/** The topic under which a settled payment is told to whoever holds the payer's budget. */
-export const settledTopic = 'payment.settled';
+import { insertTransaction, type SettlementTransaction } from './transactions.sql.ts';
 
 /** A transaction that was left lying for this long is signed again with higher fees: some blocks on any chain of ours. */
 const stuckSeconds = 30;
@@ -32,9 +18,7 @@ const versionsMax = 6;
 /** How long a dearer version waits for its block before it is looked at again. */
 const versionPatienceMs = 250;
 
-export interface BatchDeps {
-  context: WriteContext;
-  chain: Chain;
+export interface BatchDeps extends ConcludeDeps {
   /** Hears of what goes wrong and will be tried again. */
   report(error: unknown): void;
   /** Relayers that were out of gas a while ago, and until when (`performance.now()`) others sign before them. */
@@ -67,7 +51,7 @@ export async function recordBatch(
   if (good.length === 0) return { recorded: undefined, told };
 
   const recorded = await writeBatch(context, async (sql, now) => {
-    const taken = await takeForSettling(sql, good, now);
+    const taken = await takeForSettling(sql, good);
     if (taken.length === 0) return { result: undefined, audits: [] };
     const calls = taken.map((payment) => ({
       target: chain.network.asset.address,
@@ -83,7 +67,7 @@ export async function recordBatch(
       now,
       avoid: restingNow(deps),
     });
-    await insertTransaction(sql, transaction, taken, addSeconds(now, limits.settlementMarginSeconds));
+    await insertTransaction(sql, transaction, taken, limits.settlementMarginSeconds);
     await reach('recording');
     return { result: { transaction, payments: taken }, audits: [] };
   });
@@ -163,138 +147,4 @@ async function send({ chain, resting }: BatchDeps, { relayer, raw }: SettlementT
 function restingNow({ resting }: BatchDeps): Address[] {
   const nowMs = performance.now();
   return [...(resting ?? [])].filter(([, untilMs]) => untilMs > nowMs).map(([relayer]) => relayer);
-}
-
-/**
- * Writes what the receipt says of each payment; without a receipt, another transaction has used the nonce of ours. The transaction's
- * row is closed with them, so that it is told once. A payment of which the chain gives no clear word keeps it open.
- */
-async function conclude(
-  deps: BatchDeps,
-  transaction: SettlementTransaction,
-  receipt: Receipt | undefined,
-  known?: readonly Payment[],
-): Promise<Conclusion[]> {
-  const { context, chain } = deps;
-  await reach('mined');
-  const items = known ?? (await findItems(context.db, transaction));
-  const logs = receipt?.logs ?? [];
-  const verdicts = judgeBatchReceipt(logs, items.map(authorizationOf), chain.network.asset.address);
-  const unsettled = items.filter((_payment, index) => verdicts[index] !== 'settled');
-  const uses = await chain.findUses(unsettled.map(authorizationOf));
-  // Without a transaction of ours, or where that reverted as a whole, nothing is said of one payment: it may be another's fault.
-  const saysNothing = receipt === undefined || (receipt.reverted && items.length > 1);
-  const conclusions = items.flatMap((payment, index): Conclusion[] => {
-    if (receipt && verdicts[index] === 'settled') {
-      return [{ payment, state: 'settled', transaction: receipt.hash }];
-    }
-    const use = uses[unsettled.indexOf(payment)];
-    if (use?.kind === 'unused' && saysNothing) return [{ payment, state: 'responded' }];
-    return concludeByUse(payment, use, context.clock.now());
-  });
-  const state = conclusions.length < items.length ? 'sent' : receipt ? 'mined' : 'final';
-  return writeBatch(context, async (sql, now) => {
-    const isOurs = await closeTransaction(sql, transaction, { state, block: receipt?.block, now });
-    return isOurs ? tell(sql, conclusions, ['settling'], now) : { result: [], audits: [] };
-  });
-}
-
-/** These were never sent: perhaps because they were settled already, by a transaction that we, or anyone, sent. */
-async function concludeUnsent(
-  { context, chain }: BatchDeps,
-  payments: readonly Payment[],
-): Promise<Conclusion[]> {
-  if (payments.length === 0) return [];
-  const uses = await chain.findUses(payments.map(authorizationOf));
-  const now = context.clock.now();
-  const conclusions = payments.flatMap((payment, index) => concludeByUse(payment, uses[index], now));
-  return writeBatch(context, (sql, at) => tell(sql, conclusions, ['responded', 'settlement_failed'], at));
-}
-
-/** What the chain says of a payment whatever became of our transaction; nothing where that isn't clear. */
-function concludeByUse(payment: Payment, use: NonceUse | undefined, now: Date): Conclusion[] {
-  switch (use?.kind) {
-    case 'settled':
-      return [{ payment, state: 'settled', transaction: use.transaction }];
-    case 'cancelled':
-      return [{ payment, state: 'settlement_failed', failure: 'invalid_transaction_state' }];
-    case 'unused':
-      // Whoever is to get money back doesn't ask for it again: it stays due for as long as it can be paid.
-      if (payment.refundOf !== null && !isOver(payment, now)) return [{ payment, state: 'responded' }];
-      return [{ payment, state: 'settlement_failed', failure: unusedFailure(payment, now) }];
-    // Used, and nobody knows for what: it stays held until the chain answers.
-    case 'unknown':
-    case undefined:
-      return [];
-  }
-}
-
-function unusedFailure(payment: Payment, now: Date): string {
-  return isOver(payment, now) ? 'invalid_exact_evm_payload_authorization_valid_before' : 'insufficient_funds';
-}
-
-function isOver({ validBefore }: Payment, now: Date): boolean {
-  return validBefore <= BigInt(unixSeconds(now));
-}
-
-/** Writes conclusions of payments in these states, with all that has to hear of them; gives those that were in one. */
-async function tell(
-  sql: Sql,
-  conclusions: readonly Conclusion[],
-  from: Parameters<typeof concludePayments>[2],
-  now: Date,
-): Promise<{ result: Conclusion[]; audits: AuditEvent[]; outbox: OutboxEntry[] }> {
-  const told = [...(await concludePayments(sql, conclusions, from, now)).values()];
-  await suspendFailed(sql, told, now);
-  return { result: told, ...eventsOf(told) };
-}
-
-/** Work was done for these, and their payers have made it worth nothing; for those upfront none was done. */
-async function suspendFailed(sql: Sql, conclusions: readonly Conclusion[], now: Date): Promise<void> {
-  const failed = conclusions.filter(
-    ({ state, payment }) => state === 'settlement_failed' && payment.mode !== 'upfront',
-  );
-  const until = addSeconds(now, limits.payerSuspensionSeconds);
-  await suspendPayers(
-    sql,
-    failed.map(({ payment }) => payment),
-    until,
-  );
-}
-
-/** One audit event for each outcome, by whoever paid; and what the payer's wallet has to hear. */
-function eventsOf(conclusions: readonly Conclusion[]): { audits: AuditEvent[]; outbox: OutboxEntry[] } {
-  const audits: AuditEvent[] = [];
-  const outbox: OutboxEntry[] = [];
-  for (const conclusion of conclusions) {
-    const { payment, state } = conclusion;
-    if (state === 'responded') continue;
-    const { network, asset, payer, nonce, environmentId } = payment;
-    const transaction = state === 'settled' ? conclusion.transaction : null;
-    const failure = state === 'settlement_failed' ? { reason: conclusion.failure } : {};
-    audits.push({
-      action: state === 'settled' ? 'payment.settled' : 'payment.settlement_failed',
-      resource: payment.id,
-      scope: environmentId,
-      actor: presenterOf(payment),
-      requestId: null,
-      clientAddress: payment.clientAddress,
-      data: {
-        network,
-        asset,
-        payer,
-        pay_to: payment.payTo,
-        amount: payment.amount.toString(),
-        transaction,
-        ...failure,
-      },
-    });
-    if (transaction === null) continue;
-    outbox.push({
-      topic: settledTopic,
-      scope: environmentId,
-      payload: { network, asset, payer, nonce, transaction },
-    });
-  }
-  return { audits, outbox };
 }

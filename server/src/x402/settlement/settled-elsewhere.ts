@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { BatchDeps } from './settle-batch.ts';
 import { settlementOfRow, type Waiting } from './settlement.ts';
-import { findSettlements } from './settlements.sql.ts';
+import { findSettlements } from './conclusions.sql.ts';
 
 const firstPauseMs = 25;
 const slowestPauseMs = 250;

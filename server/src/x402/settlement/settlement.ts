@@ -1,5 +1,5 @@
 import type { Payment } from '../payments/payment.ts';
-import type { Conclusion } from './settlements.sql.ts';
+import type { Conclusion } from './conclusions.sql.ts';
 
 /** What became of a settlement, as far as it is known now. `pending` is never the last word. */
 export type Settlement =

@@ -6,7 +6,7 @@ import { createReorganisationWatch } from './reorganisations.ts';
 import { type BatchDeps, recordBatch, watchBatch } from './settle-batch.ts';
 import { createElsewhere } from './settled-elsewhere.ts';
 import { type Settlement, settlementOf, type Waiting } from './settlement.ts';
-import type { Conclusion } from './settlements.sql.ts';
+import type { Conclusion } from './conclusions.sql.ts';
 import { takeUp } from './take-up.ts';
 
 /** Settles what this process has delivered on one chain, and takes up what others have left. */

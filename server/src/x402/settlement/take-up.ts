@@ -2,11 +2,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { addSeconds } from '../../kernel/clock.ts';
 import { reopenPayment } from '../claims/claims.ts';
 import type { Payment } from '../payments/payment.ts';
-import { findAbandoned, sweepStoredResponses } from '../payments/payments.sql.ts';
+import { sweepStoredResponses } from '../payments/payments.sql.ts';
 import { listRelayers, resendMissing } from './relayers.ts';
 import { type BatchDeps, watchBatch } from './settle-batch.ts';
 import type { Settlement } from './settlement.ts';
-import { type Conclusion, takeUnwatched } from './settlements.sql.ts';
+import type { Conclusion } from './conclusions.sql.ts';
+import { takeAbandoned } from './take-up.sql.ts';
+import { takeUnwatched } from './transactions.sql.ts';
 
 /** A request that has stored an answer settles it at once; one that hasn't after this long is gone. */
 const respondedGraceSeconds = 5;
@@ -23,10 +25,9 @@ export async function takeUp(
   const { context, chain } = deps;
   const now = context.clock.now();
   await sweepStoredResponses(context.db, now);
-  const abandoned = await findAbandoned(context.db, {
+  const abandoned = await takeAbandoned(context.db, {
     network: chain.network.id,
-    now,
-    respondedBefore: addSeconds(now, -respondedGraceSeconds),
+    respondedForSeconds: respondedGraceSeconds,
     limit: takenMax,
   });
   // First what needs no chain: one that is away must not keep it.
@@ -42,7 +43,7 @@ export async function takeUp(
   const unwatched = await takeUnwatched(context.db, {
     network: chain.network.id,
     now,
-    leaseUntil: addSeconds(now, roundSeconds),
+    leaseSeconds: roundSeconds,
     limit: takenMax,
   });
   const deadline = addSeconds(now, roundSeconds);

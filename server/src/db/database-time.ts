@@ -1,0 +1,45 @@
+import type { Clock } from '../kernel/clock.ts';
+import type { Database } from './database.ts';
+
+/** How far the database's clock is ahead of `performance.now()`: at least so much, and less than a round trip more. */
+interface Comparison {
+  aheadMs: number;
+  madeAtMs: number;
+}
+
+/** Two clocks part by a millisecond in this time at most: what disciplines a clock may shift it by 500 millionths (NTP). */
+const goodForMs = 2_000;
+const comparisons = new WeakMap<Database, Promise<Comparison>>();
+
+/**
+ * What the database's clock showed at a moment that this process's clock gave, or a little earlier: never later. What processes
+ * compare with one another is measured by one clock, as theirs may be minutes apart.
+ */
+export async function databaseTimeOf(
+  { db, clock }: { db: Database; clock: Clock },
+  moment: Date,
+): Promise<Date> {
+  const agoMs = Math.max(0, clock.now().getTime() - moment.getTime());
+  const momentMs = performance.now() - agoMs;
+  const { aheadMs } = await compareClocks(db);
+  return new Date(Math.floor(momentMs + aheadMs));
+}
+
+async function compareClocks(db: Database): Promise<Comparison> {
+  const known = await comparisons.get(db);
+  if (known && performance.now() - known.madeAtMs < goodForMs) return known;
+  const fresh = askClock(db);
+  comparisons.set(db, fresh);
+  // The next one asks again.
+  fresh.catch(() => comparisons.delete(db));
+  return fresh;
+}
+
+async function askClock(db: Database): Promise<Comparison> {
+  const [row] = await db.query<{ ms: number }>(
+    'SELECT (extract(epoch FROM clock_timestamp()) * 1000)::float8 AS ms',
+  );
+  const madeAtMs = performance.now();
+  // By now it is later there: the answer has been on its way.
+  return { aheadMs: (row?.ms ?? 0) - madeAtMs, madeAtMs };
+}

@@ -1,0 +1,90 @@
+import type { Sql } from '../../db/index.ts';
+import type { Payment } from '../payments/payment.ts';
+import type { Block } from '../chain/receipts.ts';
+import { paymentColumns } from '../payments/payments.sql.ts';
+import { isDue } from './refunds.sql.ts';
+
+/** A payment that was sent this often and not settled isn't sent again: each time has cost gas. */
+const attemptsMax = 5;
+
+/**
+ * Takes answered payments for a transaction. Those that another process has, that are settled, or that give back what was never taken
+ * aren't among the result.
+ */
+export async function takeForSettling(sql: Sql, payments: readonly Payment[]): Promise<Payment[]> {
+  return sql.query<Payment>(
+    `UPDATE payments p SET state = 'settling', failure = NULL, updated_at = now()
+     FROM unnest($1::text[], $2::text[]) AS k (environment_id, id)
+     WHERE p.environment_id = k.environment_id AND p.id = k.id AND p.state IN ('responded', 'settlement_failed')
+       AND p.settle_attempts < ${attemptsMax} AND ${isDue}
+     RETURNING ${paymentColumns}`,
+    [payments.map((payment) => payment.environmentId), payments.map((payment) => payment.id)],
+  );
+}
+
+/** What became of a payment, as its row will say. */
+export type Conclusion =
+  /** Back to being answered: its transaction ended without a word about it. */
+  | { payment: Payment; state: 'responded' }
+  /** `outside`: the block of a transaction that isn't one of ours for this payment, to be watched by itself. */
+  | { payment: Payment; state: 'settled'; transaction: string; outside?: Block }
+  | { payment: Payment; state: 'settlement_failed'; failure: string };
+
+/** What a payment fails with that was sent as often as it may be, and never mined with its transfer (specification v2, section 9). */
+const sentInVain = 'unexpected_settle_error';
+/** Of `p` with its conclusion `k`: back to waiting, and no turn left. */
+const isLast = `(k.state = 'responded' AND p.state = 'settling' AND p.settle_attempts + 1 >= ${attemptsMax})`;
+
+/** Writes conclusions of payments that are in one of these states; gives those that were, by id, as their rows say it.
+ * When they were settled is said by the database's clock, as other processes compare it. */
+export async function concludePayments(
+  sql: Sql,
+  conclusions: readonly Conclusion[],
+  from: readonly ('responded' | 'settlement_failed' | 'settling')[],
+): Promise<Map<string, Conclusion>> {
+  const rows = await sql.query<Pick<Payment, 'failure' | 'id' | 'state'>>(
+    `UPDATE payments p SET transaction = k.transaction, updated_at = now(),
+       state = CASE WHEN ${isLast} THEN 'settlement_failed' ELSE k.state END,
+       failure = CASE WHEN ${isLast} THEN '${sentInVain}' ELSE k.failure END,
+       settled_at = CASE WHEN k.state = 'settled' THEN now() END,
+       settle_attempts = settle_attempts + CASE WHEN k.state <> 'settled' AND p.state = 'settling' THEN 1 ELSE 0 END
+     FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[])
+       AS k (environment_id, id, state, transaction, failure)
+     WHERE p.environment_id = k.environment_id AND p.id = k.id AND p.state = ANY ($6::text[])
+     RETURNING p.id, p.state, p.failure`,
+    [
+      conclusions.map(({ payment }) => payment.environmentId),
+      conclusions.map(({ payment }) => payment.id),
+      conclusions.map(({ state }) => state),
+      conclusions.map((one) => (one.state === 'settled' ? one.transaction : null)),
+      conclusions.map((one) => (one.state === 'settlement_failed' ? one.failure : null)),
+      from,
+    ],
+  );
+  const states = new Map(rows.map((row) => [row.id, row]));
+  return new Map(
+    conclusions.flatMap((conclusion) => {
+      const { payment } = conclusion;
+      const row = states.get(payment.id);
+      if (!row) return [];
+      const ended =
+        row.state === 'settlement_failed' && conclusion.state === 'responded'
+          ? { payment, state: row.state, failure: row.failure ?? sentInVain }
+          : conclusion;
+      return [[payment.id, ended] as const];
+    }),
+  );
+}
+
+/** How these payments stand now. */
+export async function findSettlements(
+  sql: Sql,
+  payments: readonly Pick<Payment, 'environmentId' | 'id'>[],
+): Promise<Pick<Payment, 'failure' | 'id' | 'state' | 'transaction'>[]> {
+  return sql.query(
+    `SELECT p.id, p.state, p.transaction, p.failure FROM payments p
+     JOIN unnest($1::text[], $2::text[]) AS k (environment_id, id)
+       ON p.environment_id = k.environment_id AND p.id = k.id`,
+    [payments.map((payment) => payment.environmentId), payments.map((payment) => payment.id)],
+  );
+}

@@ -1,0 +1,102 @@
+import { afterAll } from 'vitest';
+import { connect, type LocalChain, startLocalChain } from '../../contracts/test/local-chain.ts';
+import type { Database } from '../../src/db/index.ts';
+import { fundAccount, plantBatchContract, plantTestToken } from '../../src/embedded/index.ts';
+import {
+  type Chain,
+  ensureRelayer,
+  exactFacts,
+  findClaim,
+  networks,
+  type Payment,
+} from '../../src/x402/index.ts';
+import {
+  claim,
+  contextOf,
+  newOrder,
+  openChain,
+  price,
+  relayer,
+  relayerKey,
+  storeAnswer,
+} from '../crash/payment-parts.ts';
+import { openTestDatabase, type TestDatabase } from './database.ts';
+
+/** What settling stands on: a database, and a chain with the token, the batch contract and a relayer that has gas. */
+export interface Ground {
+  database: TestDatabase;
+  local: LocalChain;
+  chain: Chain;
+}
+
+const started: LocalChain[] = [];
+afterAll(async () => {
+  for (const local of started.splice(0)) await local.stop();
+});
+
+/** Opens it; it is ended after the test file. */
+export async function openGround(): Promise<Ground> {
+  const database = await openTestDatabase();
+  return { database, ...(await openGroundChain(database.db)) };
+}
+
+/** A chain of its own for a database, whose earlier chain is forgotten with all that was sent to it. */
+export async function openGroundChain(db: Database): Promise<Omit<Ground, 'database'>> {
+  const local = await startLocalChain();
+  started.push(local);
+  const chain = openChain(local.rpcUrl);
+  await plantTestToken(local.rpcUrl, networks.sandbox.asset.address);
+  await plantBatchContract(local.rpcUrl);
+  await fundAccount(local.rpcUrl, { address: relayer, wei: 10n ** 20n });
+  await db.query('TRUNCATE relayers, settlement_items, settlement_transactions, outside_settlements');
+  await ensureRelayer(contextOf(db), chain, relayerKey);
+  return { local, chain };
+}
+
+export type Scene = Awaited<ReturnType<typeof newOrder>>;
+export type Answered = Scene & { payment: Payment };
+
+/** A payment whose answer is stored, and whose payer has this much. */
+export async function answer(
+  ground: Ground,
+  funds = price,
+  context = contextOf(ground.database.db),
+): Promise<Answered> {
+  const scene = await newOrder();
+  if (funds > 0n)
+    await fundAccount(ground.local.rpcUrl, { address: scene.payer.address, tokenAtomic: funds });
+  const payment = await claim(context, scene);
+  await storeAnswer(context, payment);
+  return { ...scene, payment };
+}
+
+/** A payment as its row is now. */
+export async function paymentOf(db: Database, { sent }: Pick<Scene, 'sent'>): Promise<Payment> {
+  const found = await findClaim(db, exactFacts(sent));
+  if (!found) throw new Error('the claim is gone');
+  return found.payment;
+}
+
+/** What was told of a payment, in its order. */
+export async function actionsOf(db: Database, scene: Pick<Scene, 'sent'>): Promise<string[]> {
+  const { id } = await paymentOf(db, scene);
+  const rows = await db.query<{ action: string }>(
+    'SELECT action FROM audit_events WHERE resource = $1 ORDER BY id',
+    [id],
+  );
+  return rows.map(({ action }) => action);
+}
+
+const earlier = (columns: readonly string[]) =>
+  columns.map((column) => `${column} = ${column} - make_interval(secs => $1)`).join(', ');
+
+/** As if so many seconds had gone by in the database, by whose clock leases run. */
+export async function letPass(db: Database, seconds: number): Promise<void> {
+  await db.query(`UPDATE payments SET ${earlier(['updated_at', 'settled_at', 'lease_until'])}`, [seconds]);
+  await db.query(`UPDATE settlement_transactions SET ${earlier(['signed_at', 'lease_until'])}`, [seconds]);
+}
+
+/** Puts other blocks in the place of the chain's last ones, without their transactions. */
+export async function forgetLast({ local }: Pick<Ground, 'local'>, blocks: number): Promise<void> {
+  await connect(local.rpcUrl).request({ method: 'anvil_reorg', params: [blocks, []] } as never);
+}
