@@ -60,6 +60,8 @@ export interface GatewayDeps {
     url: string;
   }): Promise<AgentId | undefined>;
   isOurCredential(value: string): boolean;
+  /** Where a caller is, as far as that tells one from another; empty for nobody. */
+  clientAddressOf(request: IncomingMessage): string;
 }
 
 /** One call, from what the request line says to what will be forwarded. */
@@ -131,7 +133,7 @@ async function serve(
       url: `${deps.gatewayUrl}${request.url?.split('?', 1)[0] ?? '/'}`,
     });
   if (request.method === 'GET' && request.url?.split('?', 1)[0] === statusPath)
-    return sendPaymentStatus({ ...deps, findAgent }, request, response, addressOf(request));
+    return sendPaymentStatus({ ...deps, findAgent }, request, response, deps.clientAddressOf(request));
   const matched = await match(deps, request, response);
   if (!matched) return;
   const caller = await identify(request.headers['x-agent-id'], findAgent, deps.isOurCredential);
@@ -150,14 +152,14 @@ async function serve(
     ...deps,
     lane: deps.payments,
     rail: await railOf(deps, matched, terms, sent),
-    origin: originOf(caller, request, requestId),
+    origin: originOf(caller, deps.clientAddressOf(request), requestId),
     mode: modeOf(matched),
     hosted: isHosted(matched),
     signRefund,
     presenter: {
       agentId: caller.agentId,
       agentVerified: caller.verified,
-      clientAddress: addressOf(request),
+      clientAddress: deps.clientAddressOf(request),
       termsSecret: sent.payment.termsSecret,
     },
     fingerprint: fingerprintOf(matched, body),
@@ -183,15 +185,6 @@ function refuseEcho(request: IncomingMessage, response: ServerResponse): void {
   if (request.method !== 'TRACE' && request.method !== 'CONNECT') return;
   response.setHeader('allow', 'GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS');
   throw new AppError('method_not_allowed', `${request.method} is not passed on to any API`);
-}
-
-/**
- * Where the caller is, as far as that tells one from another: behind a proxy everybody comes from the proxy, so that its
- * address says nothing, and stands for nobody.
- */
-function addressOf(request: IncomingMessage): string {
-  const { forwarded, 'x-forwarded-for': forwardedFor } = request.headers;
-  return forwarded === undefined && forwardedFor === undefined ? (request.socket.remoteAddress ?? '') : '';
 }
 
 /** Finds what is called. Answers itself for the catalogue; throws for what isn't there. */
@@ -314,11 +307,11 @@ function getChain(deps: GatewayDeps, terms: Terms): { chain: Chain; settler: Set
   return found;
 }
 
-function originOf(caller: Caller, request: IncomingMessage, requestId: string): Origin {
+function originOf(caller: Caller, clientAddress: string, requestId: string): Origin {
   return {
     actor: { kind: caller.verified ? 'agent' : 'anonymous', id: caller.agentId },
     requestId,
-    clientAddress: request.socket.remoteAddress ?? null,
+    clientAddress: clientAddress || null,
   };
 }
 

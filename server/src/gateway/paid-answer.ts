@@ -40,8 +40,6 @@ export type PaidAnswer =
   /** The payment doesn't buy this; the terms are offered again. */
   | { kind: 'unpaid'; reason: ClaimRefusal | PaymentFault | 'payment_expiring' }
   | { kind: 'unsettled'; settlement: Exclude<Settlement, { kind: 'settled' }> }
-  /** Somebody else's answer: 409, and not a word more. */
-  | { kind: 'withheld' }
   | { kind: 'refused'; error: AppError };
 
 /** The answer as it was stored. */
@@ -55,6 +53,14 @@ export async function deliver(
   return refuse(
     'payment_already_used',
     'This payment was used, and its answer is no longer kept; sign a new one',
+  );
+}
+
+/** The answer exists, and is not for whoever asks. */
+export function withheld(): PaidAnswer {
+  return refuse(
+    'payment_already_used',
+    "This payment was used. Its answer goes to whoever shows the secret of the 402's extensions, to the verified agent that paid, or for five minutes to the same X-Agent-ID from the same address",
   );
 }
 

@@ -10,7 +10,6 @@ import {
   sendPending,
   sendStored,
   sendStream,
-  sendWithheld,
 } from './respond.ts';
 
 /** The call that an answer is for. */
@@ -34,8 +33,6 @@ export async function sendPaidAnswer(
       return streamAnswer(response, answered, call);
     case 'uncharged':
       return sendStored(response, answered.response);
-    case 'withheld':
-      return sendWithheld(response);
     case 'refused':
       return sendError(response, answered.error, requestId);
     case 'unpaid': {
