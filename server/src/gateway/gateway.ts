@@ -163,6 +163,7 @@ async function serve(
       termsSecret: sent.payment.termsSecret,
     },
     fingerprint: fingerprintOf(matched, body),
+    isForOtherPath: isForOtherPath(deps, matched, sent),
     target: {
       environmentId: matched.published.server.environmentId,
       serverId: matched.endpoint.serverId,
@@ -256,7 +257,7 @@ function termsOf({ published, endpoint }: Matched): Terms {
 function offerOf(deps: GatewayDeps, matched: Matched, terms: Terms, error: string | undefined): Offer {
   const { server } = matched.published;
   const resource = {
-    url: `${deps.gatewayUrl}/api/${server.slug}${matched.endpoint.publicPath}`,
+    url: resourceUrlOf(deps, matched),
     description: matched.endpoint.description || server.name,
   };
   return {
@@ -269,6 +270,25 @@ function offerOf(deps: GatewayDeps, matched: Matched, terms: Terms, error: strin
       error,
     }),
   };
+}
+
+/** What is called, without its query; where that is too long for a header, the endpoint that it is under. */
+function resourceUrlOf(
+  { gatewayUrl }: GatewayDeps,
+  { published, endpoint, path }: Omit<Matched, 'upstream'>,
+): string {
+  const named = path.length <= limits.offeredPathBytes ? path : endpoint.publicPath;
+  return `${gatewayUrl}/api/${published.server.slug}${named}`;
+}
+
+/** Whether a payer says that it pays for another path than the one it calls. Hosts have many names, and aren't compared. */
+function isForOtherPath(deps: GatewayDeps, matched: Matched, { payment }: SentPayment): boolean {
+  const { resourceUrl } = payment;
+  return resourceUrl !== null && pathOf(resourceUrl) !== pathOf(resourceUrlOf(deps, matched));
+}
+
+function pathOf(url: string): string {
+  return url.replace(/^https?:\/\/[^/?#]*/i, '').replace(/[?#].*$/s, '');
 }
 
 function fingerprintOf({ published, method, path, query }: Matched, body: Buffer): Buffer {

@@ -26,6 +26,8 @@ export interface PaidCall extends Pick<NewClaim, 'fingerprint' | 'hosted' | 'mod
   origin: Origin;
   /** A payment that gives one back, where its payee is a wallet here. */
   signRefund(context: WriteContext, payment: Payment): Promise<Payment | undefined>;
+  /** The payer says that it pays for something else than it calls. */
+  isForOtherPath: boolean;
   /** Runs the upstream once. */
   callUpstream(): Promise<UpstreamAnswer>;
 }
@@ -38,7 +40,7 @@ export type PaidAnswer =
   /** The upstream's own 4xx: passed on, uncharged, or given back where it was paid for first. */
   | { kind: 'uncharged'; response: StoredResponse }
   /** The payment doesn't buy this; the terms are offered again. */
-  | { kind: 'unpaid'; reason: ClaimRefusal | PaymentFault | 'payment_expiring' }
+  | { kind: 'unpaid'; reason: ClaimRefusal | PaymentFault | 'payment_expiring' | 'resource_mismatch' }
   | { kind: 'unsettled'; settlement: Exclude<Settlement, { kind: 'settled' }> }
   | { kind: 'refused'; error: AppError };
 

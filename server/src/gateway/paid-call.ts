@@ -51,8 +51,13 @@ export async function servePaidCall(call: PaidCall): Promise<PaidAnswer> {
 }
 
 /** What speaks against the payment, or what its payer has. */
-async function verify({ rail, clock }: PaidCall): ReturnType<Rail['findFunds']> {
+async function verify({
+  rail,
+  clock,
+  isForOtherPath,
+}: PaidCall): Promise<Awaited<ReturnType<Rail['findFunds']>> | 'resource_mismatch'> {
   const now = clock.now();
+  if (isForOtherPath) return 'resource_mismatch';
   return rail.findFault(now) ?? (await rail.findFunds(now));
 }
 

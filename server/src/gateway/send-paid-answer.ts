@@ -100,5 +100,11 @@ function unpaidError(reason: Extract<PaidAnswer, { kind: 'unpaid' }>['reason']):
       'The payment expires before one more attempt could end: sign a new one. Nothing was taken',
     );
   }
+  if (reason === 'resource_mismatch') {
+    return new AppError(
+      'payment_invalid',
+      'The payment names another resource than the path that it was sent to: sign the terms of this one',
+    );
+  }
   return new AppError('payment_invalid', `The payment does not satisfy the terms: ${reason}`);
 }

@@ -135,6 +135,35 @@ describe('one payment buys one call', { timeout: 20_000 }, () => {
     expect(await spent()).toBe(price);
   });
 
+  it.each([
+    ['another path', '/paid/other', {}],
+    ['the path that it is under', '/paid', {}],
+    ['another spelling of it', '/paid/answe%72', {}],
+    ['another resource, by an address that is none', '/paid/answer', { url: '/paid/answer' }],
+    ['another seller', '/paid/answer', { url: 'http://localhost:8402/api/somebody/paid/answer' }],
+  ])('sent to %s than it names buys nothing, and can still buy what it names', async (_, path, named) => {
+    const payment = await payer.pay(await askTerms(url));
+    const changed = { ...payment, resource: { ...payment.resource, ...named } };
+    const refused = await sendPaid(`${sold.url}${path}?question=1`, changed);
+    expect([refused.status, refused.json().code, refused.json().error]).toEqual([
+      402,
+      'payment_invalid',
+      'resource_mismatch',
+    ]);
+    expect([upstream.requests.length, await spent()]).toEqual([0, 0n]);
+    expect((await sendPaid(url, payment)).status).toBe(200);
+    expect(await spent()).toBe(price);
+  });
+
+  it('that names its resource by another host, with another query, or not at all buys what it is sent for', async () => {
+    const elsewhere = new URL(url);
+    elsewhere.host = 'gateway.example';
+    for (const resource of [{ url: elsewhere.href }, { url: `${url}&more=2` }, undefined, { url: 7 }]) {
+      const payment = await payer.pay(await askTerms(url));
+      expect((await sendPaid(url, { ...payment, resource })).status, JSON.stringify(resource)).toBe(200);
+    }
+  });
+
   it('that was for one seller buys nothing of another', async () => {
     const other = await sell(instance, upstream.url, 'other');
     const { payment } = await buy();

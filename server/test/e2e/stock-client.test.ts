@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { ExactEvmScheme } from '@x402/evm';
 import { decodePaymentResponseHeader, wrapFetchWithPaymentFromConfig } from '@x402/fetch';
 import type { Hex } from 'viem';
@@ -5,6 +6,9 @@ import { privateKeyToAccount } from 'viem/accounts';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Instance, startInstance } from '../helpers/instance.ts';
 import { decode, network, openChain } from '../helpers/payer.ts';
+import { send } from '../helpers/request.ts';
+import { callApi } from '../helpers/seller.ts';
+import { startUpstream } from '../helpers/upstream.ts';
 
 describe('the stock x402 client', { timeout: 20_000 }, () => {
   let instance: Instance;
@@ -58,6 +62,33 @@ describe('the stock x402 client', { timeout: 20_000 }, () => {
       code: 'payment_required',
       title: 'Payment Required',
     });
+  });
+
+  it.each([
+    ['a description of 5,000 characters of three bytes', '天', '/paid'],
+    ['one of characters that JSON writes in six', '\u0001', '/paid'],
+    ['the longest path that is called', 'a', `/paid/${'x'.repeat(7_900)}`],
+    ['a long path beside a long description', '天', `/paid/${'x'.repeat(1_000)}`],
+  ])('pays for %s: the 402 has less than 6 KiB in its header', async (_, character, path) => {
+    const upstream = await startUpstream((_request, response) => response.end('bought'));
+    const slug = `long-${randomUUID()}`;
+    const post = (to: string, body: unknown) =>
+      callApi(instance, to, { body, credential: instance.info.api_key });
+    const server = await post('/v1/servers', { name: slug, slug, base_url: upstream.url });
+    const endpoint = { public_path: '/paid', price: '$0.01', description: character.repeat(5_000) };
+    expect((await post(`/v1/servers/${server.json().id}/endpoints`, endpoint)).status).toBe(201);
+    await post(`/v1/servers/${server.json().id}/publish`, {});
+    const url = `${instance.info.gateway_url}/api/${slug}${path}`;
+
+    const unpaid = await send(url, { headers: { 'x-agent-id': 'stock-client' } });
+    expect(unpaid.headers['payment-required']?.length).toBeLessThan(6 * 1024);
+    expect(unpaid.json().accepts[0].description, 'whole in the body').toBe(endpoint.description);
+    const payingFetch = wrapFetchWithPaymentFromConfig(fetch, {
+      schemes: [{ network, client: new ExactEvmScheme(privateKeyToAccount(instance.info.faucet_key)) }],
+    });
+    const response = await payingFetch(url, { headers: { 'X-Agent-ID': 'stock-client' } });
+    expect([response.status, await response.text()]).toEqual([200, 'bought']);
+    await upstream.close();
   });
 });
 
