@@ -1,3 +1,4 @@
+import { reach } from '#points';
 import { type Database, databaseTimeOf, refuseReusedKey, write, type WriteContext } from '../../db/index.ts';
 import { type Clock, unixSeconds } from '../../kernel/clock.ts';
 import { AppError } from '../../kernel/errors.ts';
@@ -78,8 +79,10 @@ export async function settlePayment(
 ): Promise<FacilitatorSettlement> {
   await refuseReusedKey(context);
   const settlement = await settle(deps, context, settlingFor, request);
-  if (settlement.kind !== 'settled' || (await isLicensed(context, settlement.payment))) return settlement;
-  return refuse('invalid_transaction_state', delivered);
+  if (settlement.kind !== 'settled') return settlement;
+  const isTheirs = await isLicensed(context, settlement.payment);
+  await reach('answering');
+  return isTheirs ? settlement : refuse('invalid_transaction_state', delivered);
 }
 
 /** Whether this call may hear that the payment is settled: the first, and its own retries. */
@@ -136,9 +139,12 @@ async function settle(
   );
   if (claimed.kind === 'known')
     return settleKnown(deps, settlingFor, request, { rail, claim: claimed.claim });
-  if (claimed.kind === 'claimed') return tell(deps, claimed.payment, await rail.settle(claimed.payment));
-  if (claimed.reason === 'quota_exceeded') throw quotaExceeded(deps);
-  return refuse(claimed.reason);
+  if (claimed.kind === 'refused') {
+    if (claimed.reason === 'quota_exceeded') throw quotaExceeded(deps);
+    return refuse(claimed.reason);
+  }
+  await reach('claimed');
+  return tell(deps, claimed.payment, await rail.settle(claimed.payment));
 }
 
 /** A payment that was presented before: for the same caller and terms it gets on; to anyone else it is used. */
