@@ -1,7 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { FastifyBaseLogger } from 'fastify';
 import { reach } from '#points';
-import { getAddress } from 'viem';
 import type { Database, Origin } from '../db/index.ts';
 import { toAppError } from '../http/index.ts';
 import type { Clock } from '../kernel/clock.ts';
@@ -245,7 +244,7 @@ function termsOf({ published, endpoint }: Matched): Terms {
   return {
     network: published.network,
     amount: endpoint.price,
-    payTo: getAddress(published.payTo),
+    payTo: published.payTo,
     maxTimeoutSeconds: limits.paymentTimeoutSeconds,
   };
 }
