@@ -1,6 +1,8 @@
 import { randomUUID } from 'node:crypto';
+import { wrapAxiosWithPaymentFromConfig } from '@x402/axios';
 import { ExactEvmScheme } from '@x402/evm';
 import { decodePaymentResponseHeader, wrapFetchWithPaymentFromConfig } from '@x402/fetch';
+import axios from 'axios';
 import type { Hex } from 'viem';
 import { privateKeyToAccount } from 'viem/accounts';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -44,6 +46,24 @@ describe('the stock x402 client', { timeout: 20_000 }, () => {
     expect(receipt.status).toBe('success');
     expect(await chain.balanceOf(account.address)).toBe(before[0] - 10_000n);
     expect(await chain.balanceOf(payTo)).toBe(before[1] + 10_000n);
+  });
+
+  it('pays demo_url unmodified behind axios as well, with the older core that it brings', async () => {
+    const account = privateKeyToAccount(instance.info.faucet_key);
+    const chain = openChain(instance);
+    const before = await chain.balanceOf(account.address);
+    const paying = wrapAxiosWithPaymentFromConfig(axios.create(), {
+      schemes: [{ network, client: new ExactEvmScheme(account) }],
+    });
+    const response = await paying.get(`${instance.info.demo_url}?place=quito&date=2026-06-21`, {
+      headers: { 'X-Agent-ID': 'stock-axios' },
+    });
+
+    expect(response.status).toBe(200);
+    expect(response.data).toMatchObject({ place: 'quito', date: '2026-06-21' });
+    const settlement = decodePaymentResponseHeader(String(response.headers['payment-response']));
+    expect(settlement).toMatchObject({ success: true, network, payer: account.address });
+    expect(await chain.balanceOf(account.address)).toBe(before - 10_000n);
   });
 
   it('finds terms for exactly the price in the 402, for v2 in the header and for v1 in the body, and no cache may keep them', async () => {
