@@ -74,14 +74,14 @@ const specified = new Set([
 async function readReasons(entry: string): Promise<string[]> {
   const seen = new Set<string>();
   const reasons = new Set<string>();
-  const read = async (url: string): Promise<void> => {
+  const follow = async (url: string): Promise<void> => {
     if (seen.has(url)) return;
     seen.add(url);
     const source = await readFile(new URL(url), 'utf8');
     for (const [, reason = ''] of source.matchAll(/\bErr\w+ = "([a-z0-9_]+)"/g)) reasons.add(reason);
     for (const [, path = ''] of source.matchAll(/(?:from|import) "(\.[^"]+)"/g))
-      await read(new URL(path, url).href);
+      await follow(new URL(path, url).href);
   };
-  await read(entry);
+  await follow(entry);
   return [...reasons];
 }

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { wrapAxiosWithPaymentFromConfig } from '@x402/axios';
 import { ExactEvmScheme } from '@x402/evm';
 import { decodePaymentResponseHeader, wrapFetchWithPaymentFromConfig } from '@x402/fetch';
-import axios from 'axios';
+import { create } from 'axios';
 import type { Hex } from 'viem';
 import { privateKeyToAccount } from 'viem/accounts';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -52,7 +52,7 @@ describe('the stock x402 client', { timeout: 20_000 }, () => {
     const account = privateKeyToAccount(instance.info.faucet_key);
     const chain = openChain(instance);
     const before = await chain.balanceOf(account.address);
-    const paying = wrapAxiosWithPaymentFromConfig(axios.create(), {
+    const paying = wrapAxiosWithPaymentFromConfig(create(), {
       schemes: [{ network, client: new ExactEvmScheme(account) }],
     });
     const response = await paying.get(`${instance.info.demo_url}?place=quito&date=2026-06-21`, {

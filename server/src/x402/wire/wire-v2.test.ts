@@ -31,6 +31,15 @@ const offer = paymentRequired({
   error: undefined,
 });
 
+function describedAs(description: string) {
+  return paymentRequired({
+    terms,
+    resource: { url: 'http://localhost:8402/api/demo/weather', description },
+    termsSecret: 'secret-of-the-terms',
+    error: undefined,
+  });
+}
+
 async function stockPayment() {
   const client = new x402Client().register(terms.network.id, new ExactEvmScheme(payer));
   return client.createPaymentPayload(decodePaymentRequiredHeader(encodePaymentRequired(offer)));
@@ -56,13 +65,6 @@ describe('x402 version 2, with the stock client', () => {
   });
 
   it('a description of any length is cut to whole characters for its header, and a short one left as it is', () => {
-    const describe = (description: string) =>
-      paymentRequired({
-        terms,
-        resource: { url: 'http://localhost:8402/api/demo/weather', description },
-        termsSecret: 'secret-of-the-terms',
-        error: undefined,
-      });
     const anyLong = fc.string({
       unit: fc.constantFrom('a', '天', '👩', '"', '\u0001', ' '),
       maxLength: 3000,
@@ -70,7 +72,7 @@ describe('x402 version 2, with the stock client', () => {
     });
     fc.assert(
       fc.property(anyLong, (text): void => {
-        const cut = describe(text).resource.description ?? '';
+        const cut = describedAs(text).resource.description ?? '';
         expect(Buffer.byteLength(JSON.stringify(cut)) - 2).toBeLessThanOrEqual(
           limits.offeredDescriptionBytes,
         );
@@ -82,7 +84,7 @@ describe('x402 version 2, with the stock client', () => {
         expect(text.startsWith(cut.slice(0, -1))).toBe(true);
       }),
     );
-    expect(describe('天'.repeat(5000)).resource.description).toBe(`${'天'.repeat(340)}…`);
+    expect(describedAs('天'.repeat(5000)).resource.description).toBe(`${'天'.repeat(340)}…`);
   });
 
   it('our payment is the same payment once it is read', async () => {
