@@ -2,7 +2,12 @@ import type { RequestListener } from 'node:http';
 import { createRoutes } from './api.ts';
 import { createAuthenticators, type DevelopmentPrincipal } from './authenticators.ts';
 import { type Database, listen, type WriteContext } from './db/index.ts';
-import { createForwarder, createGateway, createPublishedServers } from './gateway/index.ts';
+import {
+  createClientAddress,
+  createForwarder,
+  createGateway,
+  createPublishedServers,
+} from './gateway/index.ts';
 import { addConsolePages, answerDirectly, createControlServer, createJsonReader } from './http/index.ts';
 import { isClientSecretShaped, isRefreshTokenShaped, signingKeysChannel } from './identity/index.ts';
 import { findServerBySlug, serverChangedChannel } from './market/index.ts';
@@ -58,6 +63,7 @@ export async function createApp(parts: Parts): Promise<App> {
     forwarder,
     gatewayUrl: config.gatewayUrl,
     findAgent: async (presented) => (await services.identifier.identify(presented))?.agentId,
+    clientAddressOf: createClientAddress(config.trustedProxies),
     // API keys, agents' secrets and refresh tokens, and what we signed.
     isOurCredential: (value) =>
       /^awx_(?:live|test)_/.test(value) ||

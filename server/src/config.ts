@@ -48,7 +48,7 @@ export interface Config {
   /** SHA-256 of the key that whoever runs the instance shows; absent, nobody does but the development principal. */
   readonly operatorKeyHash: Buffer | undefined;
   readonly egressAllow: EgressAllow;
-  /** Whose `X-Forwarded-For` is believed on the control plane: addresses and CIDR blocks of TLS-terminating proxies. */
+  /** Whose `X-Forwarded-For` is believed: addresses and CIDR blocks of TLS-terminating proxies. */
   readonly trustedProxies: readonly string[];
   /** How many payments the facilitator settles for one environment a day: the operator pays their gas. */
   readonly facilitatorSettlementsPerDay: number;

@@ -115,7 +115,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Settle a payment; the same payment again gives the same answer */
+        /** Settle a payment: one call succeeds, and again only with its Idempotency-Key; to any other call the payment is used */
         post: operations["facilitator.settle"];
         delete?: never;
         options?: never;
@@ -1490,7 +1490,7 @@ export interface operations {
                         errorMessage?: string;
                         errorReason?: string;
                         extra?: {
-                            /** @description The same for the same payment: deliver once for each */
+                            /** @description Names the payment in GET /v1/payments/:id */
                             payment_id: string;
                         };
                         network: string;
@@ -1612,7 +1612,7 @@ export interface operations {
                         asset: string;
                         /** Format: date-time */
                         created_at: string;
-                        /** @description Of an answer that is given after it is charged: owed, running, done, refunded, or lost (refunded, and then its own settlement was undone for good); null where it is stored before */
+                        /** @description Of an answer that is given after it is charged: owed, running, done, refunded, or lost (refunded, and then its own settlement was undone for good); null where it is stored before. Of a payment that the facilitator settled: done once a settle call was answered with success */
                         delivery: string | null;
                         endpoint_id: string | null;
                         /**
@@ -5718,7 +5718,7 @@ export interface operations {
                             asset: string;
                             /** Format: date-time */
                             created_at: string;
-                            /** @description Of an answer that is given after it is charged: owed, running, done, refunded, or lost (refunded, and then its own settlement was undone for good); null where it is stored before */
+                            /** @description Of an answer that is given after it is charged: owed, running, done, refunded, or lost (refunded, and then its own settlement was undone for good); null where it is stored before. Of a payment that the facilitator settled: done once a settle call was answered with success */
                             delivery: string | null;
                             endpoint_id: string | null;
                             /**
@@ -5827,7 +5827,7 @@ export interface operations {
                         asset: string;
                         /** Format: date-time */
                         created_at: string;
-                        /** @description Of an answer that is given after it is charged: owed, running, done, refunded, or lost (refunded, and then its own settlement was undone for good); null where it is stored before */
+                        /** @description Of an answer that is given after it is charged: owed, running, done, refunded, or lost (refunded, and then its own settlement was undone for good); null where it is stored before. Of a payment that the facilitator settled: done once a settle call was answered with success */
                         delivery: string | null;
                         endpoint_id: string | null;
                         /**

@@ -12,4 +12,4 @@ export {
   type OutboxEntry,
   type Scope,
 } from './evidence-rows.ts';
-export { type Outcome, sweepIdempotencyKeys, write, type WriteContext } from './write.ts';
+export { type Outcome, refuseReusedKey, sweepIdempotencyKeys, write, type WriteContext } from './write.ts';

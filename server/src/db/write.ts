@@ -3,7 +3,7 @@ import { equalDigests, type SecretBox } from '../kernel/crypto.ts';
 import { AppError } from '../kernel/errors.ts';
 import { parseTyped, stringifyTyped } from '../kernel/json.ts';
 import { limits } from '../kernel/limits.ts';
-import type { Database, Transaction } from './database.ts';
+import type { Database, Sql, Transaction } from './database.ts';
 import {
   type Actor,
   type AuditEntry,
@@ -78,6 +78,14 @@ async function apply<T>(
   return outcome.result;
 }
 
+/**
+ * For an operation whose `write()` comes last, after what can't be undone. Throws `idempotency_key_reused` where the request's key was
+ * used for another request; `write()` itself still decides between requests that come at once.
+ */
+export async function refuseReusedKey(context: WriteContext): Promise<void> {
+  if (context.idempotency) await findKept(context, context.idempotency, context.db);
+}
+
 /** Forgets answers that are a day old, and the secrets of those that are ten minutes old. Until then a repeated key gets the same one. */
 export async function sweepIdempotencyKeys(context: { db: Database; clock: Clock }): Promise<void> {
   const now = context.clock.now();
@@ -106,32 +114,44 @@ async function claimIdempotencyKey(
   );
   if (inserted.length > 0) return undefined;
 
-  const [row] = await sql.query<{
-    operation: string;
-    fingerprint: Buffer;
-    result: Buffer;
-    laterResult: Buffer | null;
-    createdAt: Date;
-  }>(
-    `SELECT operation, fingerprint, result, later_result, created_at FROM idempotency_keys
-     WHERE environment_id = $1 AND actor_id = $2 AND key = $3`,
-    key,
-  );
+  const row = await findKept(context, idempotency, sql);
   if (!row)
     throw new AppError(
       'conflict',
       'The first request with this Idempotency-Key has just expired; send it again',
     );
-  if (row.operation !== idempotency.operation || !equalDigests(row.fingerprint, idempotency.fingerprint)) {
-    throw new AppError(
-      'idempotency_key_reused',
-      'This Idempotency-Key was used for a request with another body or path; use a new key for a new request',
-    );
-  }
   const isLate = addSeconds(row.createdAt, limits.secretShownSeconds) <= now;
   const kept = isLate ? (row.laterResult ?? row.result) : row.result;
   const plain = context.box.open(kept, idempotencyRow(context, idempotency.key));
   return parseTyped(plain.toString()) as { result: unknown };
+}
+
+interface Kept {
+  operation: string;
+  fingerprint: Buffer;
+  result: Buffer;
+  laterResult: Buffer | null;
+  createdAt: Date;
+}
+
+/** What is kept under a key. Throws `idempotency_key_reused` where that is of another request. */
+async function findKept(
+  context: WriteContext,
+  idempotency: NonNullable<WriteContext['idempotency']>,
+  sql: Sql,
+): Promise<Kept | undefined> {
+  const [row] = await sql.query<Kept>(
+    `SELECT operation, fingerprint, result, later_result, created_at FROM idempotency_keys
+     WHERE environment_id = $1 AND actor_id = $2 AND key = $3`,
+    [context.scope, context.actor.id, idempotency.key],
+  );
+  if (!row) return undefined;
+  if (row.operation === idempotency.operation && equalDigests(row.fingerprint, idempotency.fingerprint))
+    return row;
+  throw new AppError(
+    'idempotency_key_reused',
+    'This Idempotency-Key was used for a request with another body or path; use a new key for a new request',
+  );
 }
 
 function storeResult(

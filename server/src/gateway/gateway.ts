@@ -1,7 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { FastifyBaseLogger } from 'fastify';
 import { reach } from '#points';
-import { getAddress } from 'viem';
 import type { Database, Origin } from '../db/index.ts';
 import { toAppError } from '../http/index.ts';
 import type { Clock } from '../kernel/clock.ts';
@@ -60,6 +59,8 @@ export interface GatewayDeps {
     url: string;
   }): Promise<AgentId | undefined>;
   isOurCredential(value: string): boolean;
+  /** Where a caller is, as far as that tells one from another; empty for nobody. */
+  clientAddressOf(request: IncomingMessage): string;
 }
 
 /** One call, from what the request line says to what will be forwarded. */
@@ -131,7 +132,7 @@ async function serve(
       url: `${deps.gatewayUrl}${request.url?.split('?', 1)[0] ?? '/'}`,
     });
   if (request.method === 'GET' && request.url?.split('?', 1)[0] === statusPath)
-    return sendPaymentStatus({ ...deps, findAgent }, request, response, addressOf(request));
+    return sendPaymentStatus({ ...deps, findAgent }, request, response, deps.clientAddressOf(request));
   const matched = await match(deps, request, response);
   if (!matched) return;
   const caller = await identify(request.headers['x-agent-id'], findAgent, deps.isOurCredential);
@@ -150,17 +151,18 @@ async function serve(
     ...deps,
     lane: deps.payments,
     rail: await railOf(deps, matched, terms, sent),
-    origin: originOf(caller, request, requestId),
+    origin: originOf(caller, deps.clientAddressOf(request), requestId),
     mode: modeOf(matched),
     hosted: isHosted(matched),
     signRefund,
     presenter: {
       agentId: caller.agentId,
       agentVerified: caller.verified,
-      clientAddress: addressOf(request),
+      clientAddress: deps.clientAddressOf(request),
       termsSecret: sent.payment.termsSecret,
     },
     fingerprint: fingerprintOf(matched, body),
+    isForOtherPath: isForOtherPath(deps, matched, sent),
     target: {
       environmentId: matched.published.server.environmentId,
       serverId: matched.endpoint.serverId,
@@ -183,15 +185,6 @@ function refuseEcho(request: IncomingMessage, response: ServerResponse): void {
   if (request.method !== 'TRACE' && request.method !== 'CONNECT') return;
   response.setHeader('allow', 'GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS');
   throw new AppError('method_not_allowed', `${request.method} is not passed on to any API`);
-}
-
-/**
- * Where the caller is, as far as that tells one from another: behind a proxy everybody comes from the proxy, so that its
- * address says nothing, and stands for nobody.
- */
-function addressOf(request: IncomingMessage): string {
-  const { forwarded, 'x-forwarded-for': forwardedFor } = request.headers;
-  return forwarded === undefined && forwardedFor === undefined ? (request.socket.remoteAddress ?? '') : '';
 }
 
 /** Finds what is called. Answers itself for the catalogue; throws for what isn't there. */
@@ -251,7 +244,7 @@ function termsOf({ published, endpoint }: Matched): Terms {
   return {
     network: published.network,
     amount: endpoint.price,
-    payTo: getAddress(published.payTo),
+    payTo: published.payTo,
     maxTimeoutSeconds: limits.paymentTimeoutSeconds,
   };
 }
@@ -263,7 +256,7 @@ function termsOf({ published, endpoint }: Matched): Terms {
 function offerOf(deps: GatewayDeps, matched: Matched, terms: Terms, error: string | undefined): Offer {
   const { server } = matched.published;
   const resource = {
-    url: `${deps.gatewayUrl}/api/${server.slug}${matched.endpoint.publicPath}`,
+    url: resourceUrlOf(deps, matched),
     description: matched.endpoint.description || server.name,
   };
   return {
@@ -276,6 +269,25 @@ function offerOf(deps: GatewayDeps, matched: Matched, terms: Terms, error: strin
       error,
     }),
   };
+}
+
+/** What is called, without its query; where that is too long for a header, the endpoint that it is under. */
+function resourceUrlOf(
+  { gatewayUrl }: GatewayDeps,
+  { published, endpoint, path }: Omit<Matched, 'upstream'>,
+): string {
+  const named = path.length <= limits.offeredPathBytes ? path : endpoint.publicPath;
+  return `${gatewayUrl}/api/${published.server.slug}${named}`;
+}
+
+/** Whether a payer says that it pays for another path than the one it calls. Hosts have many names, and aren't compared. */
+function isForOtherPath(deps: GatewayDeps, matched: Matched, { payment }: SentPayment): boolean {
+  const { resourceUrl } = payment;
+  return resourceUrl !== null && pathOf(resourceUrl) !== pathOf(resourceUrlOf(deps, matched));
+}
+
+function pathOf(url: string): string {
+  return url.replace(/^https?:\/\/[^/?#]*/i, '').replace(/[?#].*$/s, '');
 }
 
 function fingerprintOf({ published, method, path, query }: Matched, body: Buffer): Buffer {
@@ -314,11 +326,11 @@ function getChain(deps: GatewayDeps, terms: Terms): { chain: Chain; settler: Set
   return found;
 }
 
-function originOf(caller: Caller, request: IncomingMessage, requestId: string): Origin {
+function originOf(caller: Caller, clientAddress: string, requestId: string): Origin {
   return {
     actor: { kind: caller.verified ? 'agent' : 'anonymous', id: caller.agentId },
     requestId,
-    clientAddress: request.socket.remoteAddress ?? null,
+    clientAddress: clientAddress || null,
   };
 }
 

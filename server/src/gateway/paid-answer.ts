@@ -26,6 +26,8 @@ export interface PaidCall extends Pick<NewClaim, 'fingerprint' | 'hosted' | 'mod
   origin: Origin;
   /** A payment that gives one back, where its payee is a wallet here. */
   signRefund(context: WriteContext, payment: Payment): Promise<Payment | undefined>;
+  /** The payer says that it pays for something else than it calls. */
+  isForOtherPath: boolean;
   /** Runs the upstream once. */
   callUpstream(): Promise<UpstreamAnswer>;
 }
@@ -38,10 +40,8 @@ export type PaidAnswer =
   /** The upstream's own 4xx: passed on, uncharged, or given back where it was paid for first. */
   | { kind: 'uncharged'; response: StoredResponse }
   /** The payment doesn't buy this; the terms are offered again. */
-  | { kind: 'unpaid'; reason: ClaimRefusal | PaymentFault | 'payment_expiring' }
+  | { kind: 'unpaid'; reason: ClaimRefusal | PaymentFault | 'payment_expiring' | 'resource_mismatch' }
   | { kind: 'unsettled'; settlement: Exclude<Settlement, { kind: 'settled' }> }
-  /** Somebody else's answer: 409, and not a word more. */
-  | { kind: 'withheld' }
   | { kind: 'refused'; error: AppError };
 
 /** The answer as it was stored. */
@@ -55,6 +55,14 @@ export async function deliver(
   return refuse(
     'payment_already_used',
     'This payment was used, and its answer is no longer kept; sign a new one',
+  );
+}
+
+/** The answer exists, and is not for whoever asks. */
+export function withheld(): PaidAnswer {
+  return refuse(
+    'payment_already_used',
+    "This payment was used. Its answer goes to whoever shows the secret of the 402's extensions, to the verified agent that paid, or for five minutes to the same X-Agent-ID from the same address",
   );
 }
 

@@ -15,7 +15,15 @@ import {
 } from '../x402/index.ts';
 import type { UpstreamStream } from './call-upstream.ts';
 import { giveUpStream, releaseStream, serveOwed } from './owed-answer.ts';
-import { deliver, notReplayable, type PaidAnswer, type PaidCall, refuse, takenOver } from './paid-answer.ts';
+import {
+  deliver,
+  notReplayable,
+  type PaidAnswer,
+  type PaidCall,
+  refuse,
+  takenOver,
+  withheld,
+} from './paid-answer.ts';
 
 const firstPauseMs = 25;
 /** Any number of copies may wait for one slow call, and each asks the database for itself. */
@@ -43,26 +51,38 @@ export async function servePaidCall(call: PaidCall): Promise<PaidAnswer> {
 }
 
 /** What speaks against the payment, or what its payer has. */
-async function verify({ rail, clock }: PaidCall): ReturnType<Rail['findFunds']> {
+async function verify({
+  rail,
+  clock,
+  isForOtherPath,
+}: PaidCall): Promise<Awaited<ReturnType<Rail['findFunds']>> | 'resource_mismatch'> {
   const now = clock.now();
+  if (isForOtherPath) return 'resource_mismatch';
   return rail.findFault(now) ?? (await rail.findFunds(now));
 }
 
 /** A payment that was presented before: by a retry, a second connection, or somebody who has read it on the chain. */
 async function serveKnown(call: PaidCall, first: Claim): Promise<PaidAnswer> {
-  const { db, clock, presenter, rail } = call;
-  if (!isForSameRequest(first, rail.facts, call.fingerprint)) {
+  if (!isForSameRequest(first, call.rail.facts, call.fingerprint)) {
     return refuse(
       'payment_already_used',
       'This payment was made for another request; sign a new one for this',
     );
   }
+  // Who has the payment while its upstream is still at work has it from the payer: nobody has read it on the chain.
+  const { state } = first.payment;
+  return follow(call, first, state === 'open' || state === 'forwarding');
+}
+
+/** Serves a payment from where it stands to its answer. `isTheirs`: it is known already that the answer is the caller's. */
+async function follow(call: PaidCall, first: Claim, isTheirs: boolean): Promise<PaidAnswer> {
+  const { db, clock, presenter, rail } = call;
   const deadline = addSeconds(clock.now(), attemptSeconds);
   let pauseMs = firstPauseMs;
   for (let claim: Claim | undefined = first; claim; claim = await findClaim(db, rail.facts)) {
     const { payment } = claim;
     const now = clock.now();
-    if (payment.state !== 'open' && !mayFetch(payment, presenter, now)) return { kind: 'withheld' };
+    if (!isTheirs && !mayFetch(payment, presenter, now)) return withheld();
 
     const answer = await serveState(call, payment, now);
     if (answer) return answer;
@@ -170,7 +190,7 @@ async function settleAndDeliver(
 ): Promise<PaidAnswer> {
   const settlement = await call.rail.settle(payment);
   if (settlement.kind !== 'settled') return { kind: 'unsettled', settlement };
-  if (payment.delivery !== null) return serveKnown(call, await getClaim(call));
+  if (payment.delivery !== null) return follow(call, await getClaim(call), true);
   const { transaction } = settlement;
   return response ? { kind: 'delivered', response, transaction } : deliver(call, payment, transaction);
 }

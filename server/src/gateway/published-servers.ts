@@ -1,3 +1,4 @@
+import type { Address } from 'viem';
 import type { Database } from '../db/index.ts';
 import { findEnvironment } from '../accounts/index.ts';
 import type { SecretBox } from '../kernel/crypto.ts';
@@ -8,15 +9,15 @@ import {
   findServerBySlug,
   type MarketServer,
 } from '../market/index.ts';
-import { creditCurrency, type Network, networks } from '../x402/index.ts';
+import { checksumAddress, creditCurrency, type Network, networks } from '../x402/index.ts';
 
 /** A server as the gateway calls it: its paths with their secrets opened, and who is paid. */
 export interface PublishedServer {
   server: MarketServer;
   endpoints: readonly Endpoint[];
   network: Network;
-  /** Absent where nobody can be paid for it: then its priced paths can't be called. */
-  payTo: string | undefined;
+  /** Checksummed. Absent where nobody can be paid for it: then its priced paths can't be called. */
+  payTo: Address | undefined;
   /** What it takes credits in, as well. Absent where an address outside is paid: credits are of environments here. */
   creditCurrency: string | undefined;
 }
@@ -69,5 +70,11 @@ async function load(
     findPayTo(deps.db, server, network),
   ]);
   const currency = server.payTo === null ? creditCurrency(kind) : undefined;
-  return { server, endpoints, network, payTo, creditCurrency: currency };
+  return {
+    server,
+    endpoints,
+    network,
+    payTo: payTo === undefined ? undefined : checksumAddress(payTo),
+    creditCurrency: currency,
+  };
 }

@@ -95,12 +95,6 @@ export function sendStream(
   return stream.pipe(response, [...withoutCaching(stream.headers), ...own, ...more]);
 }
 
-/** 409 without a body: the answer exists, and is somebody else's. */
-export function sendWithheld(response: ServerResponse): void {
-  response.writeHead(409, [...privateAnswer, 'content-length', '0']);
-  response.end();
-}
-
 export function sendJson(
   response: ServerResponse,
   status: number,

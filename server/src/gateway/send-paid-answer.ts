@@ -10,7 +10,6 @@ import {
   sendPending,
   sendStored,
   sendStream,
-  sendWithheld,
 } from './respond.ts';
 
 /** The call that an answer is for. */
@@ -34,8 +33,6 @@ export async function sendPaidAnswer(
       return streamAnswer(response, answered, call);
     case 'uncharged':
       return sendStored(response, answered.response);
-    case 'withheld':
-      return sendWithheld(response);
     case 'refused':
       return sendError(response, answered.error, requestId);
     case 'unpaid': {
@@ -101,6 +98,12 @@ function unpaidError(reason: Extract<PaidAnswer, { kind: 'unpaid' }>['reason']):
     return new AppError(
       'payment_expiring',
       'The payment expires before one more attempt could end: sign a new one. Nothing was taken',
+    );
+  }
+  if (reason === 'resource_mismatch') {
+    return new AppError(
+      'payment_invalid',
+      'The payment names another resource than the path that it was sent to: sign the terms of this one',
     );
   }
   return new AppError('payment_invalid', `The payment does not satisfy the terms: ${reason}`);

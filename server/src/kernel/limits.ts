@@ -18,6 +18,13 @@ export const limits = {
   upstreamOriginIdleSeconds: 60,
   /** A base64 payment of the exact scheme has about 1.5 KiB; extensions may add some. */
   paymentHeaderBytes: 16 * 1024,
+  /**
+   * Of the description in the 402's header: clients stop at 8 or 16 KiB of headers, and base64 adds a third. The body of version 1 and
+   * the catalogue have it whole.
+   */
+  offeredDescriptionBytes: 1024,
+  /** Of the called path in the 402's header: beyond that the endpoint's own stands for it. */
+  offeredPathBytes: 1024,
   /** Long enough for a slow model's answer; the 402's `maxTimeoutSeconds` leaves room for it. */
   upstreamTimeoutSeconds: 30,
   /** A paid stream that is cut can't be had again, and a model may think for a minute between two words. */

@@ -42,6 +42,7 @@ export { findLowRelayers } from './settlement/operate-relayers.ts';
 export { relayerRoutes } from './settlement/relayer-routes.ts';
 export { ensureRelayer } from './settlement/relayers.ts';
 export { resumeCredits } from './credits/resume-credits.ts';
+export { checksumAddress } from './exact/checksum-address.ts';
 export { signatureBackend } from './exact/secp256k1.ts';
 export { settledTopic, undoneTopic } from './settlement/payment-events.ts';
 export type { Settlement } from './settlement/settlement.ts';

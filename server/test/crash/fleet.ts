@@ -19,7 +19,7 @@ const startsMax = 5;
 /** One process of the program in production mode, with one role, that a test can stop at a point and kill. */
 export interface Member {
   name: string;
-  /** Where a gateway listens, also after it was killed and started again. */
+  /** Where a gateway or a control plane listens, also after it was killed and started again. */
   url: string;
   /** From now on whoever reaches this point in it stands still there, or nobody does; who stands already goes on standing. */
   arm(at: Point | undefined): Promise<void>;
@@ -31,7 +31,7 @@ export interface Member {
   standing(count?: number): Promise<void>;
   /** Ends it as an out-of-memory killer does. */
   kill(): Promise<void>;
-  /** Starts it, or starts it again where it was killed, armed if told so; resolves when a gateway serves. */
+  /** Starts it, or starts it again where it was killed, armed if told so; resolves when it serves. */
   start(at?: Point): Promise<void>;
   output(): string;
 }
@@ -87,9 +87,10 @@ export async function startFleet(ground: { databaseUrl: string; rpcUrl: string }
   return { control, gateways, workers };
 }
 
-function openMember(
+/** One process that isn't started yet. It is ended after the test file. */
+export function openMember(
   name: string,
-  role: 'gateway' | 'worker',
+  role: 'control' | 'gateway' | 'worker',
   settings: Record<string, string>,
   port: number,
 ): Member {
@@ -118,8 +119,8 @@ function openMember(
         PATH: process.env['PATH'],
         ...settings,
         CREDENCE_ROLES: role,
-        PORT: '1',
-        GATEWAY_PORT: String(port),
+        PORT: role === 'control' ? String(port) : '1',
+        GATEWAY_PORT: role === 'control' ? '1' : String(port),
       },
       stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
     });
@@ -140,7 +141,7 @@ function openMember(
       if (started === child && 'reached' in told) standing += 1;
     });
     if (at) await tell({ at, last: 'stay' });
-    if (role === 'gateway') await until(() => isServing(url), `${name} serves`, startMsMax);
+    if (role !== 'worker') await until(() => isServing(url), `${name} serves`, startMsMax);
   }
 
   /** Waits for what a living process is to do. */
@@ -172,7 +173,7 @@ function openMember(
   };
 }
 
-/** A gateway that has no such API answers 404; one that isn't ready, 503. */
+/** A plane that has no such path answers 404; one that isn't ready, 503. */
 function isServing(url: string): Promise<boolean> {
   return send(`${url}/api/nothing`).then(
     ({ status }) => status === 404,

@@ -124,6 +124,7 @@ export async function newOrder(
     authorization,
     signature,
     termsSecret: null,
+    resourceUrl: null,
   };
   const target = {
     environmentId: newId('environment'),

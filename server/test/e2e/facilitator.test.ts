@@ -11,6 +11,8 @@ import { type Instance, startInstance } from '../helpers/instance.ts';
 import {
   askTerms,
   authorizationOf,
+  decode,
+  encode,
   network,
   newPayer,
   openChain,
@@ -18,6 +20,7 @@ import {
   sendPaid,
 } from '../helpers/payer.ts';
 import { newPayerV1 } from '../helpers/payer-v1.ts';
+import { send } from '../helpers/request.ts';
 import { callApi, price, sell } from '../helpers/seller.ts';
 import { startThirdPartySeller } from '../helpers/third-party-seller.ts';
 import { startUpstream } from '../helpers/upstream.ts';
@@ -70,6 +73,26 @@ describe('the facilitator', { timeout: 30_000 }, () => {
       expect([await received(), await balanceOf(account.address)]).toEqual([price, 0n]);
       await seller.close();
     });
+
+    it.each(['/paid', '/upfront'])(
+      'gives one answer of %s for one payment: to twenty copies at once, and to none that comes later',
+      async (path) => {
+        const seller = await startThirdPartySeller(instance, { apiKey: instance.info.api_key, payTo });
+        const url = `${seller.url}${path}`;
+        const payment = await payer.pay(decode((await send(url)).headers['payment-required']));
+        const copy = () => send(url, { headers: { 'payment-signature': encode(payment) } });
+        const answers = await Promise.all(Array.from({ length: 20 }, copy));
+        answers.push(await copy(), await copy());
+
+        const answered = answers.filter(({ status }) => status === 200);
+        expect(answered.map(({ text }) => text)).toEqual([expect.stringMatching(/^run \d+$/)]);
+        const others = answers.filter(({ status }) => status !== 200);
+        expect(new Set(others.map(({ status }) => status))).toEqual(new Set([402]));
+        if (path === '/upfront') expect(seller.runs()).toBe(1);
+        expect(await received()).toBe(price);
+        await seller.close();
+      },
+    );
   });
 
   it('says what it settles, in both versions, and who signs', async () => {
@@ -165,17 +188,79 @@ describe('the facilitator', { timeout: 30_000 }, () => {
     expect(await received()).toBe(price);
   });
 
-  it('gives the same answer for the same payment, one after another and at once, and charges it once', async () => {
+  const delivered = {
+    success: false,
+    errorReason: 'invalid_transaction_state',
+    errorMessage: expect.stringContaining('A delivery on this payment was begun'),
+    transaction: '',
+  };
+
+  it('succeeds once for one payment, at once and one after another, and charges it once', async () => {
     const order = await orderOf(payer, terms);
     const answers = await Promise.all(Array.from({ length: 12 }, () => settle(instance, order)));
     answers.push(await settle(instance, order));
-    expect(new Set(answers.map(({ text }) => text)).size).toBe(1);
-    expect(answers[0]?.json()).toMatchObject({ success: true, extra: { payment_id: expect.any(String) } });
+    expect(answers.map(({ status }) => status)).toEqual(Array(13).fill(200));
+    const told = answers.map((answer) => answer.json());
+    expect(told.filter(({ success }) => success)).toEqual([
+      expect.objectContaining({ extra: { payment_id: expect.any(String) } }),
+    ]);
+    expect(told.filter(({ success }) => !success)).toEqual(
+      Array(12).fill(expect.objectContaining(delivered)),
+    );
     expect(await received()).toBe(price);
     expect((await verify(instance, order)).json()).toMatchObject({
       isValid: false,
       invalidReason: 'invalid_transaction_state',
     });
+  });
+
+  it('tells a call that is retried with its Idempotency-Key the same again, and no other call', async () => {
+    const order = await orderOf(payer, terms);
+    const key = instance.info.api_key;
+    const calls = ['first', 'first', 'second', 'first', 'second'];
+    const answers = await Promise.all(calls.map((name) => settle(instance, order, key, name)));
+    const winner = answers.findIndex((answer) => answer.json().success);
+    const names = [...calls, 'first', 'second'];
+    answers.push(await settle(instance, order, key, 'first'), await settle(instance, order, key, 'second'));
+    for (const [index, answer] of answers.entries()) {
+      if (names[index] === calls[winner]) expect(answer.text).toBe(answers[winner]?.text);
+      else expect(answer.json()).toMatchObject(delivered);
+    }
+    expect((await settle(instance, order)).json(), 'without a key').toMatchObject(delivered);
+    expect(await received()).toBe(price);
+
+    const another = await orderOf(payer, terms);
+    const reused = await settle(instance, another, key, calls[winner]);
+    expect([reused.status, reused.json().code]).toEqual([409, 'idempotency_key_reused']);
+    expect(await received(), 'refused before anything was charged').toBe(price);
+  });
+
+  it('takes a payment for the resource that it names, where it names one', async () => {
+    const order = await orderOf(payer, terms);
+    const elsewhere = {
+      ...order,
+      paymentPayload: { ...order.paymentPayload, resource: { url: 'https://api.example.com/other' } },
+    };
+    // Not settled yet, so that only the claim speaks against it.
+    const { client } = openChain(instance);
+    await client.request({ method: 'evm_setAutomine' as never, params: [false] as never });
+    const first = settle(instance, order);
+    try {
+      await expect
+        .poll(() =>
+          database.db.query('SELECT FROM payment_claims WHERE nonce = $1', [
+            authorizationOf(order.paymentPayload).nonce,
+          ]),
+        )
+        .toHaveLength(1);
+      expect((await settle(instance, elsewhere)).json().errorMessage).toBe(
+        'This payment was used before, for something else',
+      );
+    } finally {
+      await client.request({ method: 'evm_setAutomine' as never, params: [true] as never });
+      await client.request({ method: 'evm_mine' as never });
+    }
+    expect((await first).json()).toMatchObject({ success: true });
   });
 
   it('takes a payment for the terms that it was first settled for, and for nobody else', async () => {
@@ -208,7 +293,7 @@ describe('the facilitator', { timeout: 30_000 }, () => {
     const mine = await callApi(instance, path, { credential: instance.info.api_key });
     expect(mine.json()).toMatchObject({
       state: 'settled',
-      delivery: null,
+      delivery: 'done',
       server_id: null,
       agent_id: null,
       amount: '10000',

@@ -5,6 +5,7 @@ import { type Instance, startInstance } from '../helpers/instance.ts';
 import { askTerms, decode, newPayer, openChain, type Payer, sendPaid } from '../helpers/payer.ts';
 import { price, sell, type Sold } from '../helpers/seller.ts';
 import { startUpstream, type Upstream } from '../helpers/upstream.ts';
+import { withheld } from '../helpers/withheld.ts';
 
 describe('one payment buys one call', { timeout: 20_000 }, () => {
   let instance: Instance;
@@ -61,14 +62,14 @@ describe('one payment buys one call', { timeout: 20_000 }, () => {
     expect(await spent()).toBe(price);
   });
 
-  it('shown from another address without the secret of the terms, it gives 409 and no body', async () => {
+  it('shown from another address without the secret of the terms, it gives 409, and nothing of the answer', async () => {
     const { payment } = await buy();
     const theft = await sendPaid(url, withoutSecret(payment), { from: '127.0.0.2' });
-    expect(theft).toMatchObject({ status: 409, text: '' });
+    expect(theft).toMatchObject(withheld);
     expect(theft.headers).not.toHaveProperty('payment-response');
     const wrongSecret = structuredClone(payment);
     wrongSecret.extensions = (await askTerms(url)).extensions ?? {};
-    expect(await sendPaid(url, wrongSecret, { from: '127.0.0.2' })).toMatchObject({ status: 409, text: '' });
+    expect(await sendPaid(url, wrongSecret, { from: '127.0.0.2' })).toMatchObject(withheld);
     expect(upstream.requests.length).toBe(1);
   });
 
@@ -83,11 +84,8 @@ describe('one payment buys one call', { timeout: 20_000 }, () => {
     const { payment, answer } = await buy();
     const bare = withoutSecret(payment);
     expect(await sendPaid(url, bare)).toMatchObject({ status: 200, text: answer.text });
-    expect(await sendPaid(url, bare, { headers: { 'x-agent-id': 'another' } })).toMatchObject({
-      status: 409,
-      text: '',
-    });
-    expect(await sendPaid(url, bare, { from: '127.0.0.2' })).toMatchObject({ status: 409, text: '' });
+    expect(await sendPaid(url, bare, { headers: { 'x-agent-id': 'another' } })).toMatchObject(withheld);
+    expect(await sendPaid(url, bare, { from: '127.0.0.2' })).toMatchObject(withheld);
   });
 
   it('of a verified agent, it gives its answer to that agent anywhere, and to nobody who only says its id', async () => {
@@ -101,12 +99,9 @@ describe('one payment buys one call', { timeout: 20_000 }, () => {
       text: answer.text,
     });
     const said = await sendPaid(url, bare, { headers: { 'x-agent-id': agent.agent_id } });
-    expect(said).toMatchObject({ status: 409, text: '' });
+    expect(said).toMatchObject(withheld);
     const other = await registerAgent(instance);
-    expect(await sendPaid(url, bare, { headers: { 'x-agent-id': other.jwt } })).toMatchObject({
-      status: 409,
-      text: '',
-    });
+    expect(await sendPaid(url, bare, { headers: { 'x-agent-id': other.jwt } })).toMatchObject(withheld);
   });
 
   it.each([
@@ -138,6 +133,35 @@ describe('one payment buys one call', { timeout: 20_000 }, () => {
     expect(codes).toEqual([200, ...Array.from({ length: 9 }, () => 409)]);
     expect(upstream.requests.length).toBe(1);
     expect(await spent()).toBe(price);
+  });
+
+  it.each([
+    ['another path', '/paid/other', {}],
+    ['the path that it is under', '/paid', {}],
+    ['another spelling of it', '/paid/answe%72', {}],
+    ['another resource, by an address that is none', '/paid/answer', { url: '/paid/answer' }],
+    ['another seller', '/paid/answer', { url: 'http://localhost:8402/api/somebody/paid/answer' }],
+  ])('sent to %s than it names buys nothing, and can still buy what it names', async (_, path, named) => {
+    const payment = await payer.pay(await askTerms(url));
+    const changed = { ...payment, resource: { ...payment.resource, ...named } };
+    const refused = await sendPaid(`${sold.url}${path}?question=1`, changed);
+    expect([refused.status, refused.json().code, refused.json().error]).toEqual([
+      402,
+      'payment_invalid',
+      'resource_mismatch',
+    ]);
+    expect([upstream.requests.length, await spent()]).toEqual([0, 0n]);
+    expect((await sendPaid(url, payment)).status).toBe(200);
+    expect(await spent()).toBe(price);
+  });
+
+  it('that names its resource by another host, with another query, or not at all buys what it is sent for', async () => {
+    const elsewhere = new URL(url);
+    elsewhere.host = 'gateway.example';
+    for (const resource of [{ url: elsewhere.href }, { url: `${url}&more=2` }, undefined, { url: 7 }]) {
+      const payment = await payer.pay(await askTerms(url));
+      expect((await sendPaid(url, { ...payment, resource })).status, JSON.stringify(resource)).toBe(200);
+    }
   });
 
   it('that was for one seller buys nothing of another', async () => {

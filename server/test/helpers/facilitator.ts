@@ -33,10 +33,11 @@ export function foreignTerms(payTo: Address): PaymentRequirements {
 export async function orderOf(
   payer: Payer,
   terms: PaymentRequirements,
+  resource = 'https://api.example.com/paid',
 ): Promise<FacilitatorBody & { paymentPayload: PaymentPayload; paymentRequirements: PaymentRequirements }> {
   const paymentPayload = await payer.pay({
     x402Version: 2,
-    resource: { url: 'https://api.example.com/paid' },
+    resource: { url: resource },
     accepts: [terms],
   });
   return { x402Version: 2, paymentPayload, paymentRequirements: terms };
@@ -50,8 +51,10 @@ export function settle(
   instance: Instance,
   body: unknown,
   credential: string = instance.info.api_key,
+  idempotencyKey?: string,
 ): Promise<Answer> {
-  return callApi(instance, '/facilitator/settle', { body, credential });
+  const headers = idempotencyKey === undefined ? {} : { 'idempotency-key': idempotencyKey };
+  return callApi(instance, '/facilitator/settle', { body, credential, headers });
 }
 
 /** Another tenant's API key, with every scope unless said otherwise. */

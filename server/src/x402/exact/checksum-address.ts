@@ -15,3 +15,8 @@ export function checksumAddress(address: string): Address {
   }
   return `0x${text.toString('latin1')}`;
 }
+
+/** Whether two spellings are of one address: which letters are large is a checksum, and no part of it. */
+export function isSameAddress(one: Address, other: Address): boolean {
+  return one === other || one.toLowerCase() === other.toLowerCase();
+}

@@ -1,5 +1,6 @@
-import { type Address, type Hex, isAddressEqual } from 'viem';
+import type { Address, Hex } from 'viem';
 import { limits } from '../../kernel/limits.ts';
+import { isSameAddress } from './checksum-address.ts';
 import { type Authorization, transferDigest } from './eip3009-digest.ts';
 import { writeHex } from './hex.ts';
 import type { Network } from '../networks.ts';
@@ -85,8 +86,8 @@ export function findTermsFault(
 ): ExactFault | undefined {
   const { authorization } = payment;
   if (payment.network !== terms.network.id) return 'invalid_network';
-  if (!isAddressEqual(payment.asset, terms.network.asset.address)) return 'invalid_payment_requirements';
-  if (!isAddressEqual(authorization.to, terms.payTo)) return 'invalid_exact_evm_payload_recipient_mismatch';
+  if (!isSameAddress(payment.asset, terms.network.asset.address)) return 'invalid_payment_requirements';
+  if (!isSameAddress(authorization.to, terms.payTo)) return 'invalid_exact_evm_payload_recipient_mismatch';
   if (authorization.value !== terms.amount) return 'invalid_exact_evm_payload_authorization_value_mismatch';
   if (authorization.validAfter > now) return 'invalid_exact_evm_payload_authorization_valid_after';
   const latest = now + BigInt(limits.paymentValiditySecondsMax);

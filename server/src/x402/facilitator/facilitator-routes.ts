@@ -40,7 +40,7 @@ const SettleView = Type.Object({
   amount: Type.Optional(Type.String()),
   extra: Type.Optional(
     Type.Object({
-      payment_id: Type.String({ description: 'The same for the same payment: deliver once for each' }),
+      payment_id: Type.String({ description: 'Names the payment in GET /v1/payments/:id' }),
     }),
   ),
 });
@@ -112,7 +112,8 @@ function settlementRoutes(deps: FacilitatorDeps): Route[] {
     defineRoute({
       ...settling,
       id: 'facilitator.settle',
-      summary: 'Settle a payment; the same payment again gives the same answer',
+      summary:
+        'Settle a payment: one call succeeds, and again only with its Idempotency-Key; to any other call the payment is used',
       method: 'POST',
       path: '/facilitator/settle',
       limit: 'payment',

@@ -42,10 +42,16 @@ const RequestV1 = Type.Object({
 const RequestV2 = Type.Object({
   paymentPayload: Type.Object({
     x402Version: Type.Literal(2),
+    resource: Type.Optional(Type.Unknown()),
     accepted: Type.Object({ scheme: Type.String(), network: Type.String(), asset: AddressText }),
     payload: ExactPayload,
   }),
-  paymentRequirements: Type.Object({ ...requirements, amount: Uint256Text }),
+  // The specification has the resource beside the terms; some servers write it into them.
+  paymentRequirements: Type.Object({
+    ...requirements,
+    amount: Uint256Text,
+    resource: Type.Optional(Type.Unknown()),
+  }),
 });
 
 /** A payment and the terms that somebody else has set for it, whichever version they came in. */
@@ -62,7 +68,7 @@ export interface FacilitatorRequest {
   payTo: Address;
   maxTimeoutSeconds: number;
   extra: Readonly<Record<string, unknown>>;
-  /** Of the requirements: the same payment for others is another request. */
+  /** Of the requirements, and of the resource where one is named: the same payment for others is another request. */
   fingerprint: Buffer;
 }
 
@@ -94,15 +100,24 @@ function readV1({ paymentPayload, paymentRequirements }: Static<typeof RequestV1
 }
 
 function readV2({ paymentPayload, paymentRequirements }: Static<typeof RequestV2>): FacilitatorRequest {
-  const { accepted, payload } = paymentPayload;
+  const { accepted, payload, resource } = paymentPayload;
   const offer = { network: accepted.network, asset: checksumAddress(accepted.asset) };
   return {
     ...readTerms(paymentRequirements, paymentRequirements.amount),
     sent: readExactPayload(payload, offer),
     network: paymentRequirements.network,
     schemes: [accepted.scheme, paymentRequirements.scheme],
-    fingerprint: fingerprintOf(2, paymentRequirements, [paymentRequirements.amount]),
+    fingerprint: fingerprintOf(2, paymentRequirements, [
+      paymentRequirements.amount,
+      findResourceUrl(paymentRequirements.resource) ?? findResourceUrl(resource) ?? null,
+    ]),
   };
+}
+
+/** Version 1 writes a resource as its URL, version 2 as an object that has one. */
+function findResourceUrl(resource: unknown): string | undefined {
+  const url = (resource as { url?: unknown } | null | undefined)?.url ?? resource;
+  return typeof url === 'string' ? url : undefined;
 }
 
 type Requirements = Pick<
@@ -121,7 +136,7 @@ function readTerms({ network, asset, payTo, maxTimeoutSeconds, extra }: Requirem
   };
 }
 
-function fingerprintOf(version: X402Version, terms: Requirements, more: readonly string[]): Buffer {
+function fingerprintOf(version: X402Version, terms: Requirements, more: readonly (string | null)[]): Buffer {
   const { scheme, network, asset, payTo, maxTimeoutSeconds } = terms;
   return sha256(
     JSON.stringify([

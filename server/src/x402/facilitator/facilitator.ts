@@ -1,4 +1,5 @@
-import { type Database, databaseTimeOf, type WriteContext } from '../../db/index.ts';
+import { reach } from '#points';
+import { type Database, databaseTimeOf, refuseReusedKey, write, type WriteContext } from '../../db/index.ts';
 import { type Clock, unixSeconds } from '../../kernel/clock.ts';
 import { AppError } from '../../kernel/errors.ts';
 import type { ApiKeyId, EnvironmentId } from '../../kernel/ids.ts';
@@ -9,6 +10,7 @@ import { sumClaimed } from '../claims/claims.sql.ts';
 import type { ExactFault, Terms } from '../exact/exact.ts';
 import type { FacilitatorRequest } from './facilitator-wire.ts';
 import type { Network } from '../networks.ts';
+import { licenceDelivery } from './licence.sql.ts';
 import { findSuspension } from '../claims/payers.sql.ts';
 import { isFacilitated, type Payment } from '../payments/payment.ts';
 import type { PaymentLane } from '../claims/payment-lane.ts';
@@ -32,7 +34,7 @@ export interface FacilitatorDeps {
 
 /** What became of a settlement that somebody else's API asked for. */
 export type FacilitatorSettlement =
-  /** Nothing was claimed, or what was claimed isn't this caller's. */
+  /** Nothing was claimed, or what was claimed isn't this call's. */
   | { kind: 'refused'; reason: FacilitatorFault; message?: string }
   | { kind: 'failed'; reason: string; payment: Payment }
   | { kind: 'pending'; transaction: string; payment: Payment }
@@ -65,10 +67,36 @@ export async function verifyPayment(
 
 /**
  * Settles a payment for somebody else's API: claims it first, for these terms and this environment, so that it is charged once
- * whoever asks how often. The same payment again gives the same answer, without another transaction. Throws `quota_exceeded`, and
- * `unavailable` where the chain can't be asked.
+ * whoever asks how often. A success is what that API delivers on, so that one call hears of it, and again only with its
+ * `Idempotency-Key`; to any other the payment is used. Throws `quota_exceeded`, `idempotency_key_reused`, and `unavailable` where the
+ * chain can't be asked.
  */
 export async function settlePayment(
+  deps: FacilitatorDeps,
+  context: WriteContext,
+  settlingFor: SettlingFor,
+  request: FacilitatorRequest,
+): Promise<FacilitatorSettlement> {
+  await refuseReusedKey(context);
+  const settlement = await settle(deps, context, settlingFor, request);
+  if (settlement.kind !== 'settled') return settlement;
+  const isTheirs = await isLicensed(context, settlement.payment);
+  await reach('answering');
+  return isTheirs ? settlement : refuse('invalid_transaction_state', delivered);
+}
+
+/** Whether this call may hear that the payment is settled: the first, and its own retries. */
+async function isLicensed(context: WriteContext, payment: Payment): Promise<boolean> {
+  // Most copies come late: they needn't write to hear that they are.
+  if (payment.delivery === 'done' && !context.idempotency) return false;
+  return write(context, async (sql, now) => ({
+    result: await licenceDelivery(sql, payment, now),
+    // The end of its settlement has written the event.
+    audit: null,
+  }));
+}
+
+async function settle(
   deps: FacilitatorDeps,
   context: WriteContext,
   settlingFor: SettlingFor,
@@ -111,12 +139,15 @@ export async function settlePayment(
   );
   if (claimed.kind === 'known')
     return settleKnown(deps, settlingFor, request, { rail, claim: claimed.claim });
-  if (claimed.kind === 'claimed') return tell(deps, claimed.payment, await rail.settle(claimed.payment));
-  if (claimed.reason === 'quota_exceeded') throw quotaExceeded(deps);
-  return refuse(claimed.reason);
+  if (claimed.kind === 'refused') {
+    if (claimed.reason === 'quota_exceeded') throw quotaExceeded(deps);
+    return refuse(claimed.reason);
+  }
+  await reach('claimed');
+  return tell(deps, claimed.payment, await rail.settle(claimed.payment));
 }
 
-/** A payment that was presented before: by the same caller, it gets on or is told again; to anyone else it is used. */
+/** A payment that was presented before: for the same caller and terms it gets on; to anyone else it is used. */
 async function settleKnown(
   deps: FacilitatorDeps,
   settlingFor: SettlingFor,
@@ -194,6 +225,9 @@ async function findClaimFault(
   const renewed = await balance.renew?.();
   return renewed ? findClaimFault(deps, rail, renewed, now) : 'insufficient_funds';
 }
+
+const delivered =
+  'A delivery on this payment was begun: settling it again succeeds for that call only, by its Idempotency-Key';
 
 function refuse(reason: FacilitatorFault, message?: string): FacilitatorSettlement {
   return message === undefined ? { kind: 'refused', reason } : { kind: 'refused', reason, message };

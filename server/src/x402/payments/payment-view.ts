@@ -64,7 +64,7 @@ const payersMembers = {
   failure: Nullable,
   delivery: Type.Union([Type.String(), Type.Null()], {
     description:
-      'Of an answer that is given after it is charged: owed, running, done, refunded, or lost (refunded, and then its own settlement was undone for good); null where it is stored before',
+      'Of an answer that is given after it is charged: owed, running, done, refunded, or lost (refunded, and then its own settlement was undone for good); null where it is stored before. Of a payment that the facilitator settled: done once a settle call was answered with success',
   }),
   replayable: Type.Boolean({
     description: 'Whether the answer is kept, and given again for the same payment',

@@ -110,7 +110,7 @@ describe('x402 version 1', () => {
     const [accepted] = required.accepts;
     if (!accepted) throw new Error('an offer offers something');
     const asV2 = decodePayment(encodePayment({ required, accepted, payment }));
-    expect({ ...asV2, termsSecret: null }).toEqual(payment);
+    expect({ ...asV2, termsSecret: null, resourceUrl: null }).toEqual(payment);
   });
 
   it('our payment is one to others', async () => {

@@ -59,7 +59,7 @@ export function decodePaymentV1(header: string, terms: { asset: Address }): Rece
   const kind = { name: v1Headers.payment, version: 1 } as const;
   const { network, payload } = decodeHeader(header, PaymentPayloadV1, kind);
   const offer = { network: networkIds.get(network) ?? network, asset: terms.asset };
-  return { ...readExactPayload(payload, offer), termsSecret: null };
+  return { ...readExactPayload(payload, offer), termsSecret: null, resourceUrl: null };
 }
 
 /** A payment as its payer sends it. */

@@ -31,6 +31,15 @@ const offer = paymentRequired({
   error: undefined,
 });
 
+function describedAs(description: string) {
+  return paymentRequired({
+    terms,
+    resource: { url: 'http://localhost:8402/api/demo/weather', description },
+    termsSecret: 'secret-of-the-terms',
+    error: undefined,
+  });
+}
+
 async function stockPayment() {
   const client = new x402Client().register(terms.network.id, new ExactEvmScheme(payer));
   return client.createPaymentPayload(decodePaymentRequiredHeader(encodePaymentRequired(offer)));
@@ -42,7 +51,7 @@ describe('x402 version 2, with the stock client', () => {
     expect(decodePaymentRequired(encodePaymentRequired(offer))).toEqual(offer);
   });
 
-  it('its payment for our offer is read, meets the terms, is signed, and echoes the secret', async () => {
+  it('its payment for our offer is read, meets the terms, is signed, and echoes secret and resource', async () => {
     const payment = decodePayment(encodePaymentSignatureHeader(await stockPayment()));
     const now = BigInt(Math.floor(Date.now() / 1000));
     expect(findTermsFault(payment, terms, now, 60)).toBeUndefined();
@@ -51,7 +60,31 @@ describe('x402 version 2, with the stock client', () => {
       network: terms.network.id,
       authorization: { from: payer.address, to: payee, value: 10_000n },
       termsSecret: 'secret-of-the-terms',
+      resourceUrl: 'http://localhost:8402/api/demo/weather',
     });
+  });
+
+  it('a description of any length is cut to whole characters for its header, and a short one left as it is', () => {
+    const anyLong = fc.string({
+      unit: fc.constantFrom('a', '天', '👩', '"', '\u0001', ' '),
+      maxLength: 3000,
+      size: 'max',
+    });
+    fc.assert(
+      fc.property(anyLong, (text): void => {
+        const cut = describedAs(text).resource.description ?? '';
+        expect(Buffer.byteLength(JSON.stringify(cut)) - 2).toBeLessThanOrEqual(
+          limits.offeredDescriptionBytes,
+        );
+        const fits = Buffer.byteLength(JSON.stringify(text)) - 2 <= limits.offeredDescriptionBytes;
+        expect(cut === text).toBe(fits);
+        if (fits) return;
+        expect(cut.isWellFormed()).toBe(true);
+        expect(cut.endsWith('…')).toBe(true);
+        expect(text.startsWith(cut.slice(0, -1))).toBe(true);
+      }),
+    );
+    expect(describedAs('天'.repeat(5000)).resource.description).toBe(`${'天'.repeat(340)}…`);
   });
 
   it('our payment is the same payment once it is read', async () => {

@@ -1,4 +1,5 @@
 import { type Static, Type } from 'typebox';
+import { limits } from '../../kernel/limits.ts';
 import { checksumAddress } from '../exact/checksum-address.ts';
 import { creditsNetwork, readCreditPayment } from '../credits/credit-payment.ts';
 import type { CreditTerms } from '../credits/credits-rail.ts';
@@ -55,16 +56,19 @@ export const PaymentRequired = Type.Object({
 });
 export type PaymentRequired = Static<typeof PaymentRequired>;
 
+/** `resource` and `extensions` are echoes of the offer; one that isn't what we wrote is as good as none. */
 const PaymentPayload = Type.Object({
   x402Version: Type.Literal(2),
+  resource: Type.Optional(Type.Unknown()),
   accepted: Type.Object({ scheme: Type.Literal('exact'), network: NetworkName, asset: AddressText }),
   payload: ExactPayload,
   extensions: Type.Optional(Type.Record(Type.String(), Type.Unknown())),
 });
 
-/** A payment in credits says all that counts in its JWS; what it echoes of the offer isn't signed, and isn't looked at. */
+/** A payment in credits says all that counts in its JWS; the terms that it echoes aren't signed, and aren't looked at. */
 const CreditPayload = Type.Object({
   x402Version: Type.Literal(2),
+  resource: Type.Optional(Type.Unknown()),
   accepted: Type.Object({ scheme: Type.Literal('exact'), network: Type.Literal(creditsNetwork) }),
   payload: Type.Object({ jws: Type.String() }),
   extensions: Type.Optional(Type.Record(Type.String(), Type.Unknown())),
@@ -82,14 +86,14 @@ export function decodeAnyPayment(header: string): ReceivedCredit | ReceivedPayme
   const value = parseHeader(header, paymentHeader);
   if ((value as { accepted?: { network?: unknown } | null } | null)?.accepted?.network !== creditsNetwork)
     return readExact(value);
-  const { payload, extensions } = checkHeader(value, CreditPayload, paymentHeader);
-  return { credit: readCreditPayment(payload.jws), termsSecret: findTermsSecret(extensions) };
+  const { payload, ...echo } = checkHeader(value, CreditPayload, paymentHeader);
+  return { credit: readCreditPayment(payload.jws), ...readEcho(echo) };
 }
 
 function readExact(value: unknown): ReceivedPayment {
-  const { accepted, payload, extensions } = checkHeader(value, PaymentPayload, paymentHeader);
+  const { accepted, payload, ...echo } = checkHeader(value, PaymentPayload, paymentHeader);
   const offer = { network: accepted.network, asset: checksumAddress(accepted.asset) };
-  return { ...readExactPayload(payload, offer), termsSecret: findTermsSecret(extensions) };
+  return { ...readExactPayload(payload, offer), ...readEcho(echo) };
 }
 
 /** Reads a `PAYMENT-REQUIRED` header of any seller. Throws `invalid_payment`. */
@@ -101,7 +105,10 @@ export function encodePaymentRequired(required: PaymentRequired): string {
   return encodeHeader(required);
 }
 
-/** What we ask for a call: its offers, that on the chain first, and the secret that fetches its answer again. */
+/**
+ * What we ask for a call: its offers, that on the chain first, and the secret that fetches its answer again. It goes into a header, so
+ * that a long description is cut.
+ */
 export function paymentRequired(args: {
   terms: Terms;
   /** Absent where the seller takes no credits. */
@@ -113,13 +120,37 @@ export function paymentRequired(args: {
   return {
     x402Version: 2,
     error: args.error ?? `${v2Headers.signature} header is required`,
-    resource: args.resource,
+    resource: cutDescription(args.resource),
     accepts: [
       toRequirements(args.terms),
       ...(args.creditTerms ? [toCreditRequirements(args.creditTerms)] : []),
     ],
     extensions: { [retrievalExtension]: { info: { secret: args.termsSecret }, schema: retrievalSchema } },
   };
+}
+
+function cutDescription(resource: PaymentRequired['resource']): PaymentRequired['resource'] {
+  const { description } = resource;
+  if (description === undefined) return resource;
+  return { ...resource, description: cutText(description, limits.offeredDescriptionBytes) };
+}
+
+/** As much of a text, in whole characters, as has this many bytes in JSON; with an ellipsis where some is gone. */
+function cutText(text: string, bytesMax: number): string {
+  // No character has less than a byte: what is short enough in any case is most of what comes.
+  if (text.length * 6 <= bytesMax || jsonBytes(text) <= bytesMax) return text;
+  let kept = '';
+  let bytes = jsonBytes('…');
+  for (const character of text) {
+    bytes += jsonBytes(character);
+    if (bytes > bytesMax) break;
+    kept += character;
+  }
+  return `${kept.trimEnd()}…`;
+}
+
+function jsonBytes(text: string): number {
+  return Buffer.byteLength(JSON.stringify(text)) - 2;
 }
 
 function toRequirements(terms: Terms): Static<typeof PaymentRequirements> {
@@ -176,6 +207,11 @@ const retrievalSchema = {
     secret: { type: 'string', description: 'Echo it with the payment; it fetches the paid answer again' },
   },
 };
+
+function readEcho(echo: { resource?: unknown; extensions?: Record<string, unknown> }) {
+  const url = (echo.resource as { url?: unknown } | null | undefined)?.url;
+  return { termsSecret: findTermsSecret(echo.extensions), resourceUrl: typeof url === 'string' ? url : null };
+}
 
 function findTermsSecret(extensions: Record<string, unknown> | undefined): string | null {
   const extension = extensions?.[retrievalExtension] as { info?: { secret?: unknown } } | null | undefined;

@@ -31,12 +31,15 @@ export const ExactPayload = Type.Object({
 export interface ReceivedPayment extends ExactPayment {
   /** The secret of the 402 that this payment answers, where the client echoed it. */
   termsSecret: string | null;
+  /** What the payer says that it pays for, where it says so: unsigned, so that it binds the honest only. */
+  resourceUrl: string | null;
 }
 
 /** A payment in credits, as it reached us; version 1 has no name for their network. */
 export interface ReceivedCredit {
   credit: CreditPayment;
   termsSecret: string | null;
+  resourceUrl: string | null;
 }
 
 /** What a settlement header says (SettlementResponse, section 5.3 of both specifications). */
