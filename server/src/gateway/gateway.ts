@@ -175,7 +175,12 @@ async function serve(
       }),
   });
   await reach('answering');
-  await sendPaidAnswer(response, answered, { sent, offer, requestId });
+  await sendPaidAnswer(response, answered, {
+    sent,
+    offer,
+    requestId,
+    report: (err) => deps.logger.error({ err, requestId }, 'a stream that has begun is not written down'),
+  });
 }
 
 /** An upstream that answers TRACE echoes the request, and with it the secrets that were put into it; CONNECT is a proxy's. */

@@ -33,8 +33,8 @@ export interface PaidCall extends Pick<NewClaim, 'fingerprint' | 'hosted' | 'mod
 export type PaidAnswer =
   /** Paid and delivered; without a transaction yet, where the endpoint lets its answers out first. */
   | { kind: 'delivered'; response: StoredResponse; transaction: string | undefined }
-  /** Paid, and on its way: the stream is to be piped. */
-  | { kind: 'streamed'; stream: UpstreamStream; transaction: string | undefined }
+  /** Paid, or to be settled behind it: the stream is to be piped, and `start` told of how that began. */
+  | { kind: 'streamed'; stream: UpstreamStream; transaction: string | undefined; start: StreamStart }
   /** The upstream's own 4xx: passed on, uncharged, or given back where it was paid for first. */
   | { kind: 'uncharged'; response: StoredResponse }
   /** The payment doesn't buy this; the terms are offered again. */
@@ -43,6 +43,16 @@ export type PaidAnswer =
   /** Somebody else's answer: 409, and not a word more. */
   | { kind: 'withheld' }
   | { kind: 'refused'; error: AppError };
+
+/** Who is told, once, whether a stream has reached its client: until then a copy of the call may yet be owed it. */
+export interface StreamStart {
+  /** The client has its head: the payment has bought it. */
+  begun(): Promise<void>;
+  /** The client left before. */
+  left(): Promise<void>;
+  /** The upstream broke off before; gives what is to be answered instead. */
+  failed(reason: string): Promise<PaidAnswer>;
+}
 
 /** The answer as it was stored. */
 export async function deliver(

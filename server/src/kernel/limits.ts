@@ -64,6 +64,8 @@ export const limits = {
   storedResponseSeconds: 24 * 60 * 60,
   /** Who has paid upfront and doesn't come back for the answer gets the money back after this long. */
   owedDeliverySeconds: 10 * 60,
+  /** A client that leaves before its stream begins may come for it again; one that always leaves has its seller work for nothing. */
+  streamRunsMax: 3,
   /** A refund is our own wallet's transfer: it may wait for as long as the chain may be away. */
   refundValiditySeconds: 24 * 60 * 60,
   /** Without the secret of the terms, a retry from the same place is honest only for a short while. */

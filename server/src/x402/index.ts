@@ -47,7 +47,7 @@ export { settledTopic, undoneTopic } from './settlement/payment-events.ts';
 export type { Settlement } from './settlement/settlement.ts';
 export { concludeUndone, findLapsed, renewRefund } from './settlement/refunds.ts';
 export { createSettler, type Settler } from './settlement/settler.ts';
-export { findStoredResponse } from './claims/stored-response.ts';
+export { attemptLeaseSeconds, findStoredResponse } from './claims/stored-response.ts';
 export type { ReceivedCredit, ReceivedPayment, SettlementOutcome, X402Version } from './wire/wire.ts';
 export {
   decodePaymentV1,

@@ -221,7 +221,7 @@ export interface EndedAttempt {
   state: Extract<PaymentState, 'open' | 'responded' | 'settled'>;
   failure: string | null;
   transaction: string | null;
-  /** Of a stream that waits for its settlement: running, until the lease is over. */
+  /** Of a stream whose client has nothing of it yet: running, until the lease is over. */
   delivery: Extract<Delivery, 'running'> | null;
   leaseUntil: Date | null;
   replayable: boolean;
