@@ -1,6 +1,6 @@
 import { beforeAll, describe, expect, it } from 'vitest';
 import { addSeconds } from '../src/kernel/clock.ts';
-import { exactFacts, findClaim, findStoredResponse, type Payment } from '../src/x402/index.ts';
+import { exactFacts, findClaim, findStoredResponse, type NewClaim, type Payment } from '../src/x402/index.ts';
 import {
   contextOf,
   newOrder,
@@ -11,6 +11,7 @@ import {
   fingerprint,
   storedAnswer,
 } from './crash/payment-parts.ts';
+import { suspendPayers } from '../src/x402/claims/payers.sql.ts';
 import { attemptLeaseSeconds } from '../src/x402/claims/stored-response.ts';
 import { openTestDatabase, type TestDatabase } from './helpers/database.ts';
 import { letPass } from './helpers/settlement.ts';
@@ -75,6 +76,53 @@ describe('claims that are made at the same moment, by several processes', () => 
     );
     expect(claims.filter((claim) => claim.kind === 'claimed')).toHaveLength(10);
     expect(claims.filter((claim) => claim.kind === 'refused')).toHaveLength(90);
+  });
+
+  describe('with one authorisation for different things share no refusal', () => {
+    /** In one batch, in this order: they queue behind another's. */
+    async function claimTogether(claims: readonly NewClaim[]) {
+      const { context, lanes } = openLanes();
+      const before = lanes[0].claim(claimOf(await newOrder(), price), context);
+      const results = await Promise.all(claims.map((claim) => lanes[0].claim(claim, context)));
+      await before;
+      return results.map((result) => (result.kind === 'refused' ? result.reason : result.kind));
+    }
+    const viaFacilitator = (order: Order, perDay: number) => ({
+      ...claimOf(order, price),
+      target: { ...order.target, serverId: null, endpointId: null },
+      fingerprint: Buffer.alloc(32, 2),
+      mode: 'upfront' as const,
+      perDay,
+    });
+
+    it('a quota that is used up is the facilitator’s, and not the gateway’s', async () => {
+      const order = await newOrder();
+      expect(await claimTogether([viaFacilitator(order, 0), claimOf(order, price)])).toEqual([
+        'quota_exceeded',
+        'claimed',
+      ]);
+    });
+
+    it('a suspended payer is refused what is settled late, and not what is settled first', async () => {
+      const order = await newOrder();
+      await suspendPayers(database.db, [exactFacts(order.sent)], addSeconds(new Date(), 60));
+      expect(await claimTogether([claimOf(order, price), viaFacilitator(order, 1)])).toEqual([
+        'payer_suspended',
+        'claimed',
+      ]);
+    });
+
+    it('an amount that is too much is so for whoever sent it', async () => {
+      const order = await newOrder();
+      const low = claimOf(order, price);
+      const high = { ...low, facts: { ...low.facts, amount: 2n * price, signature: '0x02' } };
+      expect(await claimTogether([high, high, low, low])).toEqual([
+        'insufficient_funds',
+        'insufficient_funds',
+        'claimed',
+        'known',
+      ]);
+    });
   });
 
   it('are refused alone where one cannot be stored', async () => {
