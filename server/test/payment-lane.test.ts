@@ -1,6 +1,13 @@
 import { beforeAll, describe, expect, it } from 'vitest';
 import { addSeconds } from '../src/kernel/clock.ts';
-import { exactFacts, findClaim, findStoredResponse, type NewClaim, type Payment } from '../src/x402/index.ts';
+import {
+  createPaymentLane,
+  exactFacts,
+  findClaim,
+  findStoredResponse,
+  type NewClaim,
+  type Payment,
+} from '../src/x402/index.ts';
 import {
   contextOf,
   newOrder,
@@ -136,6 +143,23 @@ describe('claims that are made at the same moment, by several processes', () => 
     expect(first.status).toBe('rejected');
     expect(second).toMatchObject({ status: 'fulfilled', value: { kind: 'claimed' } });
     expect(await findClaim(database.db, exactFacts(bad.sent))).toBeUndefined();
+  });
+});
+
+describe('what is owed by payments that are answered before they are settled', () => {
+  it('is capped on each network by itself: test money leaves no less room for real money', async () => {
+    const context = contextOf(database.db);
+    const owedMax = { inAll: 2n * price, byServer: 2n * price, byPayer: 2n * price };
+    const modes = [];
+    for (const network of ['eip155:84532', 'eip155:84532', 'eip155:84532', 'eip155:8453', 'eip155:8453']) {
+      const claim = claimOf(await newOrder(), price);
+      const claimed = await createPaymentLane({ ...context, owedMax }).claim(
+        { ...claim, mode: 'optimistic', facts: { ...claim.facts, network } },
+        context,
+      );
+      modes.push(claimed.kind === 'claimed' && claimed.payment.mode);
+    }
+    expect(modes).toEqual(['optimistic', 'optimistic', 'after_success', 'optimistic', 'optimistic']);
   });
 });
 

@@ -33,8 +33,8 @@ export const limits = {
   /** A commit costs a millisecond or two of two processes; a call of a busy gateway waits for several things that take longer. */
   paymentBatchMs: 5,
   /**
-   * What may be owed, in atomic units of USDC, by payments that were answered before they are settled: in all, to one server, and by
-   * one payer. Beyond it a call waits for its settlement.
+   * What may be owed, in atomic units of USDC, by payments that were answered before they are settled: on each network, to one server,
+   * and by one payer. Beyond it a call waits for its settlement.
    */
   owedAtomic: { inAll: 1_000_000_000n, byServer: 100_000_000n, byPayer: 1_000_000n },
   /** What a batch may use: the transaction itself, and for each item what a payee who never held the token takes. */
