@@ -1,56 +1,38 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { FastifyBaseLogger } from 'fastify';
 import { reach } from '#points';
-import { getAddress } from 'viem';
 import type { Database, Origin } from '../db/index.ts';
 import { toAppError } from '../http/index.ts';
 import type { Clock } from '../kernel/clock.ts';
-import { randomSecret, type SecretBox, sha256 } from '../kernel/crypto.ts';
+import type { SecretBox } from '../kernel/crypto.ts';
 import { AppError } from '../kernel/errors.ts';
 import type { AgentId } from '../kernel/ids.ts';
 import { limits } from '../kernel/limits.ts';
-import type { Endpoint } from '../market/index.ts';
-import {
-  type Chain,
-  creditsRail,
-  type CreditTerms,
-  exactRail,
-  type PaymentLane,
-  paymentRequired,
-  paymentRequiredV1,
-  type Rail,
-  type SettlementMode,
-  type Settler,
-  type Terms,
-} from '../x402/index.ts';
-import { type CreditKeys, signRefund } from '../wallet/index.ts';
+import { signRefund } from '../wallet/index.ts';
+import type { PaymentLane } from '../x402/index.ts';
 import { callUpstream } from './call-upstream.ts';
-import { describeServer } from './catalogue.ts';
 import type { Forwarder } from './forward.ts';
 import { clientHeaders, upstreamHeaders } from './headers.ts';
 import { type Caller, identify } from './identify.ts';
-import { matchEndpoint, upstreamTarget } from './match.ts';
+import { fingerprintOf, isHosted, matchCall, type MatchedCall, modeOf } from './matched-call.ts';
 import { servePaidCall } from './paid-call.ts';
+import { readPayment } from './payment-header.ts';
 import { sendPaymentStatus, statusPath } from './payment-status.ts';
-import { readPayment, type SentPayment } from './payment-header.ts';
-import type { PublishedServer, PublishedServers } from './published-servers.ts';
+import type { PublishedServers } from './published-servers.ts';
 import { readBody } from './read-body.ts';
-import { parseRequestTarget } from './request-path.ts';
-import { type Offer, sendError, sendJson, sendPaymentRequired } from './respond.ts';
+import { sendError, sendPaymentRequired } from './respond.ts';
 import { sendPaidAnswer } from './send-paid-answer.ts';
+import { offerOf, railOf, termsOf, type TermsDeps } from './terms-of-call.ts';
 
 /** What the gateway stands on. */
-export interface GatewayDeps {
+export interface GatewayDeps extends TermsDeps {
   db: Database;
   clock: Clock;
   box: SecretBox;
   logger: FastifyBaseLogger;
-  gatewayUrl: string;
   servers: PublishedServers;
   forwarder: Forwarder;
-  chains: ReadonlyMap<string, { chain: Chain; settler: Settler }>;
   payments: PaymentLane;
-  creditKeys: CreditKeys;
   /** The agent whose token this is, if it is good; one that is bound to a key comes with a proof (RFC 9449). */
   findAgent(presented: {
     token: string;
@@ -60,16 +42,6 @@ export interface GatewayDeps {
     url: string;
   }): Promise<AgentId | undefined>;
   isOurCredential(value: string): boolean;
-}
-
-/** One call, from what the request line says to what will be forwarded. */
-interface Matched {
-  published: PublishedServer;
-  endpoint: Endpoint;
-  method: string;
-  path: string;
-  query: string;
-  upstream: { origin: string; target: string };
 }
 
 /** The data plane. */
@@ -132,11 +104,20 @@ async function serve(
     });
   if (request.method === 'GET' && request.url?.split('?', 1)[0] === statusPath)
     return sendPaymentStatus({ ...deps, findAgent }, request, response, addressOf(request));
-  const matched = await match(deps, request, response);
+  const matched = await matchCall(deps, request, response);
   if (!matched) return;
   const caller = await identify(request.headers['x-agent-id'], findAgent, deps.isOurCredential);
   if (matched.endpoint.price === 0n) return forwardFree(deps, matched, request, response);
+  return servePriced(deps, { matched, caller, requestId }, request, response);
+}
 
+/** Asks for the price, or takes it for an answer. */
+async function servePriced(
+  deps: GatewayDeps,
+  { matched, caller, requestId }: { matched: MatchedCall; caller: Caller; requestId: string },
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
   const terms = termsOf(matched);
   const sent = readPayment(request, terms);
   const offer = (error?: string) => offerOf(deps, matched, terms, error);
@@ -199,126 +180,6 @@ function addressOf(request: IncomingMessage): string {
   return forwarded === undefined && forwardedFor === undefined ? (request.socket.remoteAddress ?? '') : '';
 }
 
-/** Finds what is called. Answers itself for the catalogue; throws for what isn't there. */
-async function match(
-  deps: GatewayDeps,
-  request: IncomingMessage,
-  response: ServerResponse,
-): Promise<Matched | undefined> {
-  const target = parseRequestTarget(request.url ?? '');
-  if (target.kind === 'refused') throw new AppError(target.code, target.detail);
-  const { slug, path, query } = target;
-  const published = await deps.servers.find(slug);
-  if (!published) throw new AppError('endpoint_not_found', `There is no published API "${slug}" here`);
-  const method = request.method ?? 'GET';
-  if (path === '' && (method === 'GET' || method === 'HEAD')) {
-    sendJson(response, 200, 'application/json', describeServer(published, deps.gatewayUrl));
-    return undefined;
-  }
-  const found = matchEndpoint(published.endpoints, method, path);
-  if (found.kind === 'not_found') {
-    throw new AppError(
-      'endpoint_not_found',
-      `Nothing of "${slug}" is at this path; GET /api/${slug} lists what is`,
-      {
-        next: { catalogue: `${deps.gatewayUrl}/api/${slug}` },
-      },
-    );
-  }
-  if (found.kind === 'method_not_allowed') {
-    response.setHeader('allow', found.allow.join(', '));
-    throw new AppError('method_not_allowed', `This path takes ${found.allow.join(', ')}`);
-  }
-  const { endpoint, rest } = found;
-  const upstream = upstreamTarget({
-    baseUrl: published.server.baseUrl,
-    privatePath: endpoint.privatePath,
-    rest,
-    query,
-  });
-  return { published, endpoint, method, path, query, upstream };
-}
-
-/** Whether the payee is the environment's own wallet. */
-function isHosted({ published }: Matched): boolean {
-  return published.server.payTo === null;
-}
-
-/** What can't be given back isn't taken first. */
-function modeOf(matched: Matched): SettlementMode {
-  const { settlement } = matched.endpoint;
-  return settlement === 'upfront' && !isHosted(matched) ? 'after_success' : settlement;
-}
-
-function termsOf({ published, endpoint }: Matched): Terms {
-  if (published.payTo === undefined)
-    throw new AppError('unavailable', 'The seller of this API cannot be paid at the moment');
-  return {
-    network: published.network,
-    amount: endpoint.price,
-    payTo: getAddress(published.payTo),
-    maxTimeoutSeconds: limits.paymentTimeoutSeconds,
-  };
-}
-
-/**
- * Each 402 has a secret of its own: whoever echoes it with the payment may fetch the paid answer again. Version 1 has no
- * place for it.
- */
-function offerOf(deps: GatewayDeps, matched: Matched, terms: Terms, error: string | undefined): Offer {
-  const { server } = matched.published;
-  const resource = {
-    url: `${deps.gatewayUrl}/api/${server.slug}${matched.endpoint.publicPath}`,
-    description: matched.endpoint.description || server.name,
-  };
-  return {
-    v1: paymentRequiredV1({ terms, resource, method: matched.method, error }),
-    v2: paymentRequired({
-      terms,
-      creditTerms: creditTermsOf(deps, matched),
-      resource,
-      termsSecret: randomSecret(16),
-      error,
-    }),
-  };
-}
-
-function fingerprintOf({ published, method, path, query }: Matched, body: Buffer): Buffer {
-  const line = JSON.stringify([method, published.server.slug, path, query]);
-  return sha256(Buffer.concat([sha256(line), sha256(body)]));
-}
-
-/** What the call costs in credits of this instance, where its seller has an account for them. */
-function creditTermsOf(deps: GatewayDeps, { published, endpoint }: Matched): CreditTerms | undefined {
-  if (published.creditCurrency === undefined) return undefined;
-  return {
-    currency: published.creditCurrency,
-    amount: endpoint.price,
-    payTo: published.server.environmentId,
-    audience: deps.gatewayUrl,
-    maxTimeoutSeconds: limits.paymentTimeoutSeconds,
-  };
-}
-
-/** A payment goes by the rail that its payer chose. */
-async function railOf(
-  deps: GatewayDeps,
-  matched: Matched,
-  terms: Terms,
-  { payment }: SentPayment,
-): Promise<Rail> {
-  if (!('credit' in payment)) return exactRail({ ...getChain(deps, terms), terms, sent: payment });
-  const { credit } = payment;
-  const key = await deps.creditKeys.find(credit.payer, credit.header.kid);
-  return creditsRail({ sent: credit, terms: creditTermsOf(deps, matched), key });
-}
-
-function getChain(deps: GatewayDeps, terms: Terms): { chain: Chain; settler: Settler } {
-  const found = deps.chains.get(terms.network.id);
-  if (!found) throw new AppError('unavailable', `This server has no connection to ${terms.network.id}`);
-  return found;
-}
-
 function originOf(caller: Caller, request: IncomingMessage, requestId: string): Origin {
   return {
     actor: { kind: caller.verified ? 'agent' : 'anonymous', id: caller.agentId },
@@ -329,7 +190,7 @@ function originOf(caller: Caller, request: IncomingMessage, requestId: string): 
 
 async function forwardFree(
   deps: GatewayDeps,
-  matched: Matched,
+  matched: MatchedCall,
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
