@@ -2,7 +2,12 @@ import type { RequestListener } from 'node:http';
 import { createRoutes } from './api.ts';
 import { createAuthenticators, type DevelopmentPrincipal } from './authenticators.ts';
 import { type Database, listen, type WriteContext } from './db/index.ts';
-import { createForwarder, createGateway, createPublishedServers } from './gateway/index.ts';
+import {
+  createAnswerMemory,
+  createForwarder,
+  createGateway,
+  createPublishedServers,
+} from './gateway/index.ts';
 import { addConsolePages, answerDirectly, createControlServer, createJsonReader } from './http/index.ts';
 import { isClientSecretShaped, isRefreshTokenShaped, signingKeysChannel } from './identity/index.ts';
 import { findServerBySlug, serverChangedChannel } from './market/index.ts';
@@ -57,6 +62,7 @@ export async function createApp(parts: Parts): Promise<App> {
     servers,
     forwarder,
     gatewayUrl: config.gatewayUrl,
+    memory: createAnswerMemory(config.answerMemoryMib * 1024 * 1024),
     findAgent: async (presented) => (await services.identifier.identify(presented))?.agentId,
     // API keys, agents' secrets and refresh tokens, and what we signed.
     isOurCredential: (value) =>

@@ -1,3 +1,4 @@
+import type { AnswerMemory, HeldAnswer } from './answer-memory.ts';
 import { createChunks } from './chunks.ts';
 import { startExchange, type Sink, type UpstreamFailure, type UpstreamRequest } from './exchange.ts';
 import { contentLength, hasBody, isEventStream } from './framing.ts';
@@ -12,6 +13,9 @@ export interface AdaptiveCall extends UpstreamRequest {
   readonly bufferBytesMax: number;
   /** Longest pause of a stream that is being piped, whether the upstream doesn't send or the client doesn't read. */
   readonly idleTimeoutMs: number;
+  /** Where what is collected is held: without room an answer is streamed if it may be, and fails as `busy` if not. */
+  readonly memory: AnswerMemory;
+  readonly held: HeldAnswer;
   /**
    * What the caller wants of an answer with this status: a stream where it is one (server-sent events, or a body above
    * `bufferBytesMax`), or the whole body, or none.
@@ -35,24 +39,40 @@ interface WholeResponse {
 /** Sends a call, and resolves as soon as its answer is known to be whole or a stream. Rejects only where the request itself is malformed. */
 export function forwardAdaptive(pools: Pools, call: AdaptiveCall): Promise<AdaptiveOutcome> {
   const { promise, resolve, reject } = Promise.withResolvers<AdaptiveOutcome>();
-  const { bufferBytesMax, timeoutMs, idleTimeoutMs } = call;
+  const { bufferBytesMax, timeoutMs, idleTimeoutMs, memory, held } = call;
   const chunks = createChunks();
   let status = 0;
+  let seenBytes = 0;
   let headers: string[] = [];
   let wanted: ReturnType<AdaptiveCall['wants']> = 'whole';
   let bodySink: Pick<Sink, 'data' | 'end' | 'failed'> | undefined;
 
   function startStream(): void {
     clearTimeout(timer);
-    const { stream, sink } = holdStream(exchange, { status, headers }, chunks.take(), idleTimeoutMs);
+    const head = { status, headers };
+    const letGo = () => memory.free(held);
+    const { stream, sink } = holdStream(exchange, head, chunks.take(), idleTimeoutMs, letGo);
     bodySink = sink;
     resolve(stream);
   }
+  function stopCollecting(failure: UpstreamFailure): void {
+    if (wanted === 'stream') startStream();
+    else exchange.fail(failure);
+  }
   function isLarger(bytes: number): boolean {
     if (bytes <= bufferBytesMax) return false;
-    if (wanted === 'stream') startStream();
-    else exchange.fail({ reason: 'too_large', detail: `the body is larger than ${bufferBytesMax} bytes` });
+    stopCollecting({ reason: 'too_large', detail: `the body is larger than ${bufferBytesMax} bytes` });
     return true;
+  }
+  /** If not, it is a stream by now, or has failed. */
+  function isCollected(chunk: Buffer): boolean {
+    seenBytes += chunk.length;
+    if (isLarger(seenBytes)) return false;
+    if (wanted === 'nothing') return true;
+    const hasRoom = memory.take(held, chunk.length);
+    if (hasRoom) chunks.push(chunk);
+    else stopCollecting({ reason: 'busy', detail: 'the memory for answers is full' });
+    return hasRoom;
   }
 
   const exchange = startExchange(pools, call, call.body, {
@@ -67,7 +87,7 @@ export function forwardAdaptive(pools: Pools, call: AdaptiveCall): Promise<Adapt
       if (wanted === 'stream' && isEventStream(headers)) startStream();
     },
     data(chunk, controller) {
-      if (!bodySink && !isLarger(chunks.bytes() + chunk.length)) return chunks.push(chunk);
+      if (!bodySink && isCollected(chunk)) return;
       bodySink?.data(chunk, controller);
     },
     end() {

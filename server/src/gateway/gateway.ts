@@ -10,6 +10,7 @@ import type { AgentId } from '../kernel/ids.ts';
 import { limits } from '../kernel/limits.ts';
 import { signRefund } from '../wallet/index.ts';
 import type { PaymentLane } from '../x402/index.ts';
+import { type AnswerMemory, freeOnceSent, type HeldAnswer } from './answer-memory.ts';
 import { callUpstream } from './call-upstream.ts';
 import type { Forwarder } from './forward.ts';
 import { clientHeaders, upstreamHeaders } from './headers.ts';
@@ -33,6 +34,7 @@ export interface GatewayDeps extends TermsDeps {
   servers: PublishedServers;
   forwarder: Forwarder;
   payments: PaymentLane;
+  memory: AnswerMemory;
   /** The agent whose token this is, if it is good; one that is bound to a key comes with a proof (RFC 9449). */
   findAgent(presented: {
     token: string;
@@ -126,42 +128,54 @@ async function servePriced(
       'Sign the terms of the PAYMENT-REQUIRED header and send the request again with PAYMENT-SIGNATURE; in x402 version 1, the terms of this body, with X-PAYMENT';
     return sendPaymentRequired(response, offer(), new AppError('payment_required', detail), requestId);
   }
-  const body = await readBody(request, limits.gatewayRequestBytes);
-  const answered = await servePaidCall({
-    ...deps,
-    lane: deps.payments,
-    rail: await railOf(deps, matched, terms, sent),
-    origin: originOf(caller, request, requestId),
-    mode: modeOf(matched),
-    hosted: isHosted(matched),
-    signRefund,
-    presenter: {
-      agentId: caller.agentId,
-      agentVerified: caller.verified,
-      clientAddress: addressOf(request),
-      termsSecret: sent.payment.termsSecret,
-    },
-    fingerprint: fingerprintOf(matched, body),
-    target: {
-      environmentId: matched.published.server.environmentId,
-      serverId: matched.endpoint.serverId,
-      endpointId: matched.endpoint.id,
-    },
-    callUpstream: () =>
-      callUpstream(deps.forwarder, {
-        ...matched.upstream,
-        method: matched.method,
-        headers: upstreamHeaders(request.rawHeaders, { isOurCredential: deps.isOurCredential, priced: true }),
-        body: body.length > 0 ? body : null,
-      }),
-  });
-  await reach('answering');
-  await sendPaidAnswer(response, answered, {
-    sent,
-    offer,
-    requestId,
-    report: (err) => deps.logger.error({ err, requestId }, 'a stream that has begun is not written down'),
-  });
+  deps.memory.demandRoom();
+  const held: HeldAnswer = { bytes: 0 };
+  try {
+    const body = await readBody(request, limits.gatewayRequestBytes);
+    const answered = await servePaidCall({
+      ...deps,
+      held,
+      lane: deps.payments,
+      rail: await railOf(deps, matched, terms, sent),
+      origin: originOf(caller, request, requestId),
+      mode: modeOf(matched),
+      hosted: isHosted(matched),
+      signRefund,
+      presenter: {
+        agentId: caller.agentId,
+        agentVerified: caller.verified,
+        clientAddress: addressOf(request),
+        termsSecret: sent.payment.termsSecret,
+      },
+      fingerprint: fingerprintOf(matched, body),
+      target: {
+        environmentId: matched.published.server.environmentId,
+        serverId: matched.endpoint.serverId,
+        endpointId: matched.endpoint.id,
+      },
+      callUpstream: () =>
+        callUpstream(deps.forwarder, {
+          ...matched.upstream,
+          method: matched.method,
+          headers: upstreamHeaders(request.rawHeaders, {
+            isOurCredential: deps.isOurCredential,
+            priced: true,
+          }),
+          body: body.length > 0 ? body : null,
+          memory: deps.memory,
+          held,
+        }),
+    });
+    await reach('answering');
+    await sendPaidAnswer(response, answered, {
+      sent,
+      offer,
+      requestId,
+      report: (err) => deps.logger.error({ err, requestId }, 'a stream that has begun is not written down'),
+    });
+  } finally {
+    freeOnceSent(deps.memory, held, response);
+  }
 }
 
 /** An upstream that answers TRACE echoes the request, and with it the secrets that were put into it; CONNECT is a proxy's. */

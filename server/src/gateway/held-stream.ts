@@ -29,12 +29,13 @@ export interface HeldStream {
 /** What stays of an exchange once its head is known. */
 type BodySink = Pick<Sink, 'data' | 'end' | 'failed'>;
 
-/** Takes an exchange over; `held` are the parts of the body that it has sent already. */
+/** Takes an exchange over; `held` are the parts of the body that it has sent already, and `letGo` is told when they have gone on. */
 export function holdStream(
   exchange: Exchange,
   head: { readonly status: number; readonly headers: string[] },
   held: Buffer[],
   idleTimeoutMs: number,
+  letGo: () => void,
 ): { stream: HeldStream; sink: BodySink } {
   const { promise, resolve } = Promise.withResolvers<StreamEnd>();
   let isTaken = false;
@@ -51,6 +52,7 @@ export function holdStream(
       isBlocked = !to.write(waiting[next++] ?? Buffer.alloc(0));
     }
     if (isBlocked) return;
+    if (waiting === held) letGo();
     waiting = [];
     next = 0;
     if (upstream === 'sending') {
@@ -111,6 +113,7 @@ export function holdStream(
     cancel() {
       isTaken = true;
       waiting = [];
+      letGo();
       exchange.drop();
     },
   };

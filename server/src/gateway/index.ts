@@ -1,3 +1,4 @@
+export { createAnswerMemory } from './answer-memory.ts';
 export { createForwarder } from './forward.ts';
 export { createGateway } from './gateway.ts';
 export { createPublishedServers } from './published-servers.ts';

@@ -4,6 +4,7 @@ import type { SecretBox } from '../kernel/crypto.ts';
 import { AppError } from '../kernel/errors.ts';
 import {
   type ClaimRefusal,
+  findStoredBytes,
   findStoredResponse,
   type NewClaim,
   type Payment,
@@ -13,6 +14,7 @@ import {
   type Settlement,
   type StoredResponse,
 } from '../x402/index.ts';
+import { type AnswerMemory, gatewayBusy, type HeldAnswer } from './answer-memory.ts';
 import type { UpstreamAnswer, UpstreamStream } from './call-upstream.ts';
 
 /** A priced call whose payment could be read, and all that serving it needs. */
@@ -22,6 +24,8 @@ export interface PaidCall extends Pick<NewClaim, 'fingerprint' | 'hosted' | 'mod
   box: SecretBox;
   lane: PaymentLane;
   rail: Rail;
+  memory: AnswerMemory;
+  held: HeldAnswer;
   /** Whom the audit log names. */
   origin: Origin;
   /** A payment that gives one back, where its payee is a wallet here. */
@@ -60,7 +64,10 @@ export async function deliver(
   payment: Payment,
   transaction: string | undefined,
 ): Promise<PaidAnswer> {
-  const response = await findStoredResponse(call, payment);
+  const { memory, held } = call;
+  const bytes = await findStoredBytes(call.db, payment);
+  if (bytes !== undefined && !memory.take(held, bytes)) return { kind: 'refused', error: gatewayBusy() };
+  const response = bytes === undefined ? undefined : await findStoredResponse(call, payment);
   if (response) return { kind: 'delivered', response, transaction };
   return refuse(
     'payment_already_used',

@@ -8,6 +8,15 @@ export const limits = {
   gatewayRequestBytes: 1024 * 1024,
   /** A priced response is stored before it is charged: what fits in a row of 4 MiB can be fetched again, more is streamed. */
   storedResponseBytes: 4 * 1024 * 1024,
+  /**
+   * Of paid answers, at once, unless the settings say otherwise: 64 of the largest that wait for their settlement. Beyond it calls are
+   * refused before they begin, and what has begun flows through and isn't kept.
+   */
+  answerMemoryMib: 256,
+  /** Answers leave within a settlement's time; a client that asks this often costs nothing. */
+  busyRetrySeconds: 1,
+  /** A client that doesn't read at all for so long gives its answer's memory back. */
+  unreadAnswerSeconds: 20,
   /** Upstreams commonly stop at 8 KiB, and Node refuses a whole request head above 16 KiB. */
   gatewayRequestTargetBytes: 8 * 1024,
   /** Open connections are file descriptors: 512 upstreams with a few each stay below a usual limit of some thousands. */

@@ -34,7 +34,7 @@ export type { NewClaim, Presenter } from './claims/lane-jobs.ts';
 export { createPaymentLane, type PaymentLane } from './claims/payment-lane.ts';
 export { paymentRoutes, spellPayer } from './payments/payment-routes.ts';
 export { presentToPayer } from './payments/payment-view.ts';
-export { type Claim, findClaim, findListedPayment } from './payments/payments.sql.ts';
+export { type Claim, findClaim, findListedPayment, findStoredBytes } from './payments/payments.sql.ts';
 export { ChainUnavailableError } from './chain/json-rpc.ts';
 export type { ClaimRefusal, KnownBalance, OwedLimits } from './claims/plan-claims.ts';
 export { attemptSeconds, exactRail, type Rail } from './rail.ts';
