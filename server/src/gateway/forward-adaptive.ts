@@ -39,7 +39,7 @@ interface WholeResponse {
 /** Sends a call, and resolves as soon as its answer is known to be whole or a stream. Rejects only where the request itself is malformed. */
 export function forwardAdaptive(pools: Pools, call: AdaptiveCall): Promise<AdaptiveOutcome> {
   const { promise, resolve, reject } = Promise.withResolvers<AdaptiveOutcome>();
-  const { bufferBytesMax, timeoutMs, idleTimeoutMs, memory, held } = call;
+  const { bufferBytesMax, timeoutMs } = call;
   const chunks = createChunks();
   let status = 0;
   let seenBytes = 0;
@@ -49,32 +49,14 @@ export function forwardAdaptive(pools: Pools, call: AdaptiveCall): Promise<Adapt
 
   function startStream(): void {
     clearTimeout(timer);
-    const head = { status, headers };
-    const letGo = () => memory.free(held);
-    const { stream, sink } = holdStream(exchange, head, chunks.take(), idleTimeoutMs, letGo);
-    bodySink = sink;
-    resolve(stream);
+    const held = holdStream(exchange, { status, headers }, chunks.take(), call);
+    bodySink = held.sink;
+    resolve(held.stream);
   }
   function stopCollecting(failure: UpstreamFailure): void {
     if (wanted === 'stream') startStream();
     else exchange.fail(failure);
   }
-  function isLarger(bytes: number): boolean {
-    if (bytes <= bufferBytesMax) return false;
-    stopCollecting({ reason: 'too_large', detail: `the body is larger than ${bufferBytesMax} bytes` });
-    return true;
-  }
-  /** If not, it is a stream by now, or has failed. */
-  function isCollected(chunk: Buffer): boolean {
-    seenBytes += chunk.length;
-    if (isLarger(seenBytes)) return false;
-    if (wanted === 'nothing') return true;
-    const hasRoom = memory.take(held, chunk.length);
-    if (hasRoom) chunks.push(chunk);
-    else stopCollecting({ reason: 'busy', detail: 'the memory for answers is full' });
-    return hasRoom;
-  }
-
   const exchange = startExchange(pools, call, call.body, {
     head(receivedStatus, receivedHeaders) {
       status = receivedStatus;
@@ -83,18 +65,24 @@ export function forwardAdaptive(pools: Pools, call: AdaptiveCall): Promise<Adapt
       wanted = call.wants(status);
       // The rest is read for its connection's sake, within the same limits; what becomes of it tells nobody anything.
       if (wanted === 'nothing') resolve({ kind: 'response', status, headers, body: Buffer.alloc(0) });
-      if (isLarger(Number(contentLength(headers) ?? 0))) return;
+      if (Number(contentLength(headers) ?? 0) > bufferBytesMax)
+        return stopCollecting(tooLarge(bufferBytesMax));
       if (wanted === 'stream' && isEventStream(headers)) startStream();
     },
     data(chunk, controller) {
-      if (!bodySink && isCollected(chunk)) return;
+      if (!bodySink) {
+        seenBytes += chunk.length;
+        const hindrance = findHindrance(call, wanted, seenBytes, chunk.length);
+        if (!hindrance) return wanted === 'nothing' ? undefined : chunks.push(chunk);
+        stopCollecting(hindrance);
+      }
       bodySink?.data(chunk, controller);
     },
     end() {
       clearTimeout(timer);
       if (bodySink) return bodySink.end();
-      const parts = chunks.take();
-      resolve({ kind: 'response', status, headers, body: Buffer.concat(parts, chunks.bytes()) });
+      const body = Buffer.concat(chunks.take(), chunks.bytes());
+      resolve({ kind: 'response', status, headers, body });
     },
     failed(failure) {
       clearTimeout(timer);
@@ -106,9 +94,26 @@ export function forwardAdaptive(pools: Pools, call: AdaptiveCall): Promise<Adapt
       reject(error);
     },
   });
-  const timer = setTimeout(
-    () => exchange.fail({ reason: 'timeout', detail: `no complete answer within ${timeoutMs} ms` }),
-    timeoutMs,
-  );
+  const timer = setTimeout(() => exchange.fail(tooLate(timeoutMs)), timeoutMs);
   return promise;
+}
+
+/** What keeps one more part from being collected; where nothing does, its bytes are taken. */
+function findHindrance(
+  { bufferBytesMax, memory, held }: AdaptiveCall,
+  wanted: ReturnType<AdaptiveCall['wants']>,
+  seenBytes: number,
+  chunkBytes: number,
+): UpstreamFailure | undefined {
+  if (seenBytes > bufferBytesMax) return tooLarge(bufferBytesMax);
+  if (wanted === 'nothing' || memory.take(held, chunkBytes)) return undefined;
+  return { reason: 'busy', detail: 'the memory for answers is full' };
+}
+
+function tooLarge(bytesMax: number): UpstreamFailure {
+  return { reason: 'too_large', detail: `the body is larger than ${bytesMax} bytes` };
+}
+
+function tooLate(ms: number): UpstreamFailure {
+  return { reason: 'timeout', detail: `no complete answer within ${ms} ms` };
 }

@@ -9,7 +9,7 @@ import { AppError } from '../kernel/errors.ts';
 import type { AgentId } from '../kernel/ids.ts';
 import { limits } from '../kernel/limits.ts';
 import { signRefund } from '../wallet/index.ts';
-import type { PaymentLane } from '../x402/index.ts';
+import type { PaymentLane, Presenter } from '../x402/index.ts';
 import { type AnswerMemory, freeOnceSent, type HeldAnswer } from './answer-memory.ts';
 import { callUpstream } from './call-upstream.ts';
 import type { Forwarder } from './forward.ts';
@@ -17,7 +17,7 @@ import { clientHeaders, upstreamHeaders } from './headers.ts';
 import { type Caller, identify } from './identify.ts';
 import { fingerprintOf, isHosted, matchCall, type MatchedCall, modeOf } from './matched-call.ts';
 import { servePaidCall } from './paid-call.ts';
-import { readPayment } from './payment-header.ts';
+import { readPayment, type SentPayment } from './payment-header.ts';
 import { sendPaymentStatus, statusPath } from './payment-status.ts';
 import type { PublishedServers } from './published-servers.ts';
 import { readBody } from './read-body.ts';
@@ -141,12 +141,7 @@ async function servePriced(
       mode: modeOf(matched),
       hosted: isHosted(matched),
       signRefund,
-      presenter: {
-        agentId: caller.agentId,
-        agentVerified: caller.verified,
-        clientAddress: addressOf(request),
-        termsSecret: sent.payment.termsSecret,
-      },
+      presenter: presenterOf(caller, request, sent),
       fingerprint: fingerprintOf(matched, body),
       target: {
         environmentId: matched.published.server.environmentId,
@@ -192,6 +187,14 @@ function refuseEcho(request: IncomingMessage, response: ServerResponse): void {
 function addressOf(request: IncomingMessage): string {
   const { forwarded, 'x-forwarded-for': forwardedFor } = request.headers;
   return forwarded === undefined && forwardedFor === undefined ? (request.socket.remoteAddress ?? '') : '';
+}
+
+function presenterOf(
+  { agentId, verified }: Caller,
+  request: IncomingMessage,
+  { payment: { termsSecret } }: SentPayment,
+): Presenter {
+  return { agentId, agentVerified: verified, clientAddress: addressOf(request), termsSecret };
 }
 
 function originOf(caller: Caller, request: IncomingMessage, requestId: string): Origin {
