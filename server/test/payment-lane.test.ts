@@ -43,6 +43,22 @@ const claimOf = ({ sent, target }: Order, balance: bigint) => ({
   balance: { atomic: balance, readAt: new Date() },
 });
 
+/** In one batch, in this order: they queue behind another's. */
+async function claimTogether(claims: readonly NewClaim[]) {
+  const { context, lanes } = openLanes();
+  const before = lanes[0].claim(claimOf(await newOrder(), price), context);
+  const results = await Promise.all(claims.map((claim) => lanes[0].claim(claim, context)));
+  await before;
+  return results.map((result) => (result.kind === 'refused' ? result.reason : result.kind));
+}
+const viaFacilitator = (order: Order, perDay: number) => ({
+  ...claimOf(order, price),
+  target: { ...order.target, serverId: null, endpointId: null },
+  fingerprint: Buffer.alloc(32, 2),
+  mode: 'upfront' as const,
+  perDay,
+});
+
 describe('claims that are made at the same moment, by several processes', () => {
   it('on one payment give it to one, though the balance is its price exactly, and tell the others of it', async () => {
     const { context, lanes } = openLanes();
@@ -86,22 +102,6 @@ describe('claims that are made at the same moment, by several processes', () => 
   });
 
   describe('with one authorisation for different things share no refusal', () => {
-    /** In one batch, in this order: they queue behind another's. */
-    async function claimTogether(claims: readonly NewClaim[]) {
-      const { context, lanes } = openLanes();
-      const before = lanes[0].claim(claimOf(await newOrder(), price), context);
-      const results = await Promise.all(claims.map((claim) => lanes[0].claim(claim, context)));
-      await before;
-      return results.map((result) => (result.kind === 'refused' ? result.reason : result.kind));
-    }
-    const viaFacilitator = (order: Order, perDay: number) => ({
-      ...claimOf(order, price),
-      target: { ...order.target, serverId: null, endpointId: null },
-      fingerprint: Buffer.alloc(32, 2),
-      mode: 'upfront' as const,
-      perDay,
-    });
-
     it('a quota that is used up is the facilitator’s, and not the gateway’s', async () => {
       const order = await newOrder();
       expect(await claimTogether([viaFacilitator(order, 0), claimOf(order, price)])).toEqual([

@@ -4,7 +4,6 @@ export { isForSameRequest, mayFetch } from './claims/claims.ts';
 export { type CreditAlgorithm, type CreditKey } from './credits/credit-payment.ts';
 export { creditCurrency, creditFacts, creditsRail, type CreditTerms } from './credits/credits-rail.ts';
 export {
-  type DeliveryEnd,
   findOwed,
   finishDelivery,
   refundAuthorization,

@@ -12,6 +12,9 @@ const largest = Buffer.alloc(4 * mib, 'answer');
 /** So many of them are held at once. */
 const held = 4;
 
+const codeOf = (answer: { status: number; json(): { code?: string } }) =>
+  answer.status === 200 ? 200 : answer.json().code;
+
 describe('the memory for paid answers', { timeout: 90_000 }, () => {
   const scenes = openScenes({ CREDENCE_ANSWER_MEMORY_MIB: String((held * largest.length) / mib) });
   afterEach(() => scenes.setMining(true));
@@ -23,8 +26,6 @@ describe('the memory for paid answers', { timeout: 90_000 }, () => {
       Array.from({ length: count }, async () => (await newPayer(scenes.instance, price)).pay(terms)),
     );
   }
-  const codeOf = (answer: { status: number; json(): { code?: string } }) =>
-    answer.status === 200 ? 200 : answer.json().code;
 
   it('is full of answers that wait for their settlement: another call is refused before it begins, and is good later', async () => {
     const { upstream, url } = await scenes.set('full', (_, response) => response.end(largest));
