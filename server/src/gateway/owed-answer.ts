@@ -1,7 +1,15 @@
 import { reach } from '#points';
 import type { WriteContext } from '../db/index.ts';
+import { addSeconds } from '../kernel/clock.ts';
 import { limits } from '../kernel/limits.ts';
-import { finishDelivery, hasLiveLease, type Payment, releaseDelivery, takeDelivery } from '../x402/index.ts';
+import {
+  attemptLeaseSeconds,
+  finishDelivery,
+  hasLiveLease,
+  type Payment,
+  releaseDelivery,
+  takeDelivery,
+} from '../x402/index.ts';
 import type { UpstreamStream } from './call-upstream.ts';
 import {
   deliver,
@@ -29,8 +37,10 @@ export async function serveOwed(call: PaidCall, payment: Payment): Promise<PaidA
     case 'owed':
     case 'running': {
       if (hasLiveLease(payment, clock.now())) return undefined;
+      // By this process's own clock, no later than the row says by the database's.
+      const leaseUntil = addSeconds(clock.now(), attemptLeaseSeconds);
       const taken = await takeDelivery(contextOf(call), payment);
-      return taken && runDelivery(call, taken);
+      return taken && runDelivery(call, { ...taken, leaseUntil });
     }
   }
 }
