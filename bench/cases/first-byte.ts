@@ -3,10 +3,13 @@ import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
+import type { EnvironmentId } from '../../server/src/kernel/ids.ts';
 import { sell } from '../../server/test/helpers/seller.ts';
 import { CheckFailed, type Look, type Stage } from '../bench.ts';
 import { startCredence } from '../contenders/credence.ts';
+import { openCreditOffice } from '../load/credit-office.ts';
 import { openPaymentOffice } from '../load/payment-office.ts';
+import { openContext } from './paid-credits.ts';
 import { figure, table } from '../measure/report.ts';
 import { median } from '../measure/statistics.ts';
 
@@ -50,8 +53,20 @@ async function measure({ stage }: { stage: Stage }): Promise<string> {
 async function openWays(stage: Stage, upstreamUrl: string): Promise<Way[]> {
   const { sold, instance, headers } = await startCredence(stage, { upstreamUrl });
   const optimistic = await sell(instance, upstreamUrl, 'optimistic', { settlement: 'optimistic' });
-  const paid = async (name: string, url: string): Promise<Way> => {
-    const office = await openPaymentOffice({ url, headers, rpcUrl: instance.info.rpc_url });
+  const hosted = await sell(instance, upstreamUrl, 'credits', { hosted: true });
+  const onChain = (url: string) => openPaymentOffice({ url, headers, rpcUrl: instance.info.rpc_url });
+  const inCredits = async (url: string) => {
+    const seller = instance.info.environment_id as EnvironmentId;
+    return openCreditOffice({
+      url,
+      headers,
+      context: await openContext(stage, instance),
+      seller,
+      payers: 20,
+    });
+  };
+  const paid = async (name: string, url: string, open: typeof inCredits = onChain): Promise<Way> => {
+    const office = await open(url);
     const file = join(stage.folder, name.replaceAll(/\W+/g, '-'));
     await office.write([file], calls);
     const tickets = (await readFile(file, 'utf8')).split('\n');
@@ -66,6 +81,7 @@ async function openWays(stage: Stage, upstreamUrl: string): Promise<Way[]> {
     { name: 'direct', url: `${upstreamUrl}/v1/free`, headers: () => ({}), delaysMs: [] },
     { name: 'free', url: `${sold.url}/free`, headers: () => headers, delaysMs: [] },
     await paid('optimistic', `${optimistic.url.replace('localhost', '127.0.0.1')}/paid`),
+    await paid('in credits', `${hosted.url.replace('localhost', '127.0.0.1')}/paid`, inCredits),
     await paid('settled on chain', `${sold.url}/paid`),
     await paid('settled on chain, kept', `${sold.url}/paid/kept`),
   ];

@@ -3,6 +3,7 @@ import type { WriteContext } from '../../server/src/db/index.ts';
 import { systemClock } from '../../server/src/kernel/clock.ts';
 import { createSecretBox } from '../../server/src/kernel/crypto.ts';
 import type { EnvironmentId } from '../../server/src/kernel/ids.ts';
+import type { Instance } from '../../server/test/helpers/instance.ts';
 import type { Case, Contender, Stage } from '../bench.ts';
 import { startCredence } from '../contenders/credence.ts';
 import { openInstanceDatabase } from '../contenders/instance-database.ts';
@@ -27,7 +28,16 @@ export const paidCredits: Case = {
 
 async function startPaidCredits(stage: Stage): Promise<Contender[]> {
   const { sold, instance, headers, roots } = await startCredence(stage, { hosted: true });
-  const context: WriteContext = {
+  const context = await openContext(stage, instance);
+  const url = `${sold.url}/paid`;
+  const seller = instance.info.environment_id as EnvironmentId;
+  const tickets = await openCreditOffice({ url, headers, context, seller });
+  return [{ name: 'Credence', url, headers, roots, tickets }];
+}
+
+/** What payers and their credits are written with, past the program. */
+export async function openContext(stage: Stage, instance: Instance): Promise<WriteContext> {
+  return {
     db: await openInstanceDatabase(stage, instance),
     clock: systemClock,
     // Nothing that is sealed is written here.
@@ -37,8 +47,4 @@ async function startPaidCredits(stage: Stage): Promise<Contender[]> {
     requestId: null,
     clientAddress: null,
   };
-  const url = `${sold.url}/paid`;
-  const seller = instance.info.environment_id as EnvironmentId;
-  const tickets = await openCreditOffice({ url, headers, context, seller });
-  return [{ name: 'Credence', url, headers, roots, tickets }];
 }

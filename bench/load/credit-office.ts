@@ -10,7 +10,7 @@ import { CheckFailed, type TicketOffice } from '../bench.ts';
 import { askTerms, type Terms } from './payment-office.ts';
 
 /** Each payer is a row that its payments change: with one payer all calls would wait for one lock. */
-const payerCount = 1_000;
+const payersUnderLoad = 1_000;
 /** More than a payer spends in any run. */
 const fundsAtomic = 10n ** 12n;
 /** Within what the gateway takes. */
@@ -28,8 +28,9 @@ export async function openCreditOffice(options: {
   headers: Readonly<Record<string, string>>;
   context: WriteContext;
   seller: Environment['id'];
+  payers?: number;
 }): Promise<TicketOffice> {
-  const { context, seller } = options;
+  const { context, seller, payers: payerCount = payersUnderLoad } = options;
   const payers: Payer[] = [];
   for (let index = 0; index < payerCount; index++) payers.push(await newPayer(context));
   const terms = await askTerms(options);

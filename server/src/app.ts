@@ -3,6 +3,7 @@ import { createRoutes } from './api.ts';
 import { createAuthenticators, type DevelopmentPrincipal } from './authenticators.ts';
 import { type Database, listen, type WriteContext } from './db/index.ts';
 import {
+  createAnswerMemory,
   createClientAddress,
   createForwarder,
   createGateway,
@@ -62,6 +63,7 @@ export async function createApp(parts: Parts): Promise<App> {
     servers,
     forwarder,
     gatewayUrl: config.gatewayUrl,
+    memory: createAnswerMemory(config.answerMemoryMib * 1024 * 1024),
     findAgent: async (presented) => (await services.identifier.identify(presented))?.agentId,
     clientAddressOf: createClientAddress(config.trustedProxies),
     // API keys, agents' secrets and refresh tokens, and what we signed.

@@ -53,6 +53,8 @@ export interface Config {
   /** How many payments the facilitator settles for one environment a day: the operator pays their gas. */
   readonly facilitatorSettlementsPerDay: number;
   readonly logLevel: 'debug' | 'error' | 'info' | 'warn';
+  /** Of paid answers that a gateway's process holds at once. */
+  readonly answerMemoryMib: number;
   /** How much may be owed by payments that were answered before they are settled. */
   readonly owedMax: OwedLimits;
   /** Absent: the embedded chain in development, and no payments in that half otherwise. */
@@ -65,6 +67,7 @@ export interface Config {
 type Environment = Readonly<Record<string, string | undefined>>;
 
 const known = new Set([
+  'CREDENCE_ANSWER_MEMORY_MIB',
   'CREDENCE_MODE',
   'CREDENCE_ROLES',
   'CREDENCE_HOST',
@@ -146,6 +149,7 @@ export function readConfig(env: Environment): Config {
       ['debug', 'error', 'info', 'warn'],
       mode === 'production' ? 'info' : 'warn',
     ),
+    answerMemoryMib: answerMemoryOf(env),
     owedMax: {
       inAll: usdcOf(env, 'CREDENCE_OWED_MAX', limits.owedAtomic.inAll),
       byServer: usdcOf(env, 'CREDENCE_OWED_MAX_PER_SERVER', limits.owedAtomic.byServer),
@@ -188,6 +192,14 @@ function portOf(env: Environment, name: string, standard: number): number {
   if (!/^\d{1,5}$/.test(text) || port < 1 || port > 65_535)
     throw new StartupError(`${name}=${text} must be a port from 1 to 65535`);
   return port;
+}
+
+/** Without room for one answer of the largest size, nothing could be sold. */
+function answerMemoryOf(env: Environment): number {
+  const mib = countOf(env, 'CREDENCE_ANSWER_MEMORY_MIB', limits.answerMemoryMib);
+  const least = limits.storedResponseBytes / 1024 / 1024;
+  if (mib < least) throw new StartupError(`CREDENCE_ANSWER_MEMORY_MIB=${mib} must be at least ${least}`);
+  return mib;
 }
 
 /** A whole number that a 32-bit column holds. */

@@ -1,6 +1,13 @@
 import { beforeAll, describe, expect, it } from 'vitest';
 import { addSeconds } from '../src/kernel/clock.ts';
-import { exactFacts, findClaim, findStoredResponse, type Payment } from '../src/x402/index.ts';
+import {
+  createPaymentLane,
+  exactFacts,
+  findClaim,
+  findStoredResponse,
+  type NewClaim,
+  type Payment,
+} from '../src/x402/index.ts';
 import {
   contextOf,
   newOrder,
@@ -11,6 +18,7 @@ import {
   fingerprint,
   storedAnswer,
 } from './crash/payment-parts.ts';
+import { suspendPayers } from '../src/x402/claims/payers.sql.ts';
 import { attemptLeaseSeconds } from '../src/x402/claims/stored-response.ts';
 import { openTestDatabase, type TestDatabase } from './helpers/database.ts';
 import { letPass } from './helpers/settlement.ts';
@@ -33,6 +41,22 @@ const claimOf = ({ sent, target }: Order, balance: bigint) => ({
   mode: 'after_success' as const,
   hosted: false,
   balance: { atomic: balance, readAt: new Date() },
+});
+
+/** In one batch, in this order: they queue behind another's. */
+async function claimTogether(claims: readonly NewClaim[]) {
+  const { context, lanes } = openLanes();
+  const before = lanes[0].claim(claimOf(await newOrder(), price), context);
+  const results = await Promise.all(claims.map((claim) => lanes[0].claim(claim, context)));
+  await before;
+  return results.map((result) => (result.kind === 'refused' ? result.reason : result.kind));
+}
+const viaFacilitator = (order: Order, perDay: number) => ({
+  ...claimOf(order, price),
+  target: { ...order.target, serverId: null, endpointId: null },
+  fingerprint: Buffer.alloc(32, 2),
+  mode: 'upfront' as const,
+  perDay,
 });
 
 describe('claims that are made at the same moment, by several processes', () => {
@@ -77,6 +101,37 @@ describe('claims that are made at the same moment, by several processes', () => 
     expect(claims.filter((claim) => claim.kind === 'refused')).toHaveLength(90);
   });
 
+  describe('with one authorisation for different things share no refusal', () => {
+    it('a quota that is used up is the facilitator’s, and not the gateway’s', async () => {
+      const order = await newOrder();
+      expect(await claimTogether([viaFacilitator(order, 0), claimOf(order, price)])).toEqual([
+        'quota_exceeded',
+        'claimed',
+      ]);
+    });
+
+    it('a suspended payer is refused what is settled late, and not what is settled first', async () => {
+      const order = await newOrder();
+      await suspendPayers(database.db, [exactFacts(order.sent)], addSeconds(new Date(), 60));
+      expect(await claimTogether([claimOf(order, price), viaFacilitator(order, 1)])).toEqual([
+        'payer_suspended',
+        'claimed',
+      ]);
+    });
+
+    it('an amount that is too much is so for whoever sent it', async () => {
+      const order = await newOrder();
+      const low = claimOf(order, price);
+      const high = { ...low, facts: { ...low.facts, amount: 2n * price, signature: '0x02' } };
+      expect(await claimTogether([high, high, low, low])).toEqual([
+        'insufficient_funds',
+        'insufficient_funds',
+        'claimed',
+        'known',
+      ]);
+    });
+  });
+
   it('are refused alone where one cannot be stored', async () => {
     const { context, lanes } = openLanes();
     const [good, bad] = [await newOrder(), await newOrder()];
@@ -88,6 +143,23 @@ describe('claims that are made at the same moment, by several processes', () => 
     expect(first.status).toBe('rejected');
     expect(second).toMatchObject({ status: 'fulfilled', value: { kind: 'claimed' } });
     expect(await findClaim(database.db, exactFacts(bad.sent))).toBeUndefined();
+  });
+});
+
+describe('what is owed by payments that are answered before they are settled', () => {
+  it('is capped on each network by itself: test money leaves no less room for real money', async () => {
+    const context = contextOf(database.db);
+    const owedMax = { inAll: 2n * price, byServer: 2n * price, byPayer: 2n * price };
+    const modes = [];
+    for (const network of ['eip155:84532', 'eip155:84532', 'eip155:84532', 'eip155:8453', 'eip155:8453']) {
+      const claim = claimOf(await newOrder(), price);
+      const claimed = await createPaymentLane({ ...context, owedMax }).claim(
+        { ...claim, mode: 'optimistic', facts: { ...claim.facts, network } },
+        context,
+      );
+      modes.push(claimed.kind === 'claimed' && claimed.payment.mode);
+    }
+    expect(modes).toEqual(['optimistic', 'optimistic', 'after_success', 'optimistic', 'optimistic']);
   });
 });
 

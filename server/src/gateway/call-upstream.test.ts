@@ -4,11 +4,20 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { describe, expect, it } from 'vitest';
 
 import { limits } from '../kernel/limits.ts';
+import { createAnswerMemory } from './answer-memory.ts';
 import { callUpstream, type UpstreamAnswer } from './call-upstream.ts';
 import { answer, ask, forwarder, listen, rawUpstream, readBody, upstream } from './forward.fixture.ts';
 import { sendStored, sendStream } from './respond.ts';
 
-const callOf = (origin: string, method = 'GET') => ({ origin, target: '/', method, headers: [], body: null });
+const callOf = (origin: string, method = 'GET') => ({
+  origin,
+  target: '/',
+  method,
+  headers: [],
+  body: null,
+  memory: createAnswerMemory(limits.answerMemoryMib * 1024 * 1024),
+  held: { bytes: 0 },
+});
 const run = (origin: string, method = 'GET') => callUpstream(forwarder(), callOf(origin, method));
 
 const answerOf = async (bytes: number) =>

@@ -1,5 +1,6 @@
 import { limits } from '../kernel/limits.ts';
 import type { StoredResponse } from '../x402/index.ts';
+import type { AnswerMemory, HeldAnswer } from './answer-memory.ts';
 import type { AdaptiveCall } from './forward-adaptive.ts';
 import type { Forwarder } from './forward.ts';
 import { clientHeaders } from './headers.ts';
@@ -26,6 +27,9 @@ export interface UpstreamCall {
   method: string;
   headers: readonly string[];
   body: Buffer | null;
+  /** Where the answer is held, and by whom. */
+  memory: AnswerMemory;
+  held: HeldAnswer;
 }
 
 const wantedOf = { success: 'stream', client_error: 'whole', failed: 'nothing' } as const;

@@ -51,6 +51,14 @@ export interface Exchange {
   drop(): void;
 }
 
+/** An exchange as it stands. */
+interface Running {
+  readonly method: string;
+  readonly sink: Sink;
+  ended: boolean;
+  controller: Dispatcher.DispatchController | undefined;
+}
+
 /** Sends one request through its origin's pool. A sink is never called before this has returned. */
 export function startExchange(
   pools: Pools,
@@ -58,63 +66,69 @@ export function startExchange(
   body: Buffer | PassThrough | null,
   sink: Sink,
 ): Exchange {
-  let ended = false;
-  let controller: Dispatcher.DispatchController | undefined;
-
-  function finish(tell: () => void): void {
-    if (ended) return;
-    ended = true;
-    tell();
-  }
-  function abort(): void {
-    // Without a controller the request still waits for its connection, and is aborted when that is there.
-    controller?.abort(new Error('given up'));
-  }
+  const running: Running = { method: request.method, sink, ended: false, controller: undefined };
   const exchange: Exchange = {
     fail(failure) {
-      finish(() => sink.failed(failure));
-      abort();
+      if (endOnce(running)) sink.failed(failure);
+      abort(running);
     },
     drop() {
-      ended = true;
-      abort();
+      running.ended = true;
+      abort(running);
     },
   };
-  const handler = (release: () => void): Dispatcher.DispatchHandler => ({
-    onRequestStart(started) {
-      controller = started;
-      if (ended) abort();
+  queueMicrotask(() => {
+    if (running.ended) return;
+    const lease = pools.lease(request.origin);
+    if (lease.kind === 'busy') return exchange.fail({ reason: 'busy', detail: lease.detail });
+    if (lease.kind === 'malformed') return endOnce(running) ? sink.malformed(lease.error) : undefined;
+    const { target: path, method, headers } = request;
+    lease.pool.dispatch({ path, method, headers: [...headers], body }, handlerOf(running, lease.release));
+  });
+  return exchange;
+}
+
+/** What undici tells, as far as the exchange still wants to hear it. `release` gives the place in the pool back. */
+function handlerOf(running: Running, release: () => void): Dispatcher.DispatchHandler {
+  const { sink } = running;
+  return {
+    onRequestStart(controller) {
+      running.controller = controller;
+      if (running.ended) abort(running);
     },
-    onResponseStart(started, status) {
+    onResponseStart(controller, status) {
       // Informational answers (RFC 9110 section 15.2) come before the one that counts.
-      if (ended || status < 200) return;
-      sink.head(status, headerText(started.rawHeaders));
+      if (running.ended || status < 200) return;
+      sink.head(status, headerText(controller.rawHeaders));
       // undici would still hold a 304 to the length that it declares (RFC 9110 section 8.6 lets it declare one).
-      if (!hasBody(request.method, status)) finish(() => sink.end());
+      if (!hasBody(running.method, status) && endOnce(running)) sink.end();
     },
-    onResponseData(started, chunk) {
-      if (!ended) sink.data(chunk, started);
+    onResponseData(controller, chunk) {
+      if (!running.ended) sink.data(chunk, controller);
     },
     onResponseEnd() {
       release();
-      finish(() => sink.end());
+      if (endOnce(running)) sink.end();
     },
-    onResponseError(_started, error) {
+    onResponseError(_controller, error) {
       release();
-      if (isMalformedRequest(error)) finish(() => sink.malformed(error));
-      else finish(() => sink.failed(failureOf(error, controller !== undefined)));
+      if (!endOnce(running)) return;
+      if (isMalformedRequest(error)) sink.malformed(error);
+      else sink.failed(failureOf(error, running.controller !== undefined));
     },
-  });
+  };
+}
 
-  queueMicrotask(() => {
-    if (ended) return;
-    const lease = pools.lease(request.origin);
-    if (lease.kind === 'busy') return exchange.fail({ reason: 'busy', detail: lease.detail });
-    if (lease.kind === 'malformed') return finish(() => sink.malformed(lease.error));
-    const { target: path, method, headers } = request;
-    lease.pool.dispatch({ path, method, headers: [...headers], body }, handler(lease.release));
-  });
-  return exchange;
+/** Whether this is what ends the exchange: whatever comes after isn't told. */
+function endOnce(running: Running): boolean {
+  const isFirst = !running.ended;
+  running.ended = true;
+  return isFirst;
+}
+
+function abort({ controller }: Running): void {
+  // Without a controller the request still waits for its connection, and is aborted when that is there.
+  controller?.abort(new Error('given up'));
 }
 
 function failureOf(error: Error, sent: boolean): UpstreamFailure {

@@ -1,3 +1,4 @@
+import type { AnswerMemory, HeldAnswer } from './answer-memory.ts';
 import { createChunks } from './chunks.ts';
 import { startExchange, type Sink, type UpstreamFailure, type UpstreamRequest } from './exchange.ts';
 import { contentLength, hasBody, isEventStream } from './framing.ts';
@@ -12,6 +13,9 @@ export interface AdaptiveCall extends UpstreamRequest {
   readonly bufferBytesMax: number;
   /** Longest pause of a stream that is being piped, whether the upstream doesn't send or the client doesn't read. */
   readonly idleTimeoutMs: number;
+  /** Where what is collected is held: without room an answer is streamed if it may be, and fails as `busy` if not. */
+  readonly memory: AnswerMemory;
+  readonly held: HeldAnswer;
   /**
    * What the caller wants of an answer with this status: a stream where it is one (server-sent events, or a body above
    * `bufferBytesMax`), or the whole body, or none.
@@ -35,26 +39,24 @@ interface WholeResponse {
 /** Sends a call, and resolves as soon as its answer is known to be whole or a stream. Rejects only where the request itself is malformed. */
 export function forwardAdaptive(pools: Pools, call: AdaptiveCall): Promise<AdaptiveOutcome> {
   const { promise, resolve, reject } = Promise.withResolvers<AdaptiveOutcome>();
-  const { bufferBytesMax, timeoutMs, idleTimeoutMs } = call;
+  const { bufferBytesMax, timeoutMs } = call;
   const chunks = createChunks();
   let status = 0;
+  let seenBytes = 0;
   let headers: string[] = [];
   let wanted: ReturnType<AdaptiveCall['wants']> = 'whole';
   let bodySink: Pick<Sink, 'data' | 'end' | 'failed'> | undefined;
 
   function startStream(): void {
     clearTimeout(timer);
-    const { stream, sink } = holdStream(exchange, { status, headers }, chunks.take(), idleTimeoutMs);
-    bodySink = sink;
-    resolve(stream);
+    const held = holdStream(exchange, { status, headers }, chunks.take(), call);
+    bodySink = held.sink;
+    resolve(held.stream);
   }
-  function isLarger(bytes: number): boolean {
-    if (bytes <= bufferBytesMax) return false;
+  function stopCollecting(failure: UpstreamFailure): void {
     if (wanted === 'stream') startStream();
-    else exchange.fail({ reason: 'too_large', detail: `the body is larger than ${bufferBytesMax} bytes` });
-    return true;
+    else exchange.fail(failure);
   }
-
   const exchange = startExchange(pools, call, call.body, {
     head(receivedStatus, receivedHeaders) {
       status = receivedStatus;
@@ -63,18 +65,24 @@ export function forwardAdaptive(pools: Pools, call: AdaptiveCall): Promise<Adapt
       wanted = call.wants(status);
       // The rest is read for its connection's sake, within the same limits; what becomes of it tells nobody anything.
       if (wanted === 'nothing') resolve({ kind: 'response', status, headers, body: Buffer.alloc(0) });
-      if (isLarger(Number(contentLength(headers) ?? 0))) return;
+      if (Number(contentLength(headers) ?? 0) > bufferBytesMax)
+        return stopCollecting(tooLarge(bufferBytesMax));
       if (wanted === 'stream' && isEventStream(headers)) startStream();
     },
     data(chunk, controller) {
-      if (!bodySink && !isLarger(chunks.bytes() + chunk.length)) return chunks.push(chunk);
+      if (!bodySink) {
+        seenBytes += chunk.length;
+        const hindrance = findHindrance(call, wanted, seenBytes, chunk.length);
+        if (!hindrance) return wanted === 'nothing' ? undefined : chunks.push(chunk);
+        stopCollecting(hindrance);
+      }
       bodySink?.data(chunk, controller);
     },
     end() {
       clearTimeout(timer);
       if (bodySink) return bodySink.end();
-      const parts = chunks.take();
-      resolve({ kind: 'response', status, headers, body: Buffer.concat(parts, chunks.bytes()) });
+      const body = Buffer.concat(chunks.take(), chunks.bytes());
+      resolve({ kind: 'response', status, headers, body });
     },
     failed(failure) {
       clearTimeout(timer);
@@ -86,9 +94,26 @@ export function forwardAdaptive(pools: Pools, call: AdaptiveCall): Promise<Adapt
       reject(error);
     },
   });
-  const timer = setTimeout(
-    () => exchange.fail({ reason: 'timeout', detail: `no complete answer within ${timeoutMs} ms` }),
-    timeoutMs,
-  );
+  const timer = setTimeout(() => exchange.fail(tooLate(timeoutMs)), timeoutMs);
   return promise;
+}
+
+/** What keeps one more part from being collected; where nothing does, its bytes are taken. */
+function findHindrance(
+  { bufferBytesMax, memory, held }: AdaptiveCall,
+  wanted: ReturnType<AdaptiveCall['wants']>,
+  seenBytes: number,
+  chunkBytes: number,
+): UpstreamFailure | undefined {
+  if (seenBytes > bufferBytesMax) return tooLarge(bufferBytesMax);
+  if (wanted === 'nothing' || memory.take(held, chunkBytes)) return undefined;
+  return { reason: 'busy', detail: 'the memory for answers is full' };
+}
+
+function tooLarge(bytesMax: number): UpstreamFailure {
+  return { reason: 'too_large', detail: `the body is larger than ${bytesMax} bytes` };
+}
+
+function tooLate(ms: number): UpstreamFailure {
+  return { reason: 'timeout', detail: `no complete answer within ${ms} ms` };
 }

@@ -3,10 +3,10 @@ import { PassThrough } from 'node:stream';
 
 import type { Dispatcher } from 'undici';
 
-import { startExchange, type UpstreamRequest } from './exchange.ts';
+import { startExchange, type UpstreamFailure, type UpstreamRequest } from './exchange.ts';
 import { declaredLength } from './framing.ts';
 import type { RawHeaders } from './headers.ts';
-import { createOutlet, type StreamEnd } from './outlet.ts';
+import { createOutlet, type Outlet, type StreamEnd } from './outlet.ts';
 import type { Pools } from './upstream-pools.ts';
 
 export interface StreamingCall extends UpstreamRequest {
@@ -26,12 +26,11 @@ export type StreamingOutcome = StreamEnd | { readonly kind: 'declined'; readonly
 /** Sends a call and streams its answer to the client as it comes. Rejects only where the request itself is malformed. */
 export function forwardStreaming(pools: Pools, call: StreamingCall): Promise<StreamingOutcome> {
   const { promise, resolve, reject } = Promise.withResolvers<StreamingOutcome>();
-  const { response } = call;
+  const { response, headTimeoutMs } = call;
   // The client may have left while the caller was still matching; then no 'close' will tell.
   if (response.destroyed) return Promise.resolve({ kind: 'client_left' });
 
   const upload = openUpload(call.request);
-  const { headTimeoutMs } = call;
   let status = 0;
   let reading: Dispatcher.DispatchController | undefined;
 
@@ -41,9 +40,7 @@ export function forwardStreaming(pools: Pools, call: StreamingCall): Promise<Str
       clearTimeout(headTimer);
       status = receivedStatus;
       const chosen = chooseHead(call, status, receivedHeaders);
-      if (chosen.kind === 'chosen') {
-        return outlet.open(status, [...chosen.headers, ...declaredLength(receivedHeaders)]);
-      }
+      if (chosen.kind === 'chosen') return outlet.open(status, chosen.headers);
       exchange.drop();
       if (chosen.kind === 'declined') finish({ kind: 'declined', status });
       else fail(chosen.error);
@@ -53,22 +50,15 @@ export function forwardStreaming(pools: Pools, call: StreamingCall): Promise<Str
       if (!outlet.write(chunk)) controller.pause();
     },
     end() {
-      const bodyBytes = outlet.bytes();
       outlet.end();
-      finish({ kind: 'response', status, bodyBytes });
+      finish({ kind: 'response', status, bodyBytes: outlet.bytes() });
     },
     failed(failure) {
-      const { headersSent: headSent } = response;
-      if (headSent) outlet.cut();
-      else outlet.stop();
-      finish({ kind: 'failed', headSent, ...failure });
+      finish({ kind: 'failed', headSent: letGo(response, outlet), ...failure });
     },
     malformed: fail,
   });
-  const headTimer = setTimeout(
-    () => exchange.fail({ reason: 'timeout', detail: `no headers for more than ${headTimeoutMs} ms` }),
-    headTimeoutMs,
-  );
+  const headTimer = setTimeout(() => exchange.fail(lateHead(headTimeoutMs)), headTimeoutMs);
   const outlet = createOutlet(response, call.idleTimeoutMs, {
     drained: () => reading?.resume(),
     idle: (detail) => exchange.fail({ reason: 'timeout', detail }),
@@ -93,6 +83,17 @@ export function forwardStreaming(pools: Pools, call: StreamingCall): Promise<Str
   return promise;
 }
 
+function lateHead(ms: number): UpstreamFailure {
+  return { reason: 'timeout', detail: `no headers for more than ${ms} ms` };
+}
+
+/** Lets go of a client whose upstream has failed; gives whether it had its head, and was cut. */
+function letGo({ headersSent }: ServerResponse, outlet: Outlet): boolean {
+  if (headersSent) outlet.cut();
+  else outlet.stop();
+  return headersSent;
+}
+
 /** Asks the caller for the client's headers; what it throws is the caller's own trouble, and no answer of the upstream. */
 function chooseHead(
   call: StreamingCall,
@@ -101,7 +102,9 @@ function chooseHead(
 ): { kind: 'chosen'; headers: RawHeaders } | { kind: 'declined' } | { kind: 'threw'; error: unknown } {
   try {
     const chosen = call.onHead({ status, headers });
-    return chosen === null ? { kind: 'declined' } : { kind: 'chosen', headers: chosen };
+    return chosen === null
+      ? { kind: 'declined' }
+      : { kind: 'chosen', headers: [...chosen, ...declaredLength(headers)] };
   } catch (error) {
     return { kind: 'threw', error };
   }

@@ -7,6 +7,7 @@ import type { Server, Socket } from 'node:net';
 import { afterEach } from 'vitest';
 
 import { createEgressGuard, parseEgressAllow } from '../kernel/egress.ts';
+import { createAnswerMemory } from './answer-memory.ts';
 import type { AdaptiveCall } from './forward-adaptive.ts';
 import { createForwarder, type Forwarder } from './forward.ts';
 import type { ForwardLimits } from './upstream-pools.ts';
@@ -71,6 +72,8 @@ export function call(origin: string, parts: Partial<AdaptiveCall> = {}): Adaptiv
     timeoutMs: 2000,
     bufferBytesMax: 1000,
     idleTimeoutMs: 2000,
+    memory: createAnswerMemory(1024 * 1024),
+    held: { bytes: 0 },
     wants: () => 'stream',
     ...parts,
   };

@@ -4,52 +4,37 @@ import { reach } from '#points';
 import type { Database, Origin } from '../db/index.ts';
 import { toAppError } from '../http/index.ts';
 import type { Clock } from '../kernel/clock.ts';
-import { randomSecret, type SecretBox, sha256 } from '../kernel/crypto.ts';
+import type { SecretBox } from '../kernel/crypto.ts';
 import { AppError } from '../kernel/errors.ts';
 import type { AgentId } from '../kernel/ids.ts';
 import { limits } from '../kernel/limits.ts';
-import type { Endpoint } from '../market/index.ts';
-import {
-  type Chain,
-  creditsRail,
-  type CreditTerms,
-  exactRail,
-  type PaymentLane,
-  paymentRequired,
-  paymentRequiredV1,
-  type Rail,
-  type SettlementMode,
-  type Settler,
-  type Terms,
-} from '../x402/index.ts';
-import { type CreditKeys, signRefund } from '../wallet/index.ts';
+import { signRefund } from '../wallet/index.ts';
+import type { PaymentLane, Presenter } from '../x402/index.ts';
+import { type AnswerMemory, freeOnceSent, type HeldAnswer } from './answer-memory.ts';
 import { callUpstream } from './call-upstream.ts';
-import { describeServer } from './catalogue.ts';
 import type { Forwarder } from './forward.ts';
 import { clientHeaders, upstreamHeaders } from './headers.ts';
 import { type Caller, identify } from './identify.ts';
-import { matchEndpoint, upstreamTarget } from './match.ts';
+import { fingerprintOf, isHosted, matchCall, type MatchedCall, modeOf } from './matched-call.ts';
 import { servePaidCall } from './paid-call.ts';
-import { sendPaymentStatus, statusPath } from './payment-status.ts';
 import { readPayment, type SentPayment } from './payment-header.ts';
-import type { PublishedServer, PublishedServers } from './published-servers.ts';
+import { sendPaymentStatus, statusPath } from './payment-status.ts';
+import type { PublishedServers } from './published-servers.ts';
 import { readBody } from './read-body.ts';
-import { parseRequestTarget } from './request-path.ts';
-import { type Offer, sendError, sendJson, sendPaymentRequired } from './respond.ts';
+import { sendError, sendPaymentRequired } from './respond.ts';
 import { sendPaidAnswer } from './send-paid-answer.ts';
+import { isForOtherPath, offerOf, railOf, termsOf, type TermsDeps } from './terms-of-call.ts';
 
 /** What the gateway stands on. */
-export interface GatewayDeps {
+export interface GatewayDeps extends TermsDeps {
   db: Database;
   clock: Clock;
   box: SecretBox;
   logger: FastifyBaseLogger;
-  gatewayUrl: string;
   servers: PublishedServers;
   forwarder: Forwarder;
-  chains: ReadonlyMap<string, { chain: Chain; settler: Settler }>;
   payments: PaymentLane;
-  creditKeys: CreditKeys;
+  memory: AnswerMemory;
   /** The agent whose token this is, if it is good; one that is bound to a key comes with a proof (RFC 9449). */
   findAgent(presented: {
     token: string;
@@ -61,16 +46,6 @@ export interface GatewayDeps {
   isOurCredential(value: string): boolean;
   /** Where a caller is, as far as that tells one from another; empty for nobody. */
   clientAddressOf(request: IncomingMessage): string;
-}
-
-/** One call, from what the request line says to what will be forwarded. */
-interface Matched {
-  published: PublishedServer;
-  endpoint: Endpoint;
-  method: string;
-  path: string;
-  query: string;
-  upstream: { origin: string; target: string };
 }
 
 /** The data plane. */
@@ -133,11 +108,20 @@ async function serve(
     });
   if (request.method === 'GET' && request.url?.split('?', 1)[0] === statusPath)
     return sendPaymentStatus({ ...deps, findAgent }, request, response, deps.clientAddressOf(request));
-  const matched = await match(deps, request, response);
+  const matched = await matchCall(deps, request, response);
   if (!matched) return;
   const caller = await identify(request.headers['x-agent-id'], findAgent, deps.isOurCredential);
   if (matched.endpoint.price === 0n) return forwardFree(deps, matched, request, response);
+  return servePriced(deps, { matched, caller, requestId }, request, response);
+}
 
+/** Asks for the price, or takes it for an answer. */
+async function servePriced(
+  deps: GatewayDeps,
+  { matched, caller, requestId }: { matched: MatchedCall; caller: Caller; requestId: string },
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
   const terms = termsOf(matched);
   const sent = readPayment(request, terms);
   const offer = (error?: string) => offerOf(deps, matched, terms, error);
@@ -146,38 +130,51 @@ async function serve(
       'Sign the terms of the PAYMENT-REQUIRED header and send the request again with PAYMENT-SIGNATURE; in x402 version 1, the terms of this body, with X-PAYMENT';
     return sendPaymentRequired(response, offer(), new AppError('payment_required', detail), requestId);
   }
-  const body = await readBody(request, limits.gatewayRequestBytes);
-  const answered = await servePaidCall({
-    ...deps,
-    lane: deps.payments,
-    rail: await railOf(deps, matched, terms, sent),
-    origin: originOf(caller, deps.clientAddressOf(request), requestId),
-    mode: modeOf(matched),
-    hosted: isHosted(matched),
-    signRefund,
-    presenter: {
-      agentId: caller.agentId,
-      agentVerified: caller.verified,
-      clientAddress: deps.clientAddressOf(request),
-      termsSecret: sent.payment.termsSecret,
-    },
-    fingerprint: fingerprintOf(matched, body),
-    isForOtherPath: isForOtherPath(deps, matched, sent),
-    target: {
-      environmentId: matched.published.server.environmentId,
-      serverId: matched.endpoint.serverId,
-      endpointId: matched.endpoint.id,
-    },
-    callUpstream: () =>
-      callUpstream(deps.forwarder, {
-        ...matched.upstream,
-        method: matched.method,
-        headers: upstreamHeaders(request.rawHeaders, { isOurCredential: deps.isOurCredential, priced: true }),
-        body: body.length > 0 ? body : null,
-      }),
-  });
-  await reach('answering');
-  await sendPaidAnswer(response, answered, { sent, offer, requestId });
+  deps.memory.demandRoom();
+  const held: HeldAnswer = { bytes: 0 };
+  try {
+    const clientAddress = deps.clientAddressOf(request);
+    const body = await readBody(request, limits.gatewayRequestBytes);
+    const answered = await servePaidCall({
+      ...deps,
+      held,
+      lane: deps.payments,
+      rail: await railOf(deps, matched, terms, sent),
+      origin: originOf(caller, clientAddress, requestId),
+      mode: modeOf(matched),
+      hosted: isHosted(matched),
+      signRefund,
+      presenter: presenterOf(caller, clientAddress, sent),
+      fingerprint: fingerprintOf(matched, body),
+      isForOtherPath: isForOtherPath(deps, matched, sent),
+      target: {
+        environmentId: matched.published.server.environmentId,
+        serverId: matched.endpoint.serverId,
+        endpointId: matched.endpoint.id,
+      },
+      callUpstream: () =>
+        callUpstream(deps.forwarder, {
+          ...matched.upstream,
+          method: matched.method,
+          headers: upstreamHeaders(request.rawHeaders, {
+            isOurCredential: deps.isOurCredential,
+            priced: true,
+          }),
+          body: body.length > 0 ? body : null,
+          memory: deps.memory,
+          held,
+        }),
+    });
+    await reach('answering');
+    await sendPaidAnswer(response, answered, {
+      sent,
+      offer,
+      requestId,
+      report: (err) => deps.logger.error({ err, requestId }, 'a stream that has begun is not written down'),
+    });
+  } finally {
+    freeOnceSent(deps.memory, held, response);
+  }
 }
 
 /** An upstream that answers TRACE echoes the request, and with it the secrets that were put into it; CONNECT is a proxy's. */
@@ -187,143 +184,12 @@ function refuseEcho(request: IncomingMessage, response: ServerResponse): void {
   throw new AppError('method_not_allowed', `${request.method} is not passed on to any API`);
 }
 
-/** Finds what is called. Answers itself for the catalogue; throws for what isn't there. */
-async function match(
-  deps: GatewayDeps,
-  request: IncomingMessage,
-  response: ServerResponse,
-): Promise<Matched | undefined> {
-  const target = parseRequestTarget(request.url ?? '');
-  if (target.kind === 'refused') throw new AppError(target.code, target.detail);
-  const { slug, path, query } = target;
-  const published = await deps.servers.find(slug);
-  if (!published) throw new AppError('endpoint_not_found', `There is no published API "${slug}" here`);
-  const method = request.method ?? 'GET';
-  if (path === '' && (method === 'GET' || method === 'HEAD')) {
-    sendJson(response, 200, 'application/json', describeServer(published, deps.gatewayUrl));
-    return undefined;
-  }
-  const found = matchEndpoint(published.endpoints, method, path);
-  if (found.kind === 'not_found') {
-    throw new AppError(
-      'endpoint_not_found',
-      `Nothing of "${slug}" is at this path; GET /api/${slug} lists what is`,
-      {
-        next: { catalogue: `${deps.gatewayUrl}/api/${slug}` },
-      },
-    );
-  }
-  if (found.kind === 'method_not_allowed') {
-    response.setHeader('allow', found.allow.join(', '));
-    throw new AppError('method_not_allowed', `This path takes ${found.allow.join(', ')}`);
-  }
-  const { endpoint, rest } = found;
-  const upstream = upstreamTarget({
-    baseUrl: published.server.baseUrl,
-    privatePath: endpoint.privatePath,
-    rest,
-    query,
-  });
-  return { published, endpoint, method, path, query, upstream };
-}
-
-/** Whether the payee is the environment's own wallet. */
-function isHosted({ published }: Matched): boolean {
-  return published.server.payTo === null;
-}
-
-/** What can't be given back isn't taken first. */
-function modeOf(matched: Matched): SettlementMode {
-  const { settlement } = matched.endpoint;
-  return settlement === 'upfront' && !isHosted(matched) ? 'after_success' : settlement;
-}
-
-function termsOf({ published, endpoint }: Matched): Terms {
-  if (published.payTo === undefined)
-    throw new AppError('unavailable', 'The seller of this API cannot be paid at the moment');
-  return {
-    network: published.network,
-    amount: endpoint.price,
-    payTo: published.payTo,
-    maxTimeoutSeconds: limits.paymentTimeoutSeconds,
-  };
-}
-
-/**
- * Each 402 has a secret of its own: whoever echoes it with the payment may fetch the paid answer again. Version 1 has no
- * place for it.
- */
-function offerOf(deps: GatewayDeps, matched: Matched, terms: Terms, error: string | undefined): Offer {
-  const { server } = matched.published;
-  const resource = {
-    url: resourceUrlOf(deps, matched),
-    description: matched.endpoint.description || server.name,
-  };
-  return {
-    v1: paymentRequiredV1({ terms, resource, method: matched.method, error }),
-    v2: paymentRequired({
-      terms,
-      creditTerms: creditTermsOf(deps, matched),
-      resource,
-      termsSecret: randomSecret(16),
-      error,
-    }),
-  };
-}
-
-/** What is called, without its query; where that is too long for a header, the endpoint that it is under. */
-function resourceUrlOf(
-  { gatewayUrl }: GatewayDeps,
-  { published, endpoint, path }: Omit<Matched, 'upstream'>,
-): string {
-  const named = path.length <= limits.offeredPathBytes ? path : endpoint.publicPath;
-  return `${gatewayUrl}/api/${published.server.slug}${named}`;
-}
-
-/** Whether a payer says that it pays for another path than the one it calls. Hosts have many names, and aren't compared. */
-function isForOtherPath(deps: GatewayDeps, matched: Matched, { payment }: SentPayment): boolean {
-  const { resourceUrl } = payment;
-  return resourceUrl !== null && pathOf(resourceUrl) !== pathOf(resourceUrlOf(deps, matched));
-}
-
-function pathOf(url: string): string {
-  return url.replace(/^https?:\/\/[^/?#]*/i, '').replace(/[?#].*$/s, '');
-}
-
-function fingerprintOf({ published, method, path, query }: Matched, body: Buffer): Buffer {
-  const line = JSON.stringify([method, published.server.slug, path, query]);
-  return sha256(Buffer.concat([sha256(line), sha256(body)]));
-}
-
-/** What the call costs in credits of this instance, where its seller has an account for them. */
-function creditTermsOf(deps: GatewayDeps, { published, endpoint }: Matched): CreditTerms | undefined {
-  if (published.creditCurrency === undefined) return undefined;
-  return {
-    currency: published.creditCurrency,
-    amount: endpoint.price,
-    payTo: published.server.environmentId,
-    audience: deps.gatewayUrl,
-    maxTimeoutSeconds: limits.paymentTimeoutSeconds,
-  };
-}
-
-/** A payment goes by the rail that its payer chose. */
-async function railOf(
-  deps: GatewayDeps,
-  matched: Matched,
-  terms: Terms,
-  { payment }: SentPayment,
-): Promise<Rail> {
-  if (!('credit' in payment)) return exactRail({ ...getChain(deps, terms), terms, sent: payment });
-  const { credit } = payment;
-  const key = await deps.creditKeys.find(credit.payer, credit.header.kid);
-  return creditsRail({ sent: credit, terms: creditTermsOf(deps, matched), key });
-}
-
-function getChain(deps: GatewayDeps, terms: Terms): { chain: Chain; settler: Settler } {
-  const found = deps.chains.get(terms.network.id);
-  if (!found) throw new AppError('unavailable', `This server has no connection to ${terms.network.id}`);
-  return found;
+function presenterOf(
+  { agentId, verified }: Caller,
+  clientAddress: string,
+  { payment: { termsSecret } }: SentPayment,
+): Presenter {
+  return { agentId, agentVerified: verified, clientAddress, termsSecret };
 }
 
 function originOf(caller: Caller, clientAddress: string, requestId: string): Origin {
@@ -336,7 +202,7 @@ function originOf(caller: Caller, clientAddress: string, requestId: string): Ori
 
 async function forwardFree(
   deps: GatewayDeps,
-  matched: Matched,
+  matched: MatchedCall,
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {

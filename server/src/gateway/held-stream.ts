@@ -3,6 +3,7 @@ import type { ServerResponse } from 'node:http';
 
 import type { Dispatcher } from 'undici';
 
+import type { AnswerMemory, HeldAnswer } from './answer-memory.ts';
 import type { Exchange, Sink, UpstreamFailure } from './exchange.ts';
 import { declaredLength } from './framing.ts';
 import type { RawHeaders } from './headers.ts';
@@ -29,106 +30,155 @@ export interface HeldStream {
 /** What stays of an exchange once its head is known. */
 type BodySink = Pick<Sink, 'data' | 'end' | 'failed'>;
 
-/** Takes an exchange over; `held` are the parts of the body that it has sent already. */
+/** The call that a stream answers, as far as that matters here. */
+interface HoldingCall {
+  readonly idleTimeoutMs: number;
+  readonly memory: AnswerMemory;
+  readonly held: HeldAnswer;
+}
+
+/** A stream on its way from its upstream to its client, or on its way to be. */
+interface Flow {
+  readonly exchange: Exchange;
+  readonly head: { readonly status: number; readonly headers: string[] };
+  /** What the upstream had sent before it was held. */
+  readonly held: Buffer[];
+  readonly call: HoldingCall;
+  readonly ended: (end: StreamEnd) => void;
+  outlet: Outlet | undefined;
+  isTaken: boolean;
+  isBlocked: boolean;
+  waiting: Buffer[];
+  next: number;
+  reading: Dispatcher.DispatchController | undefined;
+  upstream: 'sending' | 'ended' | UpstreamFailure;
+}
+
+/** Takes an exchange over; `held` are the parts of the body that it has sent already: their memory is free once they have gone on. */
 export function holdStream(
   exchange: Exchange,
-  head: { readonly status: number; readonly headers: string[] },
+  head: Flow['head'],
   held: Buffer[],
-  idleTimeoutMs: number,
+  call: HoldingCall,
 ): { stream: HeldStream; sink: BodySink } {
-  const { promise, resolve } = Promise.withResolvers<StreamEnd>();
-  let isTaken = false;
-  let outlet: Outlet | undefined;
-  let isBlocked = true;
-  let waiting = held;
-  let next = 0;
-  let reading: Dispatcher.DispatchController | undefined;
-  let upstream: 'sending' | 'ended' | UpstreamFailure = 'sending';
-
-  function flow(to: Outlet): void {
-    isBlocked = false;
-    while (next < waiting.length && !isBlocked) {
-      isBlocked = !to.write(waiting[next++] ?? Buffer.alloc(0));
-    }
-    if (isBlocked) return;
-    waiting = [];
-    next = 0;
-    if (upstream === 'sending') {
-      reading?.resume();
-    } else if (upstream === 'ended') {
-      to.end();
-      resolve({ kind: 'response', status: head.status, bodyBytes: to.bytes() });
-    } else {
-      giveUp(to, upstream);
-    }
-  }
-  function giveUp(to: Outlet, failure: UpstreamFailure): void {
-    to.cut();
-    resolve({ kind: 'failed', headSent: true, ...failure });
-  }
-  function flowOn(): void {
-    if (outlet && !isBlocked) flow(outlet);
-  }
-  function open(response: ServerResponse, headers: RawHeaders): void {
-    const to = createOutlet(response, idleTimeoutMs, {
-      drained: () => flow(to),
-      idle(detail) {
-        exchange.drop();
-        giveUp(to, { reason: 'timeout', detail });
-      },
-      left() {
-        exchange.drop();
-        resolve({ kind: 'client_left' });
-      },
-    });
-    try {
-      to.open(head.status, [...headers, ...declaredLength(head.headers)]);
-    } catch (error) {
-      to.stop();
-      exchange.drop();
-      throw error;
-    }
-    outlet = to;
-    flow(to);
-  }
-
+  const { promise, resolve: ended } = Promise.withResolvers<StreamEnd>();
+  const flow: Flow = {
+    exchange,
+    head,
+    held,
+    call,
+    ended,
+    outlet: undefined,
+    isTaken: false,
+    isBlocked: true,
+    waiting: held,
+    next: 0,
+    reading: undefined,
+    upstream: 'sending',
+  };
   const stream: HeldStream = {
     kind: 'stream',
     ...head,
     async pipe(response, headers) {
-      assert(!isTaken, 'a stream is taken once');
-      isTaken = true;
+      assert(!flow.isTaken, 'a stream is taken once');
+      flow.isTaken = true;
       if (response.destroyed) {
-        exchange.drop();
+        cancel(flow);
         return { kind: 'client_left' };
       }
-      if (typeof upstream === 'object' && waiting.length === 0) {
-        return { kind: 'failed', headSent: false, ...upstream };
+      if (typeof flow.upstream === 'object' && flow.waiting.length === 0) {
+        return { kind: 'failed', headSent: false, ...flow.upstream };
       }
-      open(response, headers);
+      open(flow, response, headers);
       return promise;
     },
-    cancel() {
-      isTaken = true;
-      waiting = [];
-      exchange.drop();
-    },
+    cancel: () => cancel(flow),
   };
-  const sink: BodySink = {
+  return { stream, sink: sinkOf(flow) };
+}
+
+function cancel(flow: Flow): void {
+  flow.isTaken = true;
+  flow.waiting = [];
+  letGo(flow);
+  flow.exchange.drop();
+}
+
+/** What the upstream sends from now on. */
+function sinkOf(flow: Flow): BodySink {
+  return {
     data(chunk, controller) {
-      reading = controller;
-      waiting.push(chunk);
-      flowOn();
-      if (isBlocked) controller.pause();
+      flow.reading = controller;
+      flow.waiting.push(chunk);
+      flowOn(flow);
+      if (flow.isBlocked) controller.pause();
     },
     end() {
-      upstream = 'ended';
-      flowOn();
+      flow.upstream = 'ended';
+      flowOn(flow);
     },
     failed(failure) {
-      upstream = failure;
-      flowOn();
+      flow.upstream = failure;
+      flowOn(flow);
     },
   };
-  return { stream, sink };
+}
+
+/** Answers the client, and lets what is held go on. Throws where a header is malformed. */
+function open(flow: Flow, response: ServerResponse, headers: RawHeaders): void {
+  const outlet = createOutlet(response, flow.call.idleTimeoutMs, {
+    drained: () => write(flow, outlet),
+    idle(detail) {
+      flow.exchange.drop();
+      giveUp(flow, outlet, { reason: 'timeout', detail });
+    },
+    left() {
+      flow.exchange.drop();
+      flow.ended({ kind: 'client_left' });
+    },
+  });
+  const { status, headers: upstreamHeaders } = flow.head;
+  try {
+    outlet.open(status, [...headers, ...declaredLength(upstreamHeaders)]);
+  } catch (error) {
+    outlet.stop();
+    flow.exchange.drop();
+    throw error;
+  }
+  flow.outlet = outlet;
+  write(flow, outlet);
+}
+
+function flowOn(flow: Flow): void {
+  if (flow.outlet && !flow.isBlocked) write(flow, flow.outlet);
+}
+
+/** Writes what waits until the client takes no more; once nothing waits, goes on as the upstream does. */
+function write(flow: Flow, outlet: Outlet): void {
+  flow.isBlocked = false;
+  while (flow.next < flow.waiting.length && !flow.isBlocked) {
+    flow.isBlocked = !outlet.write(flow.waiting[flow.next++] ?? Buffer.alloc(0));
+  }
+  if (flow.isBlocked) return;
+  if (flow.waiting === flow.held) letGo(flow);
+  flow.waiting = [];
+  flow.next = 0;
+  const { upstream } = flow;
+  if (upstream === 'sending') {
+    flow.reading?.resume();
+  } else if (upstream === 'ended') {
+    outlet.end();
+    flow.ended({ kind: 'response', status: flow.head.status, bodyBytes: outlet.bytes() });
+  } else {
+    giveUp(flow, outlet, upstream);
+  }
+}
+
+function letGo({ call }: Flow): void {
+  call.memory.free(call.held);
+}
+
+function giveUp(flow: Flow, outlet: Outlet, failure: UpstreamFailure): void {
+  outlet.cut();
+  flow.ended({ kind: 'failed', headSent: true, ...failure });
 }

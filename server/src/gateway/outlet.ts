@@ -32,67 +32,94 @@ interface OutletEvents {
   left(): void;
 }
 
+/** What is known of the client while it is being written to. */
+interface Client {
+  readonly response: ServerResponse;
+  readonly idleTimeoutMs: number;
+  readonly events: OutletEvents;
+  readonly onDrain: () => void;
+  readonly onClose: () => void;
+  bytes: number;
+  unwritten: number;
+  isCutting: boolean;
+  isIdle: boolean;
+  timer: NodeJS.Timeout | undefined;
+}
+
 /** Watches the client from now on; `idleTimeoutMs` is the longest pause in the body, whichever side pauses. */
 export function createOutlet(response: ServerResponse, idleTimeoutMs: number, events: OutletEvents): Outlet {
-  let bytes = 0;
-  let unwritten = 0;
-  let isCutting = false;
-  let isIdle = false;
-  let timer: NodeJS.Timeout | undefined;
-
-  function drained(): void {
-    timer?.refresh();
-    if (!isCutting) events.drained();
-  }
-  function left(): void {
-    stop();
-    if (!isCutting) events.left();
-  }
-  function idle(): void {
-    isIdle = true;
-    if (isCutting) destroy();
-    else events.idle(`the body paused for more than ${idleTimeoutMs} ms`);
-  }
-  function stop(): void {
-    clearTimeout(timer);
-    response.off('drain', drained);
-    response.off('close', left);
-  }
-  function destroy(): void {
-    stop();
-    // To a client of HTTP/1.0 the end of the connection is the end of the body, but for a reset (RFC 9112 section 8).
-    if (response.req.httpVersion === '1.0') response.socket?.resetAndDestroy();
-    else response.destroy();
-  }
-  function written(): void {
-    unwritten -= 1;
-    if (isCutting && unwritten === 0) destroy();
-  }
-
-  response.on('drain', drained);
-  response.on('close', left);
+  const client: Client = {
+    response,
+    idleTimeoutMs,
+    events,
+    onDrain: () => drained(client),
+    onClose: () => left(client),
+    bytes: 0,
+    unwritten: 0,
+    isCutting: false,
+    isIdle: false,
+    timer: undefined,
+  };
+  const onWritten = () => written(client);
+  response.on('drain', client.onDrain);
+  response.on('close', client.onClose);
   return {
     open(status, headers) {
-      timer = setTimeout(idle, idleTimeoutMs);
+      client.timer = setTimeout(idle, idleTimeoutMs, client);
       sendHead(response, status, headers);
     },
     write(chunk) {
-      timer?.refresh();
-      bytes += chunk.length;
-      unwritten += 1;
-      return response.write(chunk, written);
+      client.timer?.refresh();
+      client.bytes += chunk.length;
+      client.unwritten += 1;
+      return response.write(chunk, onWritten);
     },
-    bytes: () => bytes,
+    bytes: () => client.bytes,
     end() {
-      stop();
+      stop(client);
       response.end();
     },
     cut() {
-      isCutting = true;
-      if (isIdle || unwritten === 0) destroy();
+      client.isCutting = true;
+      if (client.isIdle || client.unwritten === 0) destroy(client);
     },
-    stop,
+    stop: () => stop(client),
   };
+}
+
+function drained({ timer, isCutting, events }: Client): void {
+  timer?.refresh();
+  if (!isCutting) events.drained();
+}
+
+function left(client: Client): void {
+  stop(client);
+  if (!client.isCutting) client.events.left();
+}
+
+function idle(client: Client): void {
+  client.isIdle = true;
+  if (client.isCutting) destroy(client);
+  else client.events.idle(`the body paused for more than ${client.idleTimeoutMs} ms`);
+}
+
+function written(client: Client): void {
+  client.unwritten -= 1;
+  if (client.isCutting && client.unwritten === 0) destroy(client);
+}
+
+function stop({ timer, response, onDrain, onClose }: Client): void {
+  clearTimeout(timer);
+  response.off('drain', onDrain);
+  response.off('close', onClose);
+}
+
+function destroy(client: Client): void {
+  const { response } = client;
+  stop(client);
+  // To a client of HTTP/1.0 the end of the connection is the end of the body, but for a reset (RFC 9112 section 8).
+  if (response.req.httpVersion === '1.0') response.socket?.resetAndDestroy();
+  else response.destroy();
 }
 
 function sendHead(response: ServerResponse, status: number, headers: RawHeaders): void {

@@ -1,7 +1,9 @@
 import { reach } from '#points';
 import type { WriteContext } from '../db/index.ts';
+import { addSeconds } from '../kernel/clock.ts';
+import { limits } from '../kernel/limits.ts';
 import {
-  type DeliveryEnd,
+  attemptLeaseSeconds,
   finishDelivery,
   hasLiveLease,
   type Payment,
@@ -9,7 +11,15 @@ import {
   takeDelivery,
 } from '../x402/index.ts';
 import type { UpstreamStream } from './call-upstream.ts';
-import { deliver, notReplayable, type PaidAnswer, type PaidCall, refuse, takenOver } from './paid-answer.ts';
+import {
+  deliver,
+  notReplayable,
+  type PaidAnswer,
+  type PaidCall,
+  refuse,
+  type StreamStart,
+  takenOver,
+} from './paid-answer.ts';
 
 /** Serves a payment that is settled and was to be answered afterwards; nothing while another request is at it. */
 export async function serveOwed(call: PaidCall, payment: Payment): Promise<PaidAnswer | undefined> {
@@ -27,21 +37,26 @@ export async function serveOwed(call: PaidCall, payment: Payment): Promise<PaidA
     case 'owed':
     case 'running': {
       if (hasLiveLease(payment, clock.now())) return undefined;
+      // By this process's own clock, no later than the row says by the database's.
+      const leaseUntil = addSeconds(clock.now(), attemptLeaseSeconds);
       const taken = await takeDelivery(contextOf(call), payment);
-      return taken && runDelivery(call, taken);
+      return taken && runDelivery(call, { ...taken, leaseUntil });
     }
   }
 }
 
-/** Lets a stream go to its client once its payment is settled, if nobody else has delivered on that payment meanwhile. */
-export async function releaseStream(
+/**
+ * A stream whose payment is settled, or will be behind it, on its way to its client, while this attempt has the delivery. Only when the
+ * client has its head is it delivered: a copy that comes after a crash before that has the upstream run for it.
+ */
+export function releaseStream(
   call: PaidCall,
   payment: Payment,
   stream: UpstreamStream,
-  transaction: string,
-): Promise<PaidAnswer> {
-  if (await releaseDelivery(contextOf(call), payment, 'done'))
-    return { kind: 'streamed', stream, transaction };
+  transaction: string | undefined,
+): PaidAnswer {
+  if (hasLiveLease(payment, call.clock.now()))
+    return { kind: 'streamed', stream, transaction, start: startOf(call, payment, transaction) };
   stream.cancel();
   return takenOver();
 }
@@ -52,40 +67,60 @@ export async function giveUpStream(call: PaidCall, payment: Payment, stream: Ups
   await releaseDelivery(contextOf(call), payment, 'owed');
 }
 
+function startOf(call: PaidCall, payment: Payment, transaction: string | undefined): StreamStart {
+  const release = async (delivery: 'done' | 'owed') => {
+    await releaseDelivery(contextOf(call), payment, delivery);
+  };
+  return {
+    begun: () => release('done'),
+    left: () => release(payment.attempt < limits.streamRunsMax ? 'owed' : 'done'),
+    failed: async (reason) =>
+      refuseFailed(reason, await failDelivery(call, payment, reason, transaction !== undefined)),
+  };
+}
+
 async function runDelivery(call: PaidCall, payment: Payment): Promise<PaidAnswer> {
   const transaction = payment.transaction ?? '';
   const answer = await call.callUpstream();
   await reach('answered');
-  if (answer.kind === 'stream') {
-    try {
-      if (await finish(call, payment, { kind: 'streaming' }))
-        return { kind: 'streamed', stream: answer, transaction };
-      answer.cancel();
-      return takenOver();
-    } catch (error) {
-      answer.cancel();
-      throw error;
+  switch (answer.kind) {
+    case 'stream':
+      return releaseStream(call, payment, answer, transaction);
+    case 'success': {
+      const { response } = answer;
+      const ended = await finishDelivery(contextOf(call), payment, { kind: 'responded', response });
+      return ended ? { kind: 'delivered', response, transaction } : takenOver();
+    }
+    case 'failed': {
+      const { reason } = answer;
+      return refuseFailed(reason, await failDelivery(call, payment, reason));
+    }
+    case 'client_error': {
+      const { response } = answer;
+      const failed = await failDelivery(call, payment, `status ${response.status}`);
+      return failed ? { kind: 'uncharged', response } : takenOver();
     }
   }
-  if (answer.kind === 'success') {
-    const { response } = answer;
-    const ended = await finish(call, payment, { kind: 'responded', response });
-    return ended ? { kind: 'delivered', response, transaction } : takenOver();
-  }
-  const failure = answer.kind === 'failed' ? answer.reason : `status ${answer.response.status}`;
-  const refund = await call.signRefund(contextOf(call), payment);
-  const ended = await finish(call, payment, { kind: 'failed', failure, refund });
-  if (!ended) return takenOver();
-  if (refund) void call.rail.settle(refund);
-  if (answer.kind === 'client_error') return { kind: 'uncharged', response: answer.response };
-  const consequence = refund
-    ? 'the payment is given back'
-    : 'nothing more is charged, and the same payment may be tried again';
-  return refuse('upstream_failed', `Upstream request failed (${failure}): ${consequence}`);
 }
 
-function finish(call: PaidCall, payment: Payment, end: DeliveryEnd): Promise<boolean> {
-  return finishDelivery(contextOf(call), payment, end);
+/** Ends a delivery whose upstream failed, and says what that means for the money; nothing where another has the delivery by now. */
+async function failDelivery(
+  call: PaidCall,
+  payment: Payment,
+  failure: string,
+  isSettled = true,
+): Promise<string | undefined> {
+  const refund = isSettled ? await call.signRefund(contextOf(call), payment) : undefined;
+  if (!(await finishDelivery(contextOf(call), payment, { kind: 'failed', failure, refund })))
+    return undefined;
+  if (!refund) return 'nothing more is charged, and the same payment may be tried again';
+  void call.rail.settle(refund);
+  return 'the payment is given back';
+}
+
+function refuseFailed(failure: string, consequence: string | undefined): PaidAnswer {
+  if (consequence === undefined) return takenOver();
+  return refuse('upstream_failed', `Upstream request failed (${failure}): ${consequence}`);
 }
 
 function contextOf(call: PaidCall): WriteContext {

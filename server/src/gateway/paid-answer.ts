@@ -4,6 +4,7 @@ import type { SecretBox } from '../kernel/crypto.ts';
 import { AppError } from '../kernel/errors.ts';
 import {
   type ClaimRefusal,
+  findStoredBytes,
   findStoredResponse,
   type NewClaim,
   type Payment,
@@ -13,6 +14,7 @@ import {
   type Settlement,
   type StoredResponse,
 } from '../x402/index.ts';
+import { type AnswerMemory, gatewayBusy, type HeldAnswer } from './answer-memory.ts';
 import type { UpstreamAnswer, UpstreamStream } from './call-upstream.ts';
 
 /** A priced call whose payment could be read, and all that serving it needs. */
@@ -22,6 +24,8 @@ export interface PaidCall extends Pick<NewClaim, 'fingerprint' | 'hosted' | 'mod
   box: SecretBox;
   lane: PaymentLane;
   rail: Rail;
+  memory: AnswerMemory;
+  held: HeldAnswer;
   /** Whom the audit log names. */
   origin: Origin;
   /** A payment that gives one back, where its payee is a wallet here. */
@@ -35,8 +39,8 @@ export interface PaidCall extends Pick<NewClaim, 'fingerprint' | 'hosted' | 'mod
 export type PaidAnswer =
   /** Paid and delivered; without a transaction yet, where the endpoint lets its answers out first. */
   | { kind: 'delivered'; response: StoredResponse; transaction: string | undefined }
-  /** Paid, and on its way: the stream is to be piped. */
-  | { kind: 'streamed'; stream: UpstreamStream; transaction: string | undefined }
+  /** Paid, or to be settled behind it: the stream is to be piped, and `start` told of how that began. */
+  | { kind: 'streamed'; stream: UpstreamStream; transaction: string | undefined; start: StreamStart }
   /** The upstream's own 4xx: passed on, uncharged, or given back where it was paid for first. */
   | { kind: 'uncharged'; response: StoredResponse }
   /** The payment doesn't buy this; the terms are offered again. */
@@ -44,13 +48,26 @@ export type PaidAnswer =
   | { kind: 'unsettled'; settlement: Exclude<Settlement, { kind: 'settled' }> }
   | { kind: 'refused'; error: AppError };
 
+/** Who is told, once, whether a stream has reached its client: until then a copy of the call may yet be owed it. */
+export interface StreamStart {
+  /** The client has its head: the payment has bought it. */
+  begun(): Promise<void>;
+  /** The client left before. */
+  left(): Promise<void>;
+  /** The upstream broke off before; gives what is to be answered instead. */
+  failed(reason: string): Promise<PaidAnswer>;
+}
+
 /** The answer as it was stored. */
 export async function deliver(
   call: PaidCall,
   payment: Payment,
   transaction: string | undefined,
 ): Promise<PaidAnswer> {
-  const response = await findStoredResponse(call, payment);
+  const { memory, held } = call;
+  const bytes = await findStoredBytes(call.db, payment);
+  if (bytes !== undefined && !memory.take(held, bytes)) return { kind: 'refused', error: gatewayBusy() };
+  const response = bytes === undefined ? undefined : await findStoredResponse(call, payment);
   if (response) return { kind: 'delivered', response, transaction };
   return refuse(
     'payment_already_used',

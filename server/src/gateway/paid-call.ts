@@ -3,6 +3,7 @@ import { reach } from '#points';
 import { assert } from '../kernel/assert.ts';
 import { addSeconds, unixSeconds } from '../kernel/clock.ts';
 import {
+  attemptLeaseSeconds,
   attemptSeconds,
   type Claim,
   findClaim,
@@ -109,6 +110,10 @@ async function serveState(call: PaidCall, payment: Payment, now: Date): Promise<
     case 'settling':
       if (payment.mode !== 'optimistic' || payment.state === 'settlement_failed')
         return settleAndDeliver(call, payment);
+      if (payment.delivery === 'running' && hasLiveLease(payment, now)) return undefined;
+      // Its stream never began: it is had again, and once it is paid for.
+      if (payment.delivery === 'owed' || payment.delivery === 'running')
+        return settleAndDeliver(call, payment);
       return payment.replayable ? deliver(call, payment, undefined) : notReplayable();
   }
 }
@@ -154,9 +159,14 @@ async function runAttempt(call: PaidCall, payment: Payment): Promise<PaidAnswer>
   return settleAndDeliver(call, payment, response);
 }
 
-/** An answer that is not kept is charged at its headers, and let go of where it can't be paid for. */
+/**
+ * An answer that is not kept is charged at its headers, and let go of where it can't be paid for. It is this attempt's until its client
+ * has its head, whenever it is settled: whoever comes after a crash before that is still owed it.
+ */
 async function streamAttempt(call: PaidCall, payment: Payment, stream: UpstreamStream): Promise<PaidAnswer> {
   try {
+    // No later than its row will say.
+    const running = { ...payment, leaseUntil: addSeconds(call.clock.now(), attemptLeaseSeconds) };
     if (!(await call.lane.end(payment, { kind: 'streaming' }, call.origin))) {
       stream.cancel();
       return takenOver();
@@ -164,11 +174,10 @@ async function streamAttempt(call: PaidCall, payment: Payment, stream: UpstreamS
     await reach('stored');
     if (payment.mode === 'optimistic') {
       settleBehind(call, payment);
-      return { kind: 'streamed', stream, transaction: undefined };
+      return releaseStream(call, running, stream, undefined);
     }
     const settlement = await call.rail.settle(payment);
-    if (settlement.kind === 'settled')
-      return await releaseStream(call, payment, stream, settlement.transaction);
+    if (settlement.kind === 'settled') return releaseStream(call, running, stream, settlement.transaction);
     await giveUpStream(call, payment, stream);
     return { kind: 'unsettled', settlement };
   } catch (error) {

@@ -17,6 +17,8 @@ interface AnsweredCall {
   sent: SentPayment;
   offer: (error?: string) => Offer;
   requestId: string;
+  /** Told of what goes wrong behind an answer that is on its way already. */
+  report: (error: unknown) => void;
 }
 
 /** Gives the answer of a paid call to its client, in the version of x402 that it paid with. */
@@ -47,15 +49,21 @@ export async function sendPaidAnswer(
 async function streamAnswer(
   response: ServerResponse,
   answered: Extract<PaidAnswer, { kind: 'streamed' }>,
-  { sent }: AnsweredCall,
+  call: AnsweredCall,
 ): Promise<void> {
-  const ended = await sendStream(response, answered.stream, settlementHeader(outcomeOf(answered), sent));
-  if (ended.kind === 'failed' && !ended.headSent) {
-    throw new AppError(
-      'upstream_failed',
-      `The upstream's answer broke off before it began (${ended.reason})`,
-    );
+  const { start, stream } = answered;
+  const ending = sendStream(response, stream, settlementHeader(outcomeOf(answered), call.sent));
+  // A stream is opened at once or never.
+  if (response.headersSent) {
+    await Promise.all([ending, start.begun().catch(call.report)]);
+    return undefined;
   }
+  const ended = await ending.catch(async (error: unknown) => {
+    await start.failed('its headers cannot be sent on');
+    throw error;
+  });
+  if (ended.kind === 'failed') return sendPaidAnswer(response, await start.failed(ended.reason), call);
+  return start.left();
 }
 
 /** What is still to be settled behind its answer isn't a success yet; nor is it a failure, as the status says. */

@@ -48,6 +48,7 @@ export const errorCodes = {
   internal_error: { status: 500, title: 'Something went wrong here' },
   not_implemented: { status: 501, title: 'Not supported' },
   upstream_failed: { status: 502, title: 'Upstream request failed' },
+  gateway_busy: { status: 503, title: 'The gateway has no room for another answer' },
   unavailable: { status: 503, title: 'Not available at the moment' },
 } as const satisfies Record<string, { status: number; title: string }>;
 

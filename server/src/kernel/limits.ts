@@ -8,6 +8,15 @@ export const limits = {
   gatewayRequestBytes: 1024 * 1024,
   /** A priced response is stored before it is charged: what fits in a row of 4 MiB can be fetched again, more is streamed. */
   storedResponseBytes: 4 * 1024 * 1024,
+  /**
+   * Of paid answers, at once, unless the settings say otherwise: 64 of the largest that wait for their settlement. Beyond it calls are
+   * refused before they begin, and what has begun flows through and isn't kept.
+   */
+  answerMemoryMib: 256,
+  /** Answers leave within a settlement's time; a client that asks this often costs nothing. */
+  busyRetrySeconds: 1,
+  /** A client that doesn't read at all for so long gives its answer's memory back. */
+  unreadAnswerSeconds: 20,
   /** Upstreams commonly stop at 8 KiB, and Node refuses a whole request head above 16 KiB. */
   gatewayRequestTargetBytes: 8 * 1024,
   /** Open connections are file descriptors: 512 upstreams with a few each stay below a usual limit of some thousands. */
@@ -40,8 +49,8 @@ export const limits = {
   /** A commit costs a millisecond or two of two processes; a call of a busy gateway waits for several things that take longer. */
   paymentBatchMs: 5,
   /**
-   * What may be owed, in atomic units of USDC, by payments that were answered before they are settled: in all, to one server, and by
-   * one payer. Beyond it a call waits for its settlement.
+   * What may be owed, in atomic units of USDC, by payments that were answered before they are settled: on each network, to one server,
+   * and by one payer. Beyond it a call waits for its settlement.
    */
   owedAtomic: { inAll: 1_000_000_000n, byServer: 100_000_000n, byPayer: 1_000_000n },
   /** What a batch may use: the transaction itself, and for each item what a payee who never held the token takes. */
@@ -71,6 +80,8 @@ export const limits = {
   storedResponseSeconds: 24 * 60 * 60,
   /** Who has paid upfront and doesn't come back for the answer gets the money back after this long. */
   owedDeliverySeconds: 10 * 60,
+  /** A client that leaves before its stream begins may come for it again; one that always leaves has its seller work for nothing. */
+  streamRunsMax: 3,
   /** A refund is our own wallet's transfer: it may wait for as long as the chain may be away. */
   refundValiditySeconds: 24 * 60 * 60,
   /** Without the secret of the terms, a retry from the same place is honest only for a short while. */

@@ -4,7 +4,6 @@ export { isForSameRequest, mayFetch } from './claims/claims.ts';
 export { type CreditAlgorithm, type CreditKey } from './credits/credit-payment.ts';
 export { creditCurrency, creditFacts, creditsRail, type CreditTerms } from './credits/credits-rail.ts';
 export {
-  type DeliveryEnd,
   findOwed,
   finishDelivery,
   refundAuthorization,
@@ -34,7 +33,7 @@ export type { NewClaim, Presenter } from './claims/lane-jobs.ts';
 export { createPaymentLane, type PaymentLane } from './claims/payment-lane.ts';
 export { paymentRoutes, spellPayer } from './payments/payment-routes.ts';
 export { presentToPayer } from './payments/payment-view.ts';
-export { type Claim, findClaim, findListedPayment } from './payments/payments.sql.ts';
+export { type Claim, findClaim, findListedPayment, findStoredBytes } from './payments/payments.sql.ts';
 export { ChainUnavailableError } from './chain/json-rpc.ts';
 export type { ClaimRefusal, KnownBalance, OwedLimits } from './claims/plan-claims.ts';
 export { attemptSeconds, exactRail, type Rail } from './rail.ts';
@@ -48,7 +47,7 @@ export { settledTopic, undoneTopic } from './settlement/payment-events.ts';
 export type { Settlement } from './settlement/settlement.ts';
 export { concludeUndone, findLapsed, renewRefund } from './settlement/refunds.ts';
 export { createSettler, type Settler } from './settlement/settler.ts';
-export { findStoredResponse } from './claims/stored-response.ts';
+export { attemptLeaseSeconds, findStoredResponse } from './claims/stored-response.ts';
 export type { ReceivedCredit, ReceivedPayment, SettlementOutcome, X402Version } from './wire/wire.ts';
 export {
   decodePaymentV1,

@@ -12,8 +12,7 @@ import { startUpstream, type Upstream } from '../helpers/upstream.ts';
 import { type Fleet, type Member } from './fleet.ts';
 
 /**
- * What is bought: a kept answer or a stream, settled before its release or behind it; a kept one that is paid first, and an upstream that
- * fails then; a kept one for credits, and an upstream that fails.
+ * What is bought: a kept answer or a stream, settled before its release, behind it, or first; an upstream that fails then; a kept one for credits, and an upstream that fails.
  */
 export type Order =
   | 'broken'
@@ -23,6 +22,7 @@ export type Order =
   | 'refund'
   | 'stream'
   | 'upfront'
+  | 'upfront-stream'
   | 'whole';
 /** Whose money it is: a stranger's, a wallet's here, whose budget has a hold, or an environment's credits. */
 export type Buyer = 'credits' | 'stranger' | 'wallet';
@@ -51,6 +51,7 @@ const slugs: Record<Order, string> = {
   optimistic: 'behind',
   'optimistic-stream': 'behind',
   upfront: 'first',
+  'upfront-stream': 'first',
   refund: 'first',
   credits: 'hosted',
   broken: 'hosted',
@@ -160,7 +161,7 @@ export async function pay(at: Member, purchase: Purchase): Promise<Answer | unde
 /** Who can buy it: what is paid first is paid to our wallet, which doesn't pay itself. */
 export function buyersOf(order: Order): Buyer[] {
   if (order === 'credits' || order === 'broken') return ['credits'];
-  return order === 'upfront' || order === 'refund' ? ['stranger'] : ['stranger', 'wallet'];
+  return order.startsWith('upfront') || order === 'refund' ? ['stranger'] : ['stranger', 'wallet'];
 }
 
 const patienceMs = 30_000;

@@ -19,6 +19,7 @@ const orders: Order[] = [
   'upfront',
   'stream',
   'optimistic-stream',
+  'upfront-stream',
   'refund',
   'credits',
   'broken',

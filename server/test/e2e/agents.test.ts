@@ -128,7 +128,7 @@ describe('the scopes', () => {
 });
 
 describe('the agents of an environment', () => {
-  it('are created from either spelling of the seeds, with what an owner notes down', async () => {
+  it('are created with what an owner notes down, and are the same under every prefix of the API', async () => {
     const answer = await call('/v1/agents', {
       body: {
         name: 'Buyer',

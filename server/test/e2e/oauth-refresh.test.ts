@@ -222,7 +222,7 @@ describe('a refresh token', { timeout: 30_000 }, () => {
     });
   });
 
-  it('alone is enough at /oauth/refresh, as seed 003 has it, unless the owner turns that off; never at /oauth/token', async () => {
+  it('alone is enough at /oauth/refresh, for clients that keep nothing else, unless the owner turns that off; never at /oauth/token', async () => {
     const own = await createClient(instance);
     const { refresh_token } = await grant({}, own);
     const bare = { grant_type: 'refresh_token', refresh_token };

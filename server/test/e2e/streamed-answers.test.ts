@@ -1,22 +1,21 @@
 import { once } from 'node:events';
-import { type IncomingMessage, request, type RequestListener, type ServerResponse } from 'node:http';
+import { type IncomingMessage, request, type ServerResponse } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { PaymentPayload } from '@x402/core/types';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type Instance, startInstance } from '../helpers/instance.ts';
+import { describe, expect, it } from 'vitest';
+import { fundAccount } from '../../src/embedded/index.ts';
+import { limits } from '../../src/kernel/limits.ts';
 import {
   askTerms,
   decode,
   encode,
-  newPayer,
   openChain,
   type Payer,
   sendPaid,
   settleOnChain,
 } from '../helpers/payer.ts';
-import { price, sell } from '../helpers/seller.ts';
-import { fundAccount } from '../../src/embedded/index.ts';
-import { startUpstream, type Upstream } from '../helpers/upstream.ts';
+import { openScenes } from '../helpers/scenes.ts';
+import { price } from '../helpers/seller.ts';
 
 const kept = 4 * 1024 * 1024;
 
@@ -29,32 +28,18 @@ async function open(url: string, payment: PaymentPayload): Promise<IncomingMessa
   return response;
 }
 
+/** Whatever was sent to the gateway before, it has heard of it by then. */
+async function letHear(url: string): Promise<void> {
+  await askTerms(url);
+  await askTerms(url);
+}
+
 describe('an answer that is not kept', { timeout: 60_000 }, () => {
-  let instance: Instance;
-  const upstreams: Upstream[] = [];
-
-  beforeAll(async () => {
-    instance = await startInstance();
-  }, 60_000);
-  afterAll(async () => {
-    await Promise.all(upstreams.map((upstream) => upstream.close()));
-    await instance?.stop();
-  }, 60_000);
-
-  async function setUp(name: string, listener: RequestListener) {
-    const upstream = await startUpstream(listener);
-    upstreams.push(upstream);
-    const sold = await sell(instance, upstream.url, name);
-    const payer: Payer = await newPayer(instance, 10n * price);
-    const url = `${sold.url}/paid`;
-    const payment = await payer.pay(await askTerms(url));
-    const earned = () => openChain(instance).balanceOf(sold.payTo);
-    return { upstream, url, payer, payment, earned };
-  }
+  const scenes = openScenes();
 
   it('a stream of events is paid for at its headers, and each event comes as it is sent', async () => {
     let events: ServerResponse | undefined;
-    const { url, payment, earned } = await setUp('events', (_, response) => {
+    const { url, payment, earned } = await scenes.set('events', (_, response) => {
       response.writeHead(200, { 'content-type': 'text/event-stream' });
       response.write('data: 1\n\n');
       events = response;
@@ -80,7 +65,7 @@ describe('an answer that is not kept', { timeout: 60_000 }, () => {
   ])('an answer %s is larger than what is kept comes whole, charged once', async (name, send) => {
     const body = Buffer.alloc(kept + 70_000, 'large');
     const slug = name.replaceAll(' ', '-');
-    const { upstream, url, payment, earned } = await setUp(slug, (_, response) => send(response, body));
+    const { upstream, url, payment, earned } = await scenes.set(slug, (_, response) => send(response, body));
     const response = await open(url, payment);
     const chunks: Buffer[] = [];
     for await (const chunk of response) chunks.push(chunk as Buffer);
@@ -90,13 +75,13 @@ describe('an answer that is not kept', { timeout: 60_000 }, () => {
   });
 
   it('is one run of the upstream, however often the payment is sent while it waits for its settlement', async () => {
-    const { upstream, url, payer } = await setUp('copies', (_, response) => {
+    const { upstream, url, payer } = await scenes.set('copies', (_, response) => {
       response.writeHead(200, { 'content-type': 'text/event-stream' }).end('data: 1\n\n');
     });
     const rounds = 20;
     const terms = await askTerms(url);
     for (let round = 0; round < rounds; round += 1) {
-      await fundAccount(instance.info.rpc_url, { address: payer.address, tokenAtomic: price });
+      await fundAccount(scenes.instance.info.rpc_url, { address: payer.address, tokenAtomic: price });
       const payment = await payer.pay(terms);
       const sent = [sendPaid(url, payment)];
       // Some come while it is claimed, some while it is being settled, some when it has gone out.
@@ -111,7 +96,7 @@ describe('an answer that is not kept', { timeout: 60_000 }, () => {
   });
 
   it('cannot be had again: 409 that says so, without another run or charge', async () => {
-    const { upstream, url, payment, earned } = await setUp('once', (_, response) =>
+    const { upstream, url, payment, earned } = await scenes.set('once', (_, response) =>
       response.writeHead(200, { 'content-type': 'text/event-stream' }).end('data: once\n\n'),
     );
     expect(await sendPaid(url, payment)).toMatchObject({ status: 200, text: 'data: once\n\n' });
@@ -123,14 +108,14 @@ describe('an answer that is not kept', { timeout: 60_000 }, () => {
 
   it('of the largest size that is kept can be had again', async () => {
     const body = Buffer.alloc(kept, 'x');
-    const { upstream, url, payment } = await setUp('largest', (_, response) => response.end(body));
+    const { upstream, url, payment } = await scenes.set('largest', (_, response) => response.end(body));
     expect((await sendPaid(url, payment)).text.length).toBe(kept);
     expect((await sendPaid(url, payment)).text.length).toBe(kept);
     expect(upstream.requests).toHaveLength(1);
   });
 
   it('whose payment cannot be settled is let go of: 402, and not a byte of it', async () => {
-    const { upstream, url, payer, payment } = await setUp('unpaid', () => undefined);
+    const { upstream, url, payer, payment } = await scenes.set('unpaid', () => undefined);
     const gone = new Promise<void>((resolve) => {
       upstream.behave((_, response) => {
         response.on('close', resolve);
@@ -148,7 +133,7 @@ describe('an answer that is not kept', { timeout: 60_000 }, () => {
 
   it('whose client leaves lets the upstream go, and stays charged', async () => {
     let left: Promise<unknown> | undefined;
-    const { url, payment, earned } = await setUp('leaving', (_, response) => {
+    const { url, payment, earned } = await scenes.set('leaving', (_, response) => {
       response.writeHead(200, { 'content-type': 'text/event-stream' }).write('data: 1\n\n');
       left = once(response, 'close');
     });
@@ -158,8 +143,82 @@ describe('an answer that is not kept', { timeout: 60_000 }, () => {
     expect(await earned()).toBe(price);
   });
 
+  it('whose client leaves before it has begun is owed to the same payment, and charged once', async () => {
+    const { upstream, url, payment, spent } = await scenes.set('leaving-early', (_, response) =>
+      response.writeHead(200, { 'content-type': 'text/event-stream' }).end('data: 1\n\n'),
+    );
+    await scenes.setMining(false);
+    const leaving = new AbortController();
+    const left = sendPaid(url, payment, { signal: leaving.signal }).catch((error: Error) => error.name);
+    await expect.poll(() => upstream.requests.length).toBe(1);
+    leaving.abort();
+    expect(await left).toBe('AbortError');
+    await scenes.setMining(true);
+    await expect.poll(spent, { timeout: 20_000 }).toBe(price);
+    expect(await sendPaid(url, payment)).toMatchObject({ status: 200, text: 'data: 1\n\n' });
+    expect(upstream.requests).toHaveLength(2);
+    expect((await sendPaid(url, payment)).json().code).toBe('response_not_replayable');
+    expect(await spent()).toBe(price);
+  });
+
+  it('is had again no more than some times by a client that always leaves before it has begun', async () => {
+    const { upstream, url, payment, spent } = await scenes.set('always-leaving', (_, response) =>
+      response.writeHead(200, { 'content-type': 'text/event-stream' }).end('data: 1\n\n'),
+    );
+    for (let run = 1; run <= limits.streamRunsMax; run += 1) {
+      const headOut = Promise.withResolvers<void>();
+      const go = Promise.withResolvers<void>();
+      upstream.behave((_, response) => {
+        headOut.resolve();
+        void go.promise.then(() =>
+          response.writeHead(200, { 'content-type': 'text/event-stream' }).end('data: 1\n\n'),
+        );
+      });
+      const leaving = new AbortController();
+      const left = sendPaid(url, payment, { signal: leaving.signal }).catch((error: Error) => error.name);
+      await headOut.promise;
+      leaving.abort();
+      expect(await left).toBe('AbortError');
+      await letHear(url);
+      go.resolve();
+    }
+    await expect.poll(async () => (await sendPaid(url, payment)).text).toContain('response_not_replayable');
+    expect(upstream.requests).toHaveLength(limits.streamRunsMax);
+    expect(await spent()).toBe(price);
+  });
+
+  it.each([
+    ['nothing more is charged, and the same payment has it again', 'broken-direct', {}, price],
+    ['it is given back by a seller whose wallet is here', 'broken-hosted', { hosted: true } as const, 0n],
+  ])('whose upstream breaks off before it has begun: 502, %s', async (_name, slug, options, paid) => {
+    const gone = Promise.withResolvers<void>();
+    const { upstream, url, payment, spent } = await scenes.set(
+      slug,
+      (_, response) => {
+        response.on('close', gone.resolve);
+        response.writeHead(200, { 'content-type': 'text/event-stream' }).flushHeaders();
+        setTimeout(() => response.destroy(), 50);
+      },
+      options,
+    );
+    await scenes.setMining(false);
+    const answering = sendPaid(url, payment);
+    await gone.promise;
+    await letHear(url);
+    await scenes.setMining(true);
+    const broken = await answering;
+    expect([broken.status, broken.json().code]).toEqual([502, 'upstream_failed']);
+    upstream.behave((_, response) =>
+      response.writeHead(200, { 'content-type': 'text/event-stream' }).end('data: 2\n\n'),
+    );
+    const again = await sendPaid(url, payment);
+    expect(again.text).toContain(paid === price ? 'data: 2' : 'payment_refunded');
+    await expect.poll(spent, { timeout: 20_000 }).toBe(paid);
+    expect(upstream.requests).toHaveLength(paid === price ? 2 : 1);
+  });
+
   it('that breaks off is cut for its client too, so that it is not taken for the whole', async () => {
-    const { url, payment } = await setUp('broken', (_, response) => {
+    const { url, payment } = await scenes.set('broken', (_, response) => {
       response.writeHead(200, { 'content-type': 'text/event-stream' }).write('data: 1\n\n');
       setTimeout(() => response.destroy(), 100);
     });
@@ -172,12 +231,12 @@ describe('an answer that is not kept', { timeout: 60_000 }, () => {
   });
 
   async function spendAll(payer: Payer): Promise<void> {
-    const other = await setUp(`elsewhere-${payer.address.slice(2, 8).toLowerCase()}`, (_, response) =>
+    const other = await scenes.set(`elsewhere-${payer.address.slice(2, 8).toLowerCase()}`, (_, response) =>
       response.end(),
     );
-    const chain = openChain(instance);
+    const chain = openChain(scenes.instance);
     const balance = await chain.balanceOf(payer.address);
     const terms = await askTerms(other.url);
-    await settleOnChain(instance, await payer.payWith(terms, { value: balance.toString() }));
+    await settleOnChain(scenes.instance, await payer.payWith(terms, { value: balance.toString() }));
   }
 });

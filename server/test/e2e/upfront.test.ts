@@ -1,50 +1,19 @@
 import type { RequestListener } from 'node:http';
 import type { Address } from 'viem';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type Instance, startInstance } from '../helpers/instance.ts';
-import {
-  askTerms,
-  decode,
-  newPayer,
-  openChain,
-  type Payer,
-  sendPaid,
-  settleOnChain,
-} from '../helpers/payer.ts';
-import { callApi, price, sell } from '../helpers/seller.ts';
-import { startUpstream, type Upstream } from '../helpers/upstream.ts';
+import { describe, expect, it } from 'vitest';
 import { fundAccount } from '../../src/embedded/index.ts';
-
-const funds = 10n * price;
+import { askTerms, decode, openChain, sendPaid, settleOnChain } from '../helpers/payer.ts';
+import { funds, openScenes } from '../helpers/scenes.ts';
+import { callApi, price } from '../helpers/seller.ts';
 
 describe('a payment that is settled before its call is forwarded', { timeout: 60_000 }, () => {
-  let instance: Instance;
-  const upstreams: Upstream[] = [];
-
-  beforeAll(async () => {
-    instance = await startInstance();
-  }, 60_000);
-  afterAll(async () => {
-    await Promise.all(upstreams.map((upstream) => upstream.close()));
-    await instance?.stop();
-  }, 60_000);
-
-  const balanceOf = (account: Address) => openChain(instance).balanceOf(account);
-
-  async function setUp(
+  const scenes = openScenes();
+  const balanceOf = (account: Address) => openChain(scenes.instance).balanceOf(account);
+  const setUp = (
     name: string,
     listener: RequestListener,
     settlement: 'after_success' | 'upfront' = 'upfront',
-  ) {
-    const upstream = await startUpstream(listener);
-    upstreams.push(upstream);
-    const sold = await sell(instance, upstream.url, name, { settlement, hosted: true });
-    const payer: Payer = await newPayer(instance, funds);
-    const url = `${sold.url}/paid`;
-    const payment = await payer.pay(await askTerms(url));
-    const spent = async () => funds - (await balanceOf(payer.address));
-    return { upstream, url, payer, payment, spent };
-  }
+  ) => scenes.set(name, listener, { settlement, hosted: true });
 
   it('has moved the money by the time that the upstream hears of it, and buys one answer for all who ask', async () => {
     let seen: bigint | undefined;
@@ -93,7 +62,7 @@ describe('a payment that is settled before its call is forwarded', { timeout: 60
     const { upstream, url, payer, payment } = await setUp('empty', (_, response) => response.end('work'));
     const all = await payer.payWith(await askTerms(url), { value: funds.toString() });
     // Known to be enough when it is checked, and gone when it is settled: the checks are cached for the block.
-    const [answer] = await Promise.all([sendPaid(url, payment), settleOnChain(instance, all)]);
+    const [answer] = await Promise.all([sendPaid(url, payment), settleOnChain(scenes.instance, all)]);
     expect([200, 402]).toContain(answer.status);
     expect(upstream.requests.length).toBe(answer.status === 200 ? 1 : 0);
   });
@@ -103,11 +72,11 @@ describe('a payment that is settled before its call is forwarded', { timeout: 60
     const terms = await askTerms(url);
     const elsewhere = await payer.payWith(terms, { value: funds.toString() });
     upstream.behave(
-      (_, response) => void settleOnChain(instance, elsewhere).then(() => response.end('work')),
+      (_, response) => void settleOnChain(scenes.instance, elsewhere).then(() => response.end('work')),
     );
     expect((await sendPaid(url, await payer.pay(terms))).json().code).toBe('settlement_failed');
 
-    await fundAccount(instance.info.rpc_url, { address: payer.address, tokenAtomic: price });
+    await fundAccount(scenes.instance.info.rpc_url, { address: payer.address, tokenAtomic: price });
     let left: bigint | undefined;
     upstream.behave((_, response) => {
       void balanceOf(payer.address).then((balance) => {
@@ -120,9 +89,10 @@ describe('a payment that is settled before its call is forwarded', { timeout: 60
   });
 
   it('is refused for a server that is paid at an address outside, whose money cannot be given back', async () => {
+    const { instance } = scenes;
     const credential = instance.info.api_key;
     const server = await callApi(instance, '/v1/servers', {
-      body: { name: 'direct', base_url: upstreams[0]?.url, pay_to: `0x${'12'.repeat(20)}` },
+      body: { name: 'direct', base_url: 'http://127.0.0.1:9', pay_to: `0x${'12'.repeat(20)}` },
       credential,
     });
     const answer = await callApi(instance, `/v1/servers/${server.json().id}/endpoints`, {

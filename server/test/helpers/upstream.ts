@@ -32,6 +32,7 @@ export async function startUpstream(listener: RequestListener): Promise<Upstream
       current = next;
     },
     async close() {
+      if (!server.listening) return;
       server.closeAllConnections();
       server.close();
       await once(server, 'close');

@@ -16,7 +16,7 @@ export interface GrantParameters extends ClientParameters {
   resource?: string | string[];
 }
 
-/** RFC 6749 section 4.4: a client's tokens for itself. Seed 003 has a refresh token come with them. */
+/** RFC 6749 section 4.4: a client's tokens for itself. A refresh token comes with them, for clients that expect one. */
 export async function grantClientCredentials(
   server: AuthorizationServer,
   request: OAuthRequest,

@@ -15,7 +15,7 @@ export interface RefreshParameters extends GrantParameters {
 }
 
 /**
- * Refreshes for a client that authenticates. `bare` takes the refresh token alone where nothing else was sent, as seed 003 has it; the
+ * Refreshes for a client that authenticates. `bare` takes the refresh token alone where nothing else was sent, for clients that keep nothing else; the
  * owner of an agent may turn that off.
  */
 export async function grantRefresh(

@@ -82,7 +82,8 @@ export async function sumClaimed(
 
 /** What is owed by payments that were answered before they are settled. */
 export interface Owed {
-  inAll: bigint;
+  /** Test money and real money have nothing to do with each other. */
+  byNetwork: ReadonlyMap<string, bigint>;
   byServer: ReadonlyMap<string, bigint>;
   byPayer: ReadonlyMap<string, bigint>;
 }
@@ -90,7 +91,7 @@ export interface Owed {
 const owedLock = 402_001;
 
 /**
- * Sums what optimistic payments owe, in all, to these servers, and by these payers (`network asset payer`). Takes a lock that
+ * Sums what optimistic payments owe, on these payers' networks, to these servers, and by these payers (`network asset payer`). Takes a lock that
  * lasts until the transaction ends, so that nobody adds to it meanwhile.
  */
 export async function sumOwed(
@@ -100,11 +101,11 @@ export async function sumOwed(
 ): Promise<Owed> {
   const [, owed, byPayer] = await Promise.all([
     sql.query('SELECT pg_advisory_xact_lock($1)', [owedLock]),
-    sql.query<{ serverId: string | null; amount: bigint }>(
-      `SELECT server_id, sum(amount) AS amount FROM payments
-       WHERE mode = 'optimistic' AND state IN ('forwarding', 'responded', 'settling')
-       GROUP BY GROUPING SETS ((), (server_id)) HAVING server_id IS NULL OR server_id = ANY ($1::text[])`,
-      [serverIds],
+    sql.query<{ network: string | null; serverId: string | null; amount: bigint }>(
+      `SELECT network, server_id, sum(amount) AS amount FROM payments
+       WHERE mode = 'optimistic' AND state IN ('forwarding', 'responded', 'settling') AND network = ANY ($2::text[])
+       GROUP BY GROUPING SETS ((network), (server_id)) HAVING server_id IS NULL OR server_id = ANY ($1::text[])`,
+      [serverIds, [...new Set(payers.map(({ network }) => network))]],
     ),
     sql.query<{ network: string; asset: string; payer: string; amount: bigint }>(
       `SELECT network, asset, payer, sum(amount) AS amount FROM payments
@@ -119,7 +120,7 @@ export async function sumOwed(
     ),
   ]);
   return {
-    inAll: owed.find(({ serverId }) => serverId === null)?.amount ?? 0n,
+    byNetwork: new Map(owed.flatMap(({ network, amount }) => (network === null ? [] : [[network, amount]]))),
     byServer: new Map(
       owed.flatMap(({ serverId, amount }) => (serverId === null ? [] : [[serverId, amount]])),
     ),
@@ -221,7 +222,7 @@ export interface EndedAttempt {
   state: Extract<PaymentState, 'open' | 'responded' | 'settled'>;
   failure: string | null;
   transaction: string | null;
-  /** Of a stream that waits for its settlement: running, until the lease is over. */
+  /** Of a stream whose client has nothing of it yet: running, until the lease is over. */
   delivery: Extract<Delivery, 'running'> | null;
   leaseUntil: Date | null;
   replayable: boolean;

@@ -21,16 +21,19 @@ export async function beginDelivery(
   return row;
 }
 
-/** Ends the wait of a stream for its settlement, while it is still that attempt's: `done` only once it is settled. */
+/**
+ * Says whether a stream has begun to reach its client, while it is still that attempt's: `done` only once its payment is settled, where
+ * that isn't settled behind the answer. What is done can't be given again.
+ */
 export async function endStreamWait(
   sql: Sql,
   payment: Payment,
   delivery: Extract<Delivery, 'done' | 'owed'>,
 ): Promise<boolean> {
   const rows = await sql.query(
-    `UPDATE payments SET delivery = $4, lease_until = NULL, updated_at = now()
+    `UPDATE payments SET delivery = $4, lease_until = NULL, replayable = replayable AND $4 = 'owed', updated_at = now()
      WHERE environment_id = $1 AND id = $2 AND delivery = 'running' AND attempt = $3
-       AND ($4 = 'owed' OR state = 'settled')
+       AND ($4 = 'owed' OR state = 'settled' OR mode = 'optimistic')
      RETURNING id`,
     [payment.environmentId, payment.id, payment.attempt, delivery],
   );
@@ -43,7 +46,6 @@ export async function endDelivery(
   payment: Payment,
   next: {
     delivery: Delivery;
-    replayable: boolean;
     failure: string | null;
     stored: SealedResponse | null;
     storedUntil: Date;
@@ -53,11 +55,11 @@ export async function endDelivery(
   const { stored } = next;
   const rows = await sql.query(
     `WITH ended AS (
-       UPDATE payments SET delivery = $4, lease_until = NULL, replayable = $5, failure = $6, updated_at = now()
+       UPDATE payments SET delivery = $4, lease_until = NULL, replayable = true, failure = $5, updated_at = now()
        WHERE environment_id = $1 AND id = $2 AND delivery = 'running' AND attempt = $3 RETURNING environment_id, id
      ), stored AS (
        INSERT INTO stored_responses (environment_id, payment_id, status, sealed, body_hash, created_at, expires_at)
-       SELECT environment_id, id, $8::int, $9::bytea, $10::bytea, $7, $11 FROM ended WHERE $9::bytea IS NOT NULL
+       SELECT environment_id, id, $7::int, $8::bytea, $9::bytea, $6, $10 FROM ended WHERE $8::bytea IS NOT NULL
      )
      SELECT id FROM ended`,
     [
@@ -65,7 +67,6 @@ export async function endDelivery(
       payment.id,
       payment.attempt,
       next.delivery,
-      next.replayable,
       next.failure,
       now,
       stored?.status ?? null,

@@ -16,8 +16,7 @@ import { attemptLeaseSeconds, sealResponse } from './stored-response.ts';
 export type DeliveryEnd =
   /** The upstream failed. With a refund the payment is done with; without one it may be tried again. */
   | { kind: 'failed'; failure: string; refund: Payment | undefined }
-  | { kind: 'responded'; response: StoredResponse }
-  | { kind: 'streaming' };
+  | { kind: 'responded'; response: StoredResponse };
 
 /** Takes over the delivery that a settled payment is owed. Nothing where it has been made, or another is at it. */
 export async function takeDelivery(context: WriteContext, payment: Payment): Promise<Payment | undefined> {
@@ -30,18 +29,20 @@ export async function takeDelivery(context: WriteContext, payment: Payment): Pro
 }
 
 /**
- * Says that a stream which waited for its settlement goes out now (`done`), or that it was given up, and is owed to whoever comes
- * with the payment. False where another has taken the delivery over.
+ * Says that a stream has begun to reach its client (`done`), or that it never will, and is owed to whoever comes with the payment. Until
+ * then the delivery is its attempt's, and a copy of the call takes it over once the lease is out. False where another has it by now.
  */
 export async function releaseDelivery(
   context: WriteContext,
   payment: Payment,
   delivery: 'done' | 'owed',
 ): Promise<boolean> {
-  return write(context, async (sql) => ({
+  const isOurs = await write(context, async (sql) => ({
     result: await endStreamWait(sql, payment, delivery),
     audit: null,
   }));
+  if (isOurs && delivery === 'done') await reach('delivery-ended');
+  return isOurs;
 }
 
 /** Ends a delivery that was taken. False where it was given up meanwhile: then another has it. */
@@ -59,7 +60,6 @@ export async function finishDelivery(
       payment,
       {
         delivery,
-        replayable: end.kind !== 'streaming',
         failure: end.kind === 'failed' ? end.failure : null,
         stored,
         storedUntil: addSeconds(now, limits.storedResponseSeconds),

@@ -23,7 +23,7 @@ export async function runEnds(
     jobs.map(({ payment, end }) => ({
       payment,
       ...outcomeOf(payment, end),
-      ...deliveryOf(payment, end, now),
+      ...deliveryOf(end, now),
       failure: end.kind === 'failed' ? end.failure : null,
       replayable: end.kind !== 'streaming',
       stored: end.kind === 'responded' ? sealResponse(box, payment, end.response) : null,
@@ -37,13 +37,9 @@ export async function runEnds(
   return told;
 }
 
-/** A stream is its attempt's until it is let go or given up: meanwhile no other may run the upstream. */
-function deliveryOf(
-  { mode }: Payment,
-  { kind }: AttemptEnd,
-  now: Date,
-): Pick<EndedAttempt, 'delivery' | 'leaseUntil'> {
-  if (kind !== 'streaming' || mode === 'optimistic') return { delivery: null, leaseUntil: null };
+/** A stream is its attempt's until its client has its head, or it is given up: meanwhile no other may run the upstream. */
+function deliveryOf({ kind }: AttemptEnd, now: Date): Pick<EndedAttempt, 'delivery' | 'leaseUntil'> {
+  if (kind !== 'streaming') return { delivery: null, leaseUntil: null };
   return { delivery: 'running', leaseUntil: addSeconds(now, attemptLeaseSeconds) };
 }
 

@@ -1,13 +1,14 @@
 import type { Origin } from '../../db/index.ts';
-import type {
-  Payment,
-  PaymentFacts,
-  PaymentTarget,
-  SettlementMode,
-  StoredResponse,
+import {
+  isSamePayment,
+  type Payment,
+  type PaymentFacts,
+  type PaymentTarget,
+  type SettlementMode,
+  type StoredResponse,
 } from '../payments/payment.ts';
 import type { Claim } from '../payments/payments.sql.ts';
-import type { ClaimRefusal, KnownBalance } from './plan-claims.ts';
+import { type ClaimRefusal, type KnownBalance, payerName } from './plan-claims.ts';
 
 /** Who presents a payment, as far as that matters for giving its answer out. */
 export interface Presenter {
@@ -65,5 +66,28 @@ export interface EndJob extends Origin {
 }
 export type Job = ClaimJob | EndJob | RetryJob;
 
-/** What became of a job: a claimed or taken payment, whether an attempt ended, or why not. */
-export type Result = Payment | ClaimRefusal | boolean | undefined;
+/**
+ * What became of a job: a claimed or taken payment, whether an attempt ended, or why not. `undecided`: its batch decided on the same
+ * authorisation for something else, and refused that.
+ */
+export type Result = Payment | ClaimRefusal | 'undecided' | boolean | undefined;
+
+/** Names the authorisation that a job is about, whatever it is sent for. */
+export function authorisationName({ payment }: ClaimJob | RetryJob): string {
+  return `${payerName(payment)} ${payment.nonce}`;
+}
+
+/** Whether what is refused to one of two jobs with the same authorisation is refused to the other: what they ask for is the same. */
+export function isSameAsk(one: ClaimJob | RetryJob, other: ClaimJob | RetryJob): boolean {
+  const { payment } = one;
+  if (!isSamePayment(payment, other.payment) || payment.mode !== other.payment.mode) return false;
+  if (one.kind === 'retry' || other.kind === 'retry') return payment.id === other.payment.id;
+  return (
+    one.fingerprint.equals(other.fingerprint) &&
+    one.hosted === other.hosted &&
+    one.perDay === other.perDay &&
+    payment.environmentId === other.payment.environmentId &&
+    payment.serverId === other.payment.serverId &&
+    payment.endpointId === other.payment.endpointId
+  );
+}

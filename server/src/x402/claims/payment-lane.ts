@@ -16,9 +16,20 @@ import { type CreditMoves, moveCredits, openCreditBook } from '../credits/credit
 import { isCreditPayment } from '../credits/credit-payment.ts';
 import type { Payment } from '../payments/payment.ts';
 import { findClaim } from '../payments/payments.sql.ts';
-import { type ClaimRefusal, type KnownBalance, type OwedLimits, payerName } from './plan-claims.ts';
+import { type ClaimRefusal, type KnownBalance, type OwedLimits } from './plan-claims.ts';
 import { attemptLeaseSeconds } from './stored-response.ts';
-import type { AttemptEnd, Claimed, ClaimJob, EndJob, Job, NewClaim, Result, RetryJob } from './lane-jobs.ts';
+import {
+  type AttemptEnd,
+  authorisationName,
+  type Claimed,
+  type ClaimJob,
+  type EndJob,
+  isSameAsk,
+  type Job,
+  type NewClaim,
+  type Result,
+  type RetryJob,
+} from './lane-jobs.ts';
 import { runBegins } from './begin-calls.ts';
 import { runEnds, tellEnded } from './end-calls.ts';
 
@@ -59,12 +70,20 @@ export function createPaymentLane(deps: LaneDeps): PaymentLane {
   const [credits, exact] = [createOne(), createOne()];
   const submit = (job: Job) => (isCreditPayment(job.payment) ? credits : exact).submit(job);
 
+  /** Batch by batch, until one has decided on this very job, or on its like. */
+  async function decide(job: ClaimJob | RetryJob): Promise<Exclude<Result, 'undecided'>> {
+    for (;;) {
+      const result = await submit(job);
+      if (result !== 'undecided') return result;
+    }
+  }
+
   /** No payment is refused by a balance that isn't the present one. */
-  async function begin(job: ClaimJob | RetryJob): Promise<Result> {
-    const result = await submit({ ...job, balance: await onOneClock(deps, job.balance) });
+  async function begin(job: ClaimJob | RetryJob): ReturnType<typeof decide> {
+    const result = await decide({ ...job, balance: await onOneClock(deps, job.balance) });
     if (result !== 'insufficient_funds') return result;
     const balance = await job.balance?.renew?.();
-    return balance ? submit({ ...job, balance: await onOneClock(deps, balance) }) : result;
+    return balance ? decide({ ...job, balance: await onOneClock(deps, balance) }) : result;
   }
 
   return {
@@ -110,7 +129,8 @@ interface LaneDeps {
 async function runJobs({ box, owedMax }: LaneDeps, sql: Transaction, jobs: readonly Job[], now: Date) {
   const results = new Map<Job, Result>();
   const begins = jobs.filter((job) => job.kind !== 'end');
-  // Copies of one authorisation ask for its money once: the first stands for all, and the others find what became of it.
+  // Copies of one authorisation ask for its money once: the first stands for all, and the others find what became of it. A refusal is
+  // theirs only if they ask for the same.
   const firsts = new Map(begins.toReversed().map((job) => [authorisationName(job), job]));
   const beginning = begins.filter((job) => firsts.get(authorisationName(job)) === job);
   const ending = jobs.filter((job) => job.kind === 'end');
@@ -126,7 +146,7 @@ async function runJobs({ box, owedMax }: LaneDeps, sql: Transaction, jobs: reado
   for (const job of begins) {
     const first = firsts.get(authorisationName(job));
     const result = first && results.get(first);
-    if (typeof result === 'string') results.set(job, result);
+    if (first && typeof result === 'string') results.set(job, isSameAsk(first, job) ? result : 'undecided');
   }
   return { result: jobs.map((job) => results.get(job)), ...tellEnded(ended) };
 }
@@ -152,10 +172,6 @@ async function openBookOf(
   const moves = creditMoves(beginning, ending);
   const isKnown = beginning.every(({ kind }) => kind === 'claim');
   return isKnown && moves.begun.length + moves.ended.length > 0 ? openCreditBook(sql, moves) : undefined;
-}
-
-function authorisationName({ payment }: ClaimJob | RetryJob): string {
-  return `${payerName(payment)} ${payment.nonce}`;
 }
 
 function newPayment({ facts, presenter, target, mode }: NewClaim, now: Date): Payment {

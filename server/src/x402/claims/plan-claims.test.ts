@@ -6,7 +6,7 @@ import { type Ask, planClaims } from './plan-claims.ts';
 const now = new Date('2026-11-22T12:00:00Z');
 const later = new Date('2026-11-22T13:00:00Z');
 const plenty = { inAll: 1_000n, byServer: 1_000n, byPayer: 1_000n };
-const nothingOwed: Owed = { inAll: 0n, byServer: new Map(), byPayer: new Map() };
+const nothingOwed: Owed = { byNetwork: new Map(), byServer: new Map(), byPayer: new Map() };
 
 function ask(
   changed: Partial<Ask> = {},
@@ -75,7 +75,7 @@ const optimistic = (payment: Parameters<typeof ask>[1] = {}) => ask({}, { mode: 
 
 describe('an optimistic payment', () => {
   it.each<[string, Partial<typeof plenty>, Owed]>([
-    ['in all', { inAll: 29n }, { ...nothingOwed, inAll: 10n }],
+    ['in all', { inAll: 29n }, { ...nothingOwed, byNetwork: new Map([['eip155:84532', 10n]]) }],
     ['to its server', { byServer: 29n }, { ...nothingOwed, byServer: new Map([['srv_a', 10n]]) }],
     [
       'by its payer',

@@ -28,7 +28,7 @@ export interface Ask {
   hosted: boolean;
 }
 
-/** How much may be owed by payments that were answered before they are settled, in atomic units. */
+/** How much may be owed by payments that were answered before they are settled, in atomic units: on each network, to one server, by one payer. */
 export interface OwedLimits {
   inAll: bigint;
   byServer: bigint;
@@ -55,15 +55,19 @@ export function planClaims(
   now: Date,
 ): PlannedClaim[] {
   const accepted = new Map<string, bigint>();
-  const added = { inAll: 0n, byServer: new Map<string, bigint>(), byPayer: new Map<string, bigint>() };
+  const added = {
+    byNetwork: new Map<string, bigint>(),
+    byServer: new Map<string, bigint>(),
+    byPayer: new Map<string, bigint>(),
+  };
 
-  function fitsOwed({ serverId, amount }: Payment, name: string): boolean {
+  function fitsOwed({ network, serverId, amount }: Payment, name: string): boolean {
     if (!owed || serverId === null) return false;
-    const inAll = owed.inAll + added.inAll + amount;
+    const inAll = (owed.byNetwork.get(network) ?? 0n) + (added.byNetwork.get(network) ?? 0n) + amount;
     const ofServer = (owed.byServer.get(serverId) ?? 0n) + (added.byServer.get(serverId) ?? 0n) + amount;
     const ofPayer = (owed.byPayer.get(name) ?? 0n) + (added.byPayer.get(name) ?? 0n) + amount;
     if (inAll > limits.inAll || ofServer > limits.byServer || ofPayer > limits.byPayer) return false;
-    added.inAll += amount;
+    add(added.byNetwork, network, amount);
     add(added.byServer, serverId, amount);
     add(added.byPayer, name, amount);
     return true;

@@ -15,8 +15,8 @@ export type SettlementMode = 'after_success' | 'optimistic' | 'upfront';
 
 /**
  * How far the answer has come of a payment that is charged before it: `owed`, then `running` until `leaseUntil`, and one of two ends.
- * A stream that waits for its settlement is running already; given up, it is owed. `lost`: refunded, and then not paid for good. Where
- * somebody else's API delivers, `done` once that was told to.
+ * A stream is running from its headers on, until its client has them; given up, it is owed. `lost`: refunded, and then not paid for good.
+ * Where somebody else's API delivers, `done` once that was told to.
  */
 export type Delivery = 'done' | 'lost' | 'owed' | 'refunded' | 'running';
 

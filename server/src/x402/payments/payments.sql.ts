@@ -25,6 +25,18 @@ export async function findClaim(sql: Sql, key: PaymentKey): Promise<Claim | unde
   return { payment, fingerprint };
 }
 
+/** How large a stored answer is; nothing once it has been swept. */
+export async function findStoredBytes(
+  sql: Sql,
+  payment: Pick<Payment, 'environmentId' | 'id'>,
+): Promise<number | undefined> {
+  const [row] = await sql.query<{ bytes: number | null }>(
+    'SELECT octet_length(sealed) AS bytes FROM stored_responses WHERE environment_id = $1 AND payment_id = $2',
+    [payment.environmentId, payment.id],
+  );
+  return row?.bytes ?? undefined;
+}
+
 export async function findSealedResponse(
   sql: Sql,
   payment: Pick<Payment, 'environmentId' | 'id'>,
