@@ -36,6 +36,14 @@ export async function authenticateClient(
     : authenticateBySecret(server, request, proof);
 }
 
+/** The refusal of a client that was right by what a process remembered, and isn't any more. */
+export function endedCredential(method: ClientProof['method']): AppError {
+  return invalidClient(
+    'The client is not active any more, or its credential is not good any more',
+    method === 'client_secret_basic',
+  );
+}
+
 async function authenticateBySecret(
   server: AuthorizationServer,
   { origin }: OAuthRequest,

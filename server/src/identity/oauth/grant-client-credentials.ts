@@ -1,9 +1,9 @@
 import { AppError } from '../../kernel/errors.ts';
 import { familyTime, isLive } from '../agents/agent.ts';
 import { familyEnd, makeAnswer, newFamilyId, type TokenAnswer } from './answer.ts';
-import { type AuthenticatedClient, authenticateClient } from './authenticate-client.ts';
+import { type AuthenticatedClient, authenticateClient, endedCredential } from './authenticate-client.ts';
 import type { AuthorizationServer, OAuthRequest } from './authorization-server.ts';
-import { type ClientParameters, invalidClient } from './client-proof.ts';
+import type { ClientParameters } from './client-proof.ts';
 import type { RefreshFamily } from './refresh-families.sql.ts';
 import { newRefreshToken } from './refresh-token.ts';
 import { findAudience } from './audience.ts';
@@ -79,10 +79,6 @@ async function authenticateAgain(
     ({ credentialId, expiresAt }) =>
       credentialId === earlier.credentialId && (expiresAt === null || now < expiresAt),
   );
-  if (!client || !credential || !isLive(client, now))
-    throw invalidClient(
-      'The client is not active any more, or its credential is not good any more',
-      earlier.method === 'client_secret_basic',
-    );
+  if (!client || !credential || !isLive(client, now)) throw endedCredential(earlier.method);
   return { ...earlier, client };
 }

@@ -1,9 +1,10 @@
 import type { Principal } from '../../http/index.ts';
 import { AppError } from '../../kernel/errors.ts';
 import type { AgentId, ApiKeyId, EnvironmentId } from '../../kernel/ids.ts';
-import { authenticateClient } from './authenticate-client.ts';
+import { authenticateClient, endedCredential } from './authenticate-client.ts';
 import type { AuthorizationServer, OAuthRequest } from './authorization-server.ts';
 import type { ClientParameters } from './client-proof.ts';
+import { isCredentialGood } from './clients.sql.ts';
 import { isLinked } from './resources.sql.ts';
 
 /** Who asks about a token, or wants one ended. */
@@ -27,7 +28,9 @@ export async function authenticateCaller(
   const bearer = /^Bearer +(\S+)$/i.exec(request.authorization ?? '')?.[1];
   const key = request.apiKey ?? bearer;
   if (key === undefined) {
-    const { client } = await authenticateClient(server, request, body);
+    const { client, credentialId, method } = await authenticateClient(server, request, body);
+    // What a process remembers may be some seconds old, and nothing that follows asks for the credential again.
+    if (!(await isCredentialGood(server.db, credentialId, server.clock.now()))) throw endedCredential(method);
     return { kind: 'client', agentId: client.agentId };
   }
   if (body.client_secret !== undefined || body.client_assertion !== undefined)

@@ -83,12 +83,16 @@ export interface FamilyState extends RefreshFamily {
   credentialRevokedAt: Date | null;
   /** When the first secret ended, or ends, that was rotated after the family had begun. */
   secretEndedAt: Date | null;
+  /** Whether the key that it is bound to was one of its agent's, and is none any more. */
+  keyRevoked: boolean | null;
 }
 
 const familyQuery = `SELECT f.*, a.client_id, c.expires_at AS credential_expires_at, c.revoked_at AS credential_revoked_at,
     (SELECT min(least(old.revoked_at, old.expires_at))
      FROM agent_credentials successor JOIN agent_credentials old ON old.id = successor.rotated_from
-     WHERE successor.agent_id = f.agent_id AND successor.created_at >= f.created_at AND successor.id <> f.credential_id) AS secret_ended_at
+     WHERE successor.agent_id = f.agent_id AND successor.created_at >= f.created_at AND successor.id <> f.credential_id) AS secret_ended_at,
+    (SELECT bool_and(k.revoked_at IS NOT NULL) FROM agent_credentials k
+     WHERE k.agent_id = f.agent_id AND k.thumbprint = f.key_thumbprint) AS key_revoked
   FROM refresh_families f LEFT JOIN agents a ON a.id = f.agent_id AND a.deleted_at IS NULL
   LEFT JOIN agent_credentials c ON c.id = f.credential_id WHERE f.id = $1`;
 

@@ -40,7 +40,7 @@ export async function grantRefresh(
     agentId === undefined ? context : { ...context, actor: { kind: 'agent', id: agentId } },
     {
       refreshToken,
-      agentId,
+      client: authenticated && { ...authenticated, agentId: authenticated.client.agentId },
       clientId: body.client_id,
       scope,
       resource: Array.isArray(resource) ? resource[0] : resource,
