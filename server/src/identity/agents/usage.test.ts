@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
-import { addSeconds } from '../../kernel/clock.ts';
+import { addSeconds, unixSeconds } from '../../kernel/clock.ts';
 import type { AgentId } from '../../kernel/ids.ts';
 import { limits } from '../../kernel/limits.ts';
+import { openRevocations } from '../oauth/revocations.ts';
 import { openAgents, start } from './agents.fixture.ts';
 import { findAgent } from './agents.sql.ts';
 import { sweepIdleAgents } from './delete-idle-agents.ts';
@@ -93,5 +94,28 @@ describe('an idle agent', () => {
     const counts = await Promise.all([sweepIdleAgents(at(before)), sweepIdleAgents(at(before))]);
     // And the one that was busy a minute after the start.
     expect((counts[0] ?? 0) + (counts[1] ?? 0)).toBe(8);
+  });
+
+  it('leaves no token behind: every process hears of its end, and its row stays for as long', async () => {
+    const id = await register();
+    const ended = addSeconds(monthLater, 60);
+    const clock = { now: () => ended };
+    const revocations = await openRevocations({ db, clock, onError: () => undefined });
+    try {
+      // Given a moment ago, by a process that hasn't written its counts yet.
+      const token = { agentId: id, jti: 'token', iat: unixSeconds(ended) };
+      expect(await revocations.isDead(token)).toBe(false);
+      await sweepIdleAgents(at(ended));
+      await revocations.catchUp();
+      expect(await revocations.isDead(token)).toBe(true);
+    } finally {
+      await revocations.stop();
+    }
+    const rowsAt = async (seconds: number) => {
+      await sweepIdleAgents(at(addSeconds(ended, seconds)));
+      return db.query('SELECT 1 FROM agents WHERE id = $1', [id]);
+    };
+    expect(await rowsAt(limits.accessTokenSeconds)).toHaveLength(1);
+    expect(await rowsAt(2 * limits.accessTokenSeconds)).toHaveLength(0);
   });
 });
