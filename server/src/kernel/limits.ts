@@ -90,6 +90,8 @@ export const limits = {
   freeFailuresOfClient: 20,
   /** Long enough to make guessing pointless, short enough for whoever shares an address with a guesser. */
   guessWaitSecondsMax: 60,
+  /** What an address that waits may still have looked up in a second, for those who share it with a guesser: a hundredth of what a core can. */
+  looksWhileWaiting: 50,
   guessMemorySeconds: 15 * 60,
   /** Refusals of an agent in that time that have an audit event each: enough to see who does what, and nothing to fill a log with. */
   refusalsWithEvent: 20,

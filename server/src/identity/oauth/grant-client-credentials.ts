@@ -73,7 +73,7 @@ async function authenticateAgain(
   earlier: AuthenticatedClient,
 ): Promise<AuthenticatedClient> {
   server.clients.forget(earlier.client.agentId);
-  const client = await server.clients.find(earlier.client.agentId);
+  const client = await server.clients.look(earlier.client.agentId);
   const now = server.clock.now();
   const credential = [...(client?.secrets ?? []), ...(client?.keys ?? [])].find(
     ({ credentialId, expiresAt }) =>

@@ -41,7 +41,7 @@ export interface Refresh {
    * Called where there is no such token and nobody authenticated: whoever sent it may be guessing. Writes that down, for the agent
    * of the family that it named, if it named one.
    */
-  onUnknown(agentId: string): Promise<void>;
+  onUnknown?: (agentId: string) => Promise<void>;
 }
 
 interface Refused {
@@ -80,7 +80,7 @@ export async function rotateRefreshToken(
     return outcome.answer;
   }
   if (outcome.kind === 'refused') {
-    if (isGuess(outcome)) await refresh.onUnknown(outcome.guessedAt);
+    if (isGuess(outcome)) await refresh.onUnknown?.(outcome.guessedAt);
     throw outcome.error;
   }
   server.revocations.learn(outcome.familyId);
