@@ -1,4 +1,4 @@
-import { limits } from '../../kernel/limits.ts';
+import { limits } from './limits.ts';
 
 /** How often in a second something may still be looked up for an address that has to wait. */
 export interface LookBudget {

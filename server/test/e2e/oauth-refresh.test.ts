@@ -137,13 +137,13 @@ describe('a refresh token', { timeout: 30_000 }, () => {
     expect((await refresh(refresh_token, {}, own)).json().scope).toBe('read');
   });
 
-  describe('for a resource', () => {
-    const register = async (scopes: string[], identifier = `https://api.example/${crypto.randomUUID()}`) => {
-      const made = await asOwner('/v1/resources', { identifier, name: 'An API', scopes });
-      return { id: made.json().id as string, identifier };
-    };
-    const remove = (id: string) => asOwner(`/v1/resources/${id}`, undefined, 'DELETE');
+  const register = async (scopes: string[], identifier = `https://api.example/${crypto.randomUUID()}`) => {
+    const made = await asOwner('/v1/resources', { identifier, name: 'An API', scopes });
+    return { id: made.json().id as string, identifier };
+  };
+  const remove = (id: string) => asOwner(`/v1/resources/${id}`, undefined, 'DELETE');
 
+  describe('for a resource', () => {
     it('gives no token once the resource is gone, and its family waits for it to come back', async () => {
       const { id, identifier } = await register([]);
       const { refresh_token } = await grant({ resource: identifier });

@@ -43,11 +43,11 @@ async function waitOf(attempt: Attempt, now = start, by = guard): Promise<number
 
 /** So many failures that are counted, as soon after one another as they may come; gives when the last came. */
 async function fail(times: number, attempt: Attempt, now = start, by = guard): Promise<Date> {
-  let at = now;
+  let time = now;
   for (let index = 0; index < times; index += 1)
-    for (let wait = await waitOf(attempt, at, by); wait > 0; wait = await waitOf(attempt, at, by))
-      at = addSeconds(at, wait);
-  return at;
+    for (let wait = await waitOf(attempt, time, by); wait > 0; wait = await waitOf(attempt, time, by))
+      time = addSeconds(time, wait);
+  return time;
 }
 
 describe('who guesses credentials', () => {

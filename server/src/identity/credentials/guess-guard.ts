@@ -6,7 +6,7 @@ import { isAgentId, isId } from '../../kernel/ids.ts';
 import { limits } from '../../kernel/limits.ts';
 import { countFailures, type FailureCount, findFailures, forgetFailures } from './failed-attempts.sql.ts';
 import { createFailureMemory, type FailureMemory, type Failures, type Keys } from './failure-memory.ts';
-import { createLookBudget } from './look-budget.ts';
+import { createLookBudget } from '../../kernel/look-budget.ts';
 import { type Refusal, writeDownRefusals } from './refusals.ts';
 
 /** One attempt to authenticate as a client, by what the caller says it is. */
