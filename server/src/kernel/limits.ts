@@ -99,6 +99,12 @@ export const limits = {
   guessMemoryEntries: 10_000,
   /** A self-registered agent's token is short-lived: revocation needs no list then. */
   agentTokenSeconds: 15 * 60,
+  /** Grants in a minute of an agent that anybody may have registered: one is good for an hour, and kept for a month. */
+  homelessGrantsPerMinute: 120,
+  /** Rows that are forgotten in one statement: their locks are held for milliseconds. */
+  sweepBatch: 5_000,
+  /** An agent's counts by day: a year, and a month to compare it with. */
+  usageDaysKept: 400,
   /** A token of `/oauth/token`: long enough for a run of an agent, short enough to be waited out by those who can't ask us. */
   accessTokenSeconds: 60 * 60,
   /** One grant's refresh tokens: after a month, the client shows its credential again. */

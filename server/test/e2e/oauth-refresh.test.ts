@@ -1,5 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Database } from '../../src/db/index.ts';
+import { limits } from '../../src/kernel/limits.ts';
+import { registerAgent } from '../helpers/agent.ts';
 import { openTestDatabase } from '../helpers/database.ts';
 import { type Instance, startInstance } from '../helpers/instance.ts';
 import {
@@ -184,6 +186,19 @@ describe('a refresh token', { timeout: 30_000 }, () => {
     });
   });
 
+  it('is given to an agent that registered itself a bounded number of times in a minute, as are its successors', async () => {
+    const { agent_id, token } = await registerAgent(instance);
+    const itself = { agentId: agent_id, clientId: agent_id, secret: token };
+    let { refresh_token } = await grant({}, itself);
+    ({ refresh_token } = (await refreshBare(refresh_token)).json());
+    const answers = await Promise.all(
+      Array.from({ length: limits.homelessGrantsPerMinute }, () => askToken(instance, itself)),
+    );
+    expect(answers.filter(({ status }) => status === 200)).toHaveLength(limits.homelessGrantsPerMinute - 2);
+    expectRateLimited(answers.find(({ status }) => status !== 200));
+    expectRateLimited(await refreshBare(refresh_token));
+  });
+
   it('is its own client’s: another one can’t use it, nor end it', async () => {
     const { refresh_token } = await grant();
     const stranger = await createClient(instance);
@@ -365,4 +380,9 @@ describe('a refresh token', { timeout: 30_000 }, () => {
 
 function expectError(answer: Answer, status: number, error: string): void {
   expect({ status: answer.status, error: answer.json().error }).toEqual({ status, error });
+}
+
+function expectRateLimited(answer: Answer | undefined): void {
+  expect(answer?.status).toBe(429);
+  expect(Number(answer?.headers['retry-after'])).toBeGreaterThan(0);
 }

@@ -2,6 +2,7 @@ import { type Origin, writeBatch, type WriteContext } from '../../db/index.ts';
 import { addSeconds } from '../../kernel/clock.ts';
 import { limits } from '../../kernel/limits.ts';
 import { deleteEndedAgents, endIdleAgents } from './agents.sql.ts';
+import { deleteUsageDays } from './usage.sql.ts';
 
 /** No token of an agent lives longer than this, whoever's clock it was dated by: until then every process must find what ended it. */
 const tokenSecondsMax = limits.accessTokenSeconds + 10 * limits.clockSkewSeconds;
@@ -12,16 +13,26 @@ const tokenSecondsMax = limits.accessTokenSeconds + 10 * limits.clockSkewSeconds
  * many were ended.
  */
 export async function sweepIdleAgents(context: WriteContext): Promise<number> {
-  await inBatches(() => deleteBatch(context));
-  return inBatches(() => endBatch(context));
+  await inBatches(limits.idleAgentBatch, () => deleteBatch(context));
+  return inBatches(limits.idleAgentBatch, () => endBatch(context));
 }
 
-async function inBatches(run: () => Promise<number>): Promise<number> {
+/** Forgets what agents did on days of more than a year ago; their totals stay. */
+export async function sweepUsage(context: WriteContext): Promise<void> {
+  await inBatches(limits.sweepBatch, () =>
+    writeBatch(context, async (sql, now) => {
+      const before = addSeconds(now, -limits.usageDaysKept * 24 * 60 * 60);
+      return { result: await deleteUsageDays(sql, { before, limit: limits.sweepBatch }), audits: [] };
+    }),
+  );
+}
+
+async function inBatches(size: number, run: () => Promise<number>): Promise<number> {
   let total = 0;
   for (;;) {
     const count = await run();
     total += count;
-    if (count < limits.idleAgentBatch) return total;
+    if (count < size) return total;
   }
 }
 

@@ -5,7 +5,7 @@ import { limits } from '../../kernel/limits.ts';
 import { openRevocations } from '../oauth/revocations.ts';
 import { openAgents, start } from './agents.fixture.ts';
 import { findAgent } from './agents.sql.ts';
-import { sweepIdleAgents } from './delete-idle-agents.ts';
+import { sweepIdleAgents, sweepUsage } from './delete-idle-agents.ts';
 import { registerAgent } from './register-agent.ts';
 import { createAgentUsage } from './usage.ts';
 import { findUsage, findUsageDays } from './usage.sql.ts';
@@ -49,6 +49,21 @@ describe('usage', () => {
       ['2026-11-23', 1n],
       ['2026-11-22', 1n],
     ]);
+  });
+
+  it('by day is kept for a year and a month, and the totals for good', async () => {
+    const { agent } = await newAgent();
+    const { requests } = await findUsage(db, agent.id);
+    const counter = createAgentUsage({ db, clock: { now: () => start } });
+    counter.count(agent.id, 'request');
+    await counter.flush();
+    const daysAt = async (days: number) => {
+      await sweepUsage(at(addSeconds(start, days * 86_400)));
+      return findUsageDays(db, agent.id, 9);
+    };
+    expect(await daysAt(limits.usageDaysKept)).toHaveLength(1);
+    expect(await daysAt(limits.usageDaysKept + 1)).toHaveLength(0);
+    expect((await findUsage(db, agent.id)).requests).toBe(requests + 1n);
   });
 
   it('that fails to be written is written with the next batch, an agent deleted meanwhile left out', async () => {

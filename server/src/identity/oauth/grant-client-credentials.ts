@@ -23,6 +23,8 @@ export async function grantClientCredentials(
   body: GrantParameters,
 ): Promise<TokenAnswer> {
   let authenticated = await authenticateClient(server, request, body);
+  const { client } = authenticated;
+  server.grantLimit.admit(client, client.agentId, server.clock.now());
   const keyThumbprint = await readSenderKey(server, request);
   for (let attempt = 1; attempt <= 3; attempt += 1) {
     const answer = await tryGrant(server, request, { authenticated, keyThumbprint, body });

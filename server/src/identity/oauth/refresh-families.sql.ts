@@ -157,16 +157,23 @@ export async function revokeFamily(sql: Sql, id: string, now: Date): Promise<boo
   return rows.length > 0;
 }
 
-/** Forgets answers whose window has ended, and families whose month has. */
+/** Forgets answers whose window has ended, and families whose month has: so many of each at most. Gives how many. */
 export async function sweepFamilies(
   sql: Sql,
-  times: { answersBefore: Date; familiesBefore: Date },
-): Promise<void> {
-  await sql.query(
-    'UPDATE spent_refresh_tokens SET answer = NULL WHERE answer IS NOT NULL AND spent_at < $1',
-    [times.answersBefore],
-  );
+  args: { answersBefore: Date; familiesBefore: Date; limit: number },
+): Promise<{ answers: number; families: number }> {
   // A UUIDv7 begins with its time in milliseconds (RFC 9562 section 5.7), so that the primary key finds the oldest.
-  const bound = times.familiesBefore.getTime().toString(16).padStart(12, '0').padEnd(32, '0');
-  await sql.query('DELETE FROM refresh_families WHERE id < $1::uuid', [bound]);
+  const bound = args.familiesBefore.getTime().toString(16).padStart(12, '0').padEnd(32, '0');
+  const families = await sql.query(
+    `DELETE FROM refresh_families WHERE id IN (
+       SELECT id FROM refresh_families WHERE id < $1::uuid ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING 1 AS one`,
+    [bound, args.limit],
+  );
+  const answers = await sql.query(
+    `UPDATE spent_refresh_tokens SET answer = NULL WHERE (family_id, token_hash) IN (
+       SELECT family_id, token_hash FROM spent_refresh_tokens WHERE answer IS NOT NULL AND spent_at < $1
+       ORDER BY spent_at LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING 1 AS one`,
+    [args.answersBefore, args.limit],
+  );
+  return { answers: answers.length, families: families.length };
 }

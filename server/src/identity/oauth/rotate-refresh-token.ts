@@ -159,6 +159,7 @@ async function rotate(server: AuthorizationServer, sql: Sql, one: Case): Promise
   const granted = (splitScope(family.scope) ?? []).filter((scope) => agent.scopes.includes(scope));
   let scope: string;
   try {
+    server.grantLimit.admit(agent, agent.id, now);
     // The registry is asked at each grant: the resource may be gone, or another organisation's by now.
     const audience = await findAudience({ db: sql, issuer: server.issuer }, family, family.resource);
     scope = grantScope(refresh.scope, audience.limit(granted));
