@@ -3131,7 +3131,7 @@ export interface operations {
                     name: string;
                     /** @description Of the caller; who that is decides anyway */
                     ownerOrgId?: string;
-                    /** @description Words for the APIs that the agent calls; they open none of ours */
+                    /** @description Words for the APIs that the agent calls, of 4096 characters together; they open none of ours */
                     scopes?: string[];
                     self_rotation?: boolean;
                     tags?: string[];
@@ -3581,7 +3581,7 @@ export interface operations {
                     name?: string;
                     /** @description Whether POST /oauth/refresh takes a bare refresh token of it */
                     refresh_without_client_auth?: boolean;
-                    /** @description Words for the APIs that the agent calls; they open none of ours */
+                    /** @description Words for the APIs that the agent calls, of 4096 characters together; they open none of ours */
                     scopes?: string[];
                     /** @description Whether the agent may rotate its own secret */
                     self_rotation?: boolean;

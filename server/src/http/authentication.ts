@@ -30,7 +30,8 @@ export interface PresentedToken {
   path: string;
 }
 
-const apiKeyHeaders = ['x-api-key', 'x-affixio-key'] as const;
+/** Where an API key may stand besides `Authorization: Bearer`. */
+export const apiKeyHeaders = ['x-api-key', 'x-affixio-key'] as const;
 
 /** Who the request acts as on this route; `null` on a public one. Throws `unauthorized` or `forbidden`. */
 export async function authenticate(

@@ -1,5 +1,6 @@
 export { findLinkedEnvironments, linkAgent } from './agents/agents.sql.ts';
 export { sweepIdleAgents, sweepUsage } from './agents/delete-idle-agents.ts';
+export { newsTopics } from './agents/tell-stopped.ts';
 export { createAgentUsage, type AgentUsage } from './agents/usage.ts';
 export { isClientSecretShaped } from './credentials/client-secret.ts';
 export { createGuessGuard, type GuessGuard } from './credentials/guess-guard.ts';

@@ -76,6 +76,8 @@ export const limits = {
   rotationGraceSecondsMax: 7 * 24 * 60 * 60,
   /** An agent may be made to end within ten years; whoever wants longer lets it have no end. */
   agentLifeSecondsMax: 10 * 365 * 24 * 60 * 60,
+  /** A token with all of them goes into a header, of which servers commonly take 8 KiB: base64 makes three characters four. */
+  agentScopeCharacters: 4096,
   /** What an owner notes down about an agent comes with it in every list: labels, no documents. */
   agentMetadataBytes: 10 * 1024,
   /** A self-registered agent that nobody linked, and that did nothing for a month, is noise. */
@@ -101,6 +103,8 @@ export const limits = {
   agentTokenSeconds: 15 * 60,
   /** Grants in a minute of an agent that anybody may have registered: one is good for an hour, and kept for a month. */
   homelessGrantsPerMinute: 120,
+  /** News that nobody has taken: whoever was away for a week looks at what is true instead. */
+  newsSeconds: 7 * 24 * 60 * 60,
   /** Rows that are forgotten in one statement: their locks are held for milliseconds. */
   sweepBatch: 5_000,
   /** An agent's counts by day: a year, and a month to compare it with. */

@@ -416,12 +416,37 @@ describe('an access token', () => {
     expect((await ask({}, { authorization: `Bearer ${instance.info.api_key}` })).json()).toMatchObject({
       active: true,
     });
+    for (const name of ['x-api-key', 'x-affixio-key'])
+      expect((await ask({}, { [name]: instance.info.api_key })).json()).toMatchObject({ active: true });
+    const both = { 'x-api-key': instance.info.api_key, 'x-affixio-key': instance.info.api_key };
+    expectError(await ask({}, both), 400, 'invalid_request');
     expect((await ask({ ...self, token_type_hint: 'refresh_token' })).json().active).toBe(true);
     const other = { client_id: stranger.clientId, client_secret: stranger.secret };
     expect((await ask(other)).text).toBe('{"active":false}');
     expectError(await ask({}), 401, 'invalid_client');
     expectError(await ask({}, { authorization: `Bearer ${token}` }), 401, 'invalid_client');
     expect((await ask({ ...self, token: 'nonsense' })).text).toBe('{"active":false}');
+  });
+
+  it('with as many scopes as an agent may have is taken by introspection, and by us in a header', async () => {
+    const word = (index: number) => String(index).padStart(2, '0').padEnd(200, 'x');
+    const scopes = Array.from({ length: 20 }, (_, index) => word(index));
+    const credential = instance.info.api_key;
+    const create = (all: string[]) =>
+      callApi(instance, '/v1/agents', { body: { name: 'Wide', scopes: all }, credential });
+    const refused = await create([...scopes, word(20)]);
+    expect([refused.status, refused.json().errors]).toMatchObject([400, [{ field: 'scopes' }]]);
+    const own = await createClient(instance, { scopes });
+    const { access_token: token } = (await askToken(instance, own)).json();
+    expect(token.length).toBeLessThan(8 * 1024);
+    const about = await postForm(instance, '/oauth/introspect', { token }, { 'x-api-key': credential });
+    expect(about.json()).toMatchObject({ active: true, scope: scopes.join(' ') });
+    expect((await meWith(`Bearer ${token}`)).status).toBe(200);
+    const path = `/v1/agents/${own.agentId}`;
+    const body = { scopes: [...scopes, word(20)] };
+    expect((await callApi(instance, path, { method: 'PATCH', body, credential })).status).toBe(400);
+    const resource = { identifier: `https://api.example/${own.agentId}`, name: 'Wide', scopes: [word(0)] };
+    expect((await callApi(instance, '/v1/resources', { body: resource, credential })).status).toBe(201);
   });
 
   it('is ended by its client, not by a stranger; what is unknown is answered alike', async () => {

@@ -183,21 +183,21 @@ export async function markAgentsDeleted(sql: Sql, ids: readonly AgentId[], now: 
   await notifyAgentsChanged(sql, ids);
 }
 
-/** Suspends every agent that the environment is linked to and hasn't stopped yet; gives them, and whether another one had. */
+/** Suspends every agent that the environment is linked to and hasn't stopped yet; gives them, and whether they ran until then. */
 export async function suspendLinkedAgents(
   sql: Sql,
   environmentId: EnvironmentId,
   now: Date,
-): Promise<{ id: AgentId; wasSuspended: boolean }[]> {
+): Promise<{ id: AgentId; wasRunning: boolean }[]> {
   // In the order of ids, so that two such stops don't wait for each other in a ring.
-  const rows = await sql.query<{ id: AgentId; wasSuspended: boolean }>(
+  const rows = await sql.query<{ id: AgentId; wasRunning: boolean }>(
     `WITH linked AS (
        SELECT a.id FROM agents a JOIN agent_links l ON l.agent_id = a.id
        WHERE l.environment_id = $1 AND a.deleted_at IS NULL AND NOT a.suspended_by @> ARRAY[$1]
        ORDER BY a.id FOR UPDATE OF a)
      UPDATE agents SET suspended_by = suspended_by || $1, status = 'suspended',
        tokens_valid_from = greatest(tokens_valid_from, $2), updated_at = ${versionAt('$2')}
-     WHERE id IN (SELECT id FROM linked) RETURNING id, cardinality(suspended_by) > 1 AS was_suspended`,
+     WHERE id IN (SELECT id FROM linked) RETURNING id, cardinality(suspended_by) = 1 AND deactivated_at IS NULL AS was_running`,
     [environmentId, now],
   );
   await notifyAgentsChanged(

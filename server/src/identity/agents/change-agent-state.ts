@@ -24,7 +24,7 @@ export async function stopAgent(
     return {
       result: { ...agent, ...change, ...written },
       audit: { action: 'agent.stopped', resource: id },
-      outbox: agent.status === 'suspended' ? [] : await tellStopped(sql, [id]),
+      outbox: agent.status === 'active' ? await tellStopped(sql, [id]) : [],
     };
   });
 }
@@ -85,5 +85,6 @@ async function deactivate(sql: Sql, agent: Agent, now: Date) {
   return {
     result: { ...agent, ...change, ...written },
     audit: { action: 'agent.deactivated', resource: agent.id },
+    outbox: agent.status === 'active' ? await tellStopped(sql, [agent.id]) : [],
   };
 }

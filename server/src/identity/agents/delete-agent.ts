@@ -13,7 +13,7 @@ export async function deleteAgent(
   await write(context, async (sql, now) => {
     const agent = await lockOwnedAgent(sql, environmentId, id);
     // Its links end with it: who is to be told is read before.
-    const outbox = agent.status === 'suspended' ? [] : await tellStopped(sql, [id]);
+    const outbox = agent.status === 'active' ? await tellStopped(sql, [id]) : [];
     await markAgentsDeleted(sql, [id], now);
     return {
       result: undefined,

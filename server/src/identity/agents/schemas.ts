@@ -1,15 +1,14 @@
 import { Type } from 'typebox';
 import { limits } from '../../kernel/limits.ts';
-import { Line } from '../schemas.ts';
+import { Line, ScopeWord } from '../schemas.ts';
 
 const Time = Type.String({ format: 'date-time' });
 const TimeOrNull = Type.Union([Time, Type.Null()]);
 
-/** RFC 6749 section 3.3: visible ASCII without quote and backslash, so that scopes can be joined by spaces. */
-const AgentScopes = Type.Array(Type.String({ pattern: '^[\\x21\\x23-\\x5b\\x5d-\\x7e]{1,200}$' }), {
+const AgentScopes = Type.Array(ScopeWord, {
   maxItems: 100,
   uniqueItems: true,
-  description: 'Words for the APIs that the agent calls; they open none of ours',
+  description: `Words for the APIs that the agent calls, of ${limits.agentScopeCharacters} characters together; they open none of ours`,
 });
 const Tags = Type.Array(Type.String({ pattern: '^[^\\u0000-\\u0020\\u007f,]{1,64}$' }), {
   maxItems: 50,

@@ -3,6 +3,7 @@ import { addSeconds } from '../../kernel/clock.ts';
 import { AppError } from '../../kernel/errors.ts';
 import type { AgentId, EnvironmentId } from '../../kernel/ids.ts';
 import { findLinkedEnvironments, touchAgent } from '../agents/agents.sql.ts';
+import { noticeTopic } from '../agents/tell-stopped.ts';
 import { lockOwnedAgent } from '../agents/owned-agent.ts';
 import { type ActingAgent, lockActingAgent } from '../oauth/acting-agent.ts';
 import type { Credential } from './credential.ts';
@@ -71,7 +72,7 @@ export async function rotateOwnSecret(
     };
     return {
       ...withSecret<Rotation>({ credential, secret: secret.text }, audit),
-      outbox: linked.map((scope) => ({ topic: 'notice', scope, payload })),
+      outbox: linked.map((scope) => ({ topic: noticeTopic, scope, payload })),
     };
   });
 }

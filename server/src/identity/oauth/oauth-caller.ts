@@ -21,12 +21,12 @@ type ApiKey = Extract<Principal, { kind: 'api_key' }>;
 export async function authenticateCaller(
   server: AuthorizationServer,
   findApiKey: (key: string) => Promise<Principal | undefined>,
-  request: OAuthRequest & { apiKey: string | undefined },
+  request: OAuthRequest & { apiKeys: readonly string[] },
   body: ClientParameters,
   scope: string,
 ): Promise<Caller> {
   const bearer = /^Bearer +(\S+)$/i.exec(request.authorization ?? '')?.[1];
-  const key = request.apiKey ?? bearer;
+  const [key = bearer, ...others] = request.apiKeys;
   if (key === undefined) {
     const { client, credentialId, method } = await authenticateClient(server, request, body);
     // What a process remembers may be some seconds old, and nothing that follows asks for the credential again.
@@ -35,7 +35,7 @@ export async function authenticateCaller(
   }
   if (body.client_secret !== undefined || body.client_assertion !== undefined)
     throw new AppError('invalid_request', 'Authenticate in one way, not in several');
-  if (request.apiKey !== undefined && request.authorization !== undefined)
+  if (others.length > 0 || (request.apiKeys.length > 0 && request.authorization !== undefined))
     throw new AppError('invalid_request', 'Authenticate in one way, not in several');
   const { origin } = request;
   const attempt = { address: origin.clientAddress ?? '', clientId: '' };
