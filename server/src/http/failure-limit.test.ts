@@ -6,18 +6,21 @@ import { rateLimits } from './route.ts';
 
 const start = new Date('2026-11-22T10:00:00Z');
 
+/** How many of so many runs end well. */
+function count(times: number, run: () => void): number {
+  return Array.from({ length: times }, () => {
+    try {
+      run();
+      return 1;
+    } catch {
+      return 0;
+    }
+  }).filter(Boolean).length;
+}
+
 function openLimit() {
   let now = start;
   const limit = createFailureLimit({ now: () => now });
-  const count = (times: number, run: () => void) =>
-    Array.from({ length: times }, () => {
-      try {
-        run();
-        return 1;
-      } catch {
-        return 0;
-      }
-    }).filter(Boolean).length;
   return {
     limit,
     pass: (seconds: number) => (now = addSeconds(now, seconds)),

@@ -191,8 +191,16 @@ export const CreatedCredential = Type.Object({ ...CredentialView.properties, ...
 export const CredentialList = Type.Object({
   data: Type.Array(CredentialView),
   has_more: Type.Boolean(),
-  next_cursor: Type.Null(),
+  next_cursor: Type.Union([Type.String(), Type.Null()]),
 });
+
+export const ListCredentialsQuery = Type.Object(
+  {
+    limit: Type.Optional(Type.Integer({ minimum: 1, maximum: limits.pageSizeMax })),
+    cursor: Type.Optional(Type.String({ maxLength: 100, description: 'next_cursor of the page before' })),
+  },
+  { additionalProperties: false },
+);
 
 export const UsageView = Type.Object(
   {
@@ -209,6 +217,7 @@ export const UsageView = Type.Object(
         credential_id: Type.String(),
         rotated_from: Type.String(),
       }),
+      { description: `The latest ${limits.pageSizeMax}; GET /v1/agents/{id}/credentials has all of them` },
     ),
     requests_per_day: Type.Array(
       Type.Object({
@@ -217,6 +226,7 @@ export const UsageView = Type.Object(
         tokens: Type.Integer(),
         refreshes: Type.Integer(),
       }),
+      { description: 'The latest 31 days on which it did something (UTC)' },
     ),
   },
   { description: 'What happened in the last seconds may be missing' },
