@@ -389,6 +389,77 @@ describe('a token that is bound to a key', () => {
   });
 });
 
+/** A scope as long as one may be. */
+const word = (index: number) => String(index).padStart(2, '0').padEnd(200, 'x');
+
+const introspect = async (token: string) =>
+  (await postForm(instance, '/oauth/introspect', { token }, { 'x-api-key': instance.info.api_key })).json();
+
+describe('what is made for one place', () => {
+  const verifier = 'https://shop.example';
+  /** One of each kind, good where it belongs. */
+  const makers: Record<string, () => Promise<string>> = {
+    'an access token': async () => (await askToken(instance, client)).json().access_token,
+    'an access token that is bound': boundToken,
+    'a refresh token': async () => (await askToken(instance, client)).json().refresh_token,
+    'a credential': async () => {
+      const credential = (await askToken(instance, client)).json().access_token as string;
+      const body = { challenge: 'c', audience: verifier };
+      return (await callApi(instance, '/agent/vc/issue', { body, credential })).json().vc;
+    },
+    'a credential for us': async () => {
+      const credential = (await askToken(instance, client)).json().access_token as string;
+      const body = { challenge: 'c', audience: instance.info.api_url };
+      return (await callApi(instance, '/agent/vc/issue', { body, credential })).json().vc;
+    },
+    'a proof': () => signProof(key, { method: 'POST', url: tokenUrl() }),
+    'a client assertion': () => signAssertion(instance, client, key),
+    'a secret': async () => client.secret,
+  };
+  /** Whether it is taken there. */
+  const places: Record<string, (text: string) => Promise<boolean>> = {
+    'as a bearer': async (text) => (await meWith(`Bearer ${text}`)).status === 200,
+    'as a bound token': async (text) => {
+      const proof = await signProof(key, good(text));
+      return (await meWith(`DPoP ${text}`, proof)).status === 200;
+    },
+    'as a proof': async (dpop) => (await askToken(instance, client, {}, { dpop })).status === 200,
+    'as a client assertion': async (text) => (await askByAssertion(text)).status === 200,
+    'as a client secret': async (text) =>
+      (await askToken(instance, { ...client, secret: text })).status === 200,
+    'as a refresh token': async (text) =>
+      (await postForm(instance, '/oauth/refresh', { refresh_token: text })).status === 200,
+    'as a token to introspect': async (text) => (await introspect(text)).active,
+    'as a credential': async (vc) => {
+      const body = { vc, challenge: 'c', audience: verifier };
+      return (await callApi(instance, '/verify-vc', { body })).json().valid;
+    },
+    'as a credential for us': async (vc) => {
+      const body = { vc, challenge: 'c', audience: instance.info.api_url };
+      return (await callApi(instance, '/verify-vc', { body })).json().valid;
+    },
+    'as a token at the gateway': async (text) =>
+      (await send(`${sold.url}/free`, { headers: { 'x-agent-id': text } })).status === 200,
+  };
+  const belongs: Record<string, readonly string[]> = {
+    'an access token': ['as a bearer', 'as a token to introspect', 'as a token at the gateway'],
+    'an access token that is bound': ['as a bound token', 'as a token to introspect'],
+    'a refresh token': ['as a refresh token', 'as a token to introspect'],
+    'a credential': ['as a credential'],
+    'a credential for us': ['as a credential for us'],
+    'a proof': ['as a proof'],
+    'a client assertion': ['as a client assertion'],
+    'a secret': ['as a client secret'],
+  };
+
+  it.each(Object.keys(makers))('is taken nowhere else: %s', async (kind) => {
+    const taken: string[] = [];
+    for (const [place, isTaken] of Object.entries(places))
+      if (await isTaken((await makers[kind]?.()) ?? '')) taken.push(place);
+    expect(taken).toEqual(belongs[kind]);
+  });
+});
+
 describe('an access token', () => {
   it('opens no management route, whatever its scopes are called', async () => {
     const scopes = ['agents:read', 'agents:write', 'audit:read', 'servers:write', 'resources:write'];
@@ -429,7 +500,6 @@ describe('an access token', () => {
   });
 
   it('with as many scopes as an agent may have is taken by introspection, and by us in a header', async () => {
-    const word = (index: number) => String(index).padStart(2, '0').padEnd(200, 'x');
     const scopes = Array.from({ length: 20 }, (_, index) => word(index));
     const credential = instance.info.api_key;
     const create = (all: string[]) =>
