@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { readFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Agent, registerAgent } from '../../server/test/helpers/agent.ts';
 import { type Instance, startInstance } from '../../server/test/helpers/instance.ts';
@@ -39,6 +40,11 @@ describe('verifyAgentCredential', () => {
 });
 
 describe('the example', () => {
+  it('has twenty lines', async () => {
+    const text = await readFile(new URL('agent-login.mjs', import.meta.url), 'utf8');
+    expect(text.split('\n').filter((line) => line.trim() !== '').length).toBeLessThanOrEqual(20);
+  });
+
   it('gives a challenge, lets the agent in with the credential once, and opens a session of its own', async () => {
     const program = new URL('agent-login.mjs', import.meta.url).pathname;
     const { PATH = '' } = process.env;

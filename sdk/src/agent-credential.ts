@@ -39,6 +39,7 @@ export type CredentialFault =
   | 'wrong_issuer'
   | 'wrong_audience'
   | 'wrong_challenge'
+  | 'unknown_challenge'
   | 'expired'
   | 'not_yet_valid';
 

@@ -1,5 +1,5 @@
-import { sweepIdempotencyKeys } from './db/index.ts';
-import { sweepIdleAgents, sweepOAuth, tendSigningKeys } from './identity/index.ts';
+import { sweepIdempotencyKeys, sweepOutbox } from './db/index.ts';
+import { newsTopics, sweepIdleAgents, sweepOAuth, sweepUsage, tendSigningKeys } from './identity/index.ts';
 import { type Loop, startLoop } from './kernel/loop.ts';
 import { type Services, systemContext } from './services.ts';
 import { closeExpired, followSettlements, refundUndelivered, tendRefunds } from './wallet/index.ts';
@@ -61,6 +61,8 @@ export function startWorkerLoops(services: Services, loops: WorkerLoops): void {
     startLoop({ intervalMs: intervals.forgetMs, run: () => sweepIdempotencyKeys(context), onError }),
     startLoop({ intervalMs: intervals.resumeMs, run: () => resumeCredits(context), onError }),
     startLoop({ intervalMs: intervals.sweepMs, run: () => sweepIdleAgents(context), onError }),
+    startLoop({ intervalMs: intervals.sweepMs, run: () => sweepUsage(context), onError }),
+    startLoop({ intervalMs: intervals.sweepMs, run: () => sweepOutbox(context, newsTopics), onError }),
     startLoop({ intervalMs: intervals.forgetMs, run: () => sweepOAuth(context), onError }),
     startLoop({ intervalMs: intervals.tendKeysMs, run: () => tendSigningKeys(context), onError }),
     startLoop({ intervalMs: intervals.refundMs, run: () => refundUndelivered(context), onError }),

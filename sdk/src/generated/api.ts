@@ -440,7 +440,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** The latest credentials of an agent, newest first, and what became of them */
+        /** The credentials of an agent, newest first, and what became of them */
         get: operations["agent_credential.list"];
         put?: never;
         /** Give an agent another secret, or a public key */
@@ -3131,7 +3131,7 @@ export interface operations {
                     name: string;
                     /** @description Of the caller; who that is decides anyway */
                     ownerOrgId?: string;
-                    /** @description Words for the APIs that the agent calls; they open none of ours */
+                    /** @description Words for the APIs that the agent calls, of 4096 characters together; they open none of ours */
                     scopes?: string[];
                     self_rotation?: boolean;
                     tags?: string[];
@@ -3581,7 +3581,7 @@ export interface operations {
                     name?: string;
                     /** @description Whether POST /oauth/refresh takes a bare refresh token of it */
                     refresh_without_client_auth?: boolean;
-                    /** @description Words for the APIs that the agent calls; they open none of ours */
+                    /** @description Words for the APIs that the agent calls, of 4096 characters together; they open none of ours */
                     scopes?: string[];
                     /** @description Whether the agent may rotate its own secret */
                     self_rotation?: boolean;
@@ -3716,7 +3716,10 @@ export interface operations {
     };
     "agent_credential.list": {
         parameters: {
-            query?: never;
+            query?: {
+                cursor?: string;
+                limit?: number;
+            };
             header?: never;
             path: {
                 agentId: string;
@@ -3752,8 +3755,17 @@ export interface operations {
                             type: "secret" | "public_key";
                         }[];
                         has_more: boolean;
-                        next_cursor: null;
+                        next_cursor: string | null;
                     };
+                };
+            };
+            /** @description `invalid_request`: The request is not valid */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description `unauthorized`: Credentials are missing or not valid */
@@ -4479,6 +4491,7 @@ export interface operations {
                         last_token_issued_at: string | null;
                         refresh_count: number;
                         request_count: number;
+                        /** @description The latest 31 days on which it did something (UTC) */
                         requests_per_day: {
                             /** Format: date */
                             day: string;
@@ -4486,6 +4499,7 @@ export interface operations {
                             requests: number;
                             tokens: number;
                         }[];
+                        /** @description The latest 100; GET /v1/agents/{id}/credentials has all of them */
                         rotation_history: {
                             credential_id: string;
                             /** Format: date-time */
@@ -4920,6 +4934,7 @@ export interface operations {
                         last_token_issued_at: string | null;
                         refresh_count: number;
                         request_count: number;
+                        /** @description The latest 31 days on which it did something (UTC) */
                         requests_per_day: {
                             /** Format: date */
                             day: string;
@@ -4927,6 +4942,7 @@ export interface operations {
                             requests: number;
                             tokens: number;
                         }[];
+                        /** @description The latest 100; GET /v1/agents/{id}/credentials has all of them */
                         rotation_history: {
                             credential_id: string;
                             /** Format: date-time */

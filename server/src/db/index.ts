@@ -12,4 +12,5 @@ export {
   type OutboxEntry,
   type Scope,
 } from './evidence-rows.ts';
+export { sweepOutbox } from './sweep-outbox.ts';
 export { type Outcome, refuseReusedKey, sweepIdempotencyKeys, write, type WriteContext } from './write.ts';

@@ -1,6 +1,7 @@
 import type { FastifyRequest } from 'fastify';
 import { AppError } from '../kernel/errors.ts';
 import { findDevelopmentRefusal } from './development-principal.ts';
+import type { FailureLimit } from './failure-limit.ts';
 import type { Principal } from './principal.ts';
 import type { Route } from './route.ts';
 
@@ -29,16 +30,18 @@ export interface PresentedToken {
   path: string;
 }
 
-const apiKeyHeaders = ['x-api-key', 'x-affixio-key'] as const;
+/** Where an API key may stand besides `Authorization: Bearer`. */
+export const apiKeyHeaders = ['x-api-key', 'x-affixio-key'] as const;
 
 /** Who the request acts as on this route; `null` on a public one. Throws `unauthorized` or `forbidden`. */
 export async function authenticate(
   authenticators: Authenticators,
+  failures: FailureLimit,
   route: Route,
   request: FastifyRequest,
 ): Promise<Principal | null> {
   if (route.auth.length === 0) return null;
-  const principal = asOperator(route, await findPrincipal(authenticators, route, request));
+  const principal = asOperator(route, await findPrincipal(authenticators, failures, route, request));
   if (!route.auth.includes(principal.kind)) {
     throw new AppError(
       'forbidden',
@@ -63,27 +66,15 @@ function asOperator(route: Route, principal: Principal): Principal {
 
 async function findPrincipal(
   authenticators: Authenticators,
+  failures: FailureLimit,
   route: Route,
   request: FastifyRequest,
 ): Promise<Principal> {
   const credential = readCredential(authenticators, request);
   if (credential !== undefined) {
-    const { token, scheme } = credential;
-    if (scheme !== 'DPoP' && authenticators.isOperatorKey(token))
+    if (credential.scheme !== 'DPoP' && authenticators.isOperatorKey(credential.token))
       return { kind: 'operator', development: false };
-    const found =
-      token.includes('.') || scheme === 'DPoP'
-        ? await authenticators.findAgent(credential)
-        : await authenticators.findApiKey(token);
-    if (found) return found;
-    throw new AppError(
-      'unauthorized',
-      'The credential is not valid: it may be mistyped, expired or revoked. An agent gets a fresh jwt from POST /refresh',
-      {
-        next: { refresh: '/refresh' },
-        ...challenge(authenticators, 'invalid_token'),
-      },
-    );
+    return lookUp(authenticators, failures, request.ip, credential);
   }
   if (!authenticators.development) {
     throw new AppError(
@@ -114,6 +105,40 @@ async function findPrincipal(
   if (!principal)
     throw new AppError('not_found', 'The environment named by Credence-Environment does not exist');
   return principal;
+}
+
+/** Who shows this. A failure is counted for its address, whatever it was. */
+async function lookUp(
+  authenticators: Authenticators,
+  failures: FailureLimit,
+  address: string,
+  credential: PresentedToken,
+): Promise<Principal> {
+  const { token, scheme } = credential;
+  if (token.includes('.') || scheme === 'DPoP') {
+    const found = await authenticators.findAgent(credential).catch((error: unknown) => {
+      if (error instanceof AppError && error.code === 'unauthorized') failures.failed(address);
+      throw error;
+    });
+    if (found) return found;
+  } else {
+    // Only this one asks the database.
+    failures.admit(address, token);
+    const found = await authenticators.findApiKey(token);
+    if (found) {
+      failures.succeeded(token);
+      return found;
+    }
+  }
+  failures.failed(address);
+  throw new AppError(
+    'unauthorized',
+    'The credential is not valid: it may be mistyped, expired or revoked. An agent gets a fresh jwt from POST /refresh',
+    {
+      next: { refresh: '/refresh' },
+      ...challenge(authenticators, 'invalid_token'),
+    },
+  );
 }
 
 /** The one credential of the request. Two of them are refused, so that nothing depends on which one wins. */

@@ -1,4 +1,4 @@
-export { type Authenticators } from './authentication.ts';
+export { apiKeyHeaders, type Authenticators } from './authentication.ts';
 export { answerDirectly } from './direct.ts';
 export { healthRoutes } from './health.ts';
 export { createJsonReader } from './json-body.ts';

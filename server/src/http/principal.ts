@@ -23,6 +23,8 @@ export type Principal =
   | {
       kind: 'agent';
       agentId: AgentId;
+      /** The access token that let the request in: its `jti`, and its `iat` in unix seconds. */
+      token: { id: string; iat: number };
       /** Whether the token was given to somebody who acts for the agent (`act`, RFC 8693 section 4.1). */
       delegated: boolean;
       /** RFC 7638 thumbprint of the key whose possession this request has proved (RFC 9449); `null` for a bearer. */

@@ -7,6 +7,7 @@ import { Type } from 'typebox';
 import { pino } from 'pino';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { openTestDatabase, testBox } from '../../test/helpers/database.ts';
+import { send } from '../../test/helpers/request.ts';
 import { write } from '../db/index.ts';
 import { systemClock } from '../kernel/clock.ts';
 import { AppError } from '../kernel/errors.ts';
@@ -245,3 +246,26 @@ describe('an answer', () => {
     expect(await text(answer)).toContain('name is missing');
   });
 });
+
+it.each([
+  ['API keys', { 'x-api-key': 'wrong' }],
+  ['tokens', { authorization: 'Bearer a.b.c' }],
+])(
+  'wrong %s are refused with 429 after a while, and good keys from the same address are not',
+  async (_what, wrong) => {
+    const from = 'x-api-key' in wrong ? '127.6.6.1' : '127.6.6.2';
+    const post = (headers: Record<string, string>) =>
+      send(`${url}/v1/things`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json', ...headers },
+        body: '{"name":"a"}',
+        from,
+      });
+    const statuses: number[] = [];
+    for (let index = 0; index < rateLimits.credential + 100; index += 1)
+      statuses.push((await post(wrong)).status);
+    expect(new Set(statuses.slice(0, rateLimits.credential))).toEqual(new Set([401]));
+    expect(statuses.at(-1)).toBe(429);
+    expect((await post({ 'x-api-key': 'good' })).status).toBe(201);
+  },
+);

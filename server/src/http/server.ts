@@ -14,6 +14,7 @@ import { AppError } from '../kernel/errors.ts';
 import { canonicalJson } from '../kernel/json.ts';
 import { limits } from '../kernel/limits.ts';
 import { type Authenticators, authenticate } from './authentication.ts';
+import { createFailureLimit, type FailureLimit } from './failure-limit.ts';
 import { readForm } from './form.ts';
 import { createJsonReader } from './json-body.ts';
 import { actorOf, type Principal } from './principal.ts';
@@ -65,10 +66,11 @@ export async function createControlServer(options: ControlServerOptions): Promis
   reportErrors(app, options);
   await app.register(rateLimit, { global: false });
 
-  for (const route of options.routes.filter(({ form }) => !form)) addRoute(app, route, options);
+  const given = { ...options, failures: createFailureLimit(options.clock) };
+  for (const route of options.routes.filter(({ form }) => !form)) addRoute(app, route, given);
   await app.register(async (forms) => {
     acceptForms(forms);
-    for (const route of options.routes.filter(({ form }) => form)) addRoute(forms, route, options);
+    for (const route of options.routes.filter(({ form }) => form)) addRoute(forms, route, given);
   });
   app.addHook('onResponse', logRequest);
   return app;
@@ -82,7 +84,11 @@ export function rewritePrefix(url: string, rootPaths: ReadonlySet<string>): stri
   return rootPaths.has(rest.split('?', 1)[0] ?? '') ? rest : `/v1${rest}`;
 }
 
-function addRoute(app: FastifyInstance, route: Route, options: ControlServerOptions): void {
+function addRoute(
+  app: FastifyInstance,
+  route: Route,
+  options: ControlServerOptions & { failures: FailureLimit },
+): void {
   const { params, query, response } = route.schema;
   const body = bodySchema(route);
   app.route({
@@ -96,7 +102,7 @@ function addRoute(app: FastifyInstance, route: Route, options: ControlServerOpti
     },
     config: route.limit === 'token' ? {} : { rateLimit: rateLimitOf(route) },
     onRequest: async (request) => {
-      request.principal = await authenticate(options.authenticators, route, request);
+      request.principal = await authenticate(options.authenticators, options.failures, route, request);
     },
     handler: async (request, reply) => {
       if (route.contentType !== undefined) reply.type(route.contentType);

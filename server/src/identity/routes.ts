@@ -98,7 +98,7 @@ function registrationRoutes(deps: IdentityDeps): Route[] {
       handler: async ({ body, context }) => {
         const { clock } = context;
         const attempt = { address: context.clientAddress ?? '', clientId: body.agent_id };
-        await deps.guessGuard.admit(attempt, clock.now());
+        deps.guessGuard.admit(attempt, clock.now());
         const agent = await checkAgentToken(context, { agentId: body.agent_id, token: body.token });
         const now = clock.now();
         const ttlSeconds = agent ? lifeOf(agent, now) : 0;

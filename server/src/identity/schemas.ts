@@ -15,6 +15,13 @@ export const Line = (maxLength: number) =>
     pattern: '^(?=.*\\S)[^\\u0000-\\u001f\\u007f]*$',
   });
 
+/** RFC 6749 section 3.3: visible ASCII without quote and backslash, so that scopes can be joined by spaces. */
+export const ScopeWord = Type.String({
+  minLength: 1,
+  maxLength: 200,
+  pattern: '^[\\x21\\x23-\\x5b\\x5d-\\x7e]+$',
+});
+
 export const RegisterBody = Type.Object(
   {
     agent_name: Line(200),

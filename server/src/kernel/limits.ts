@@ -94,6 +94,8 @@ export const limits = {
   rotationGraceSecondsMax: 7 * 24 * 60 * 60,
   /** An agent may be made to end within ten years; whoever wants longer lets it have no end. */
   agentLifeSecondsMax: 10 * 365 * 24 * 60 * 60,
+  /** A token with all of them goes into a header, of which servers commonly take 8 KiB: base64 makes three characters four. */
+  agentScopeCharacters: 4096,
   /** What an owner notes down about an agent comes with it in every list: labels, no documents. */
   agentMetadataBytes: 10 * 1024,
   /** A self-registered agent that nobody linked, and that did nothing for a month, is noise. */
@@ -108,6 +110,8 @@ export const limits = {
   freeFailuresOfClient: 20,
   /** Long enough to make guessing pointless, short enough for whoever shares an address with a guesser. */
   guessWaitSecondsMax: 60,
+  /** What an address that waits may still have looked up in a second, for those who share it with a guesser: a hundredth of what a core can. */
+  looksWhileWaiting: 50,
   guessMemorySeconds: 15 * 60,
   /** Refusals of an agent in that time that have an audit event each: enough to see who does what, and nothing to fill a log with. */
   refusalsWithEvent: 20,
@@ -115,6 +119,14 @@ export const limits = {
   guessMemoryEntries: 10_000,
   /** A self-registered agent's token is short-lived: revocation needs no list then. */
   agentTokenSeconds: 15 * 60,
+  /** Grants in a minute of an agent that anybody may have registered: one is good for an hour, and kept for a month. */
+  homelessGrantsPerMinute: 120,
+  /** News that nobody has taken: whoever was away for a week looks at what is true instead. */
+  newsSeconds: 7 * 24 * 60 * 60,
+  /** Rows that are forgotten in one statement: their locks are held for milliseconds. */
+  sweepBatch: 5_000,
+  /** An agent's counts by day: a year, and a month to compare it with. */
+  usageDaysKept: 400,
   /** A token of `/oauth/token`: long enough for a run of an agent, short enough to be waited out by those who can't ask us. */
   accessTokenSeconds: 60 * 60,
   /** One grant's refresh tokens: after a month, the client shows its credential again. */

@@ -40,7 +40,7 @@ export function mandateRoutes(deps: {
       schema: { query: PageQuery, response: MandateList },
       errors: ['agent_not_linked'],
       handler: async ({ principal, query, context }) => {
-        if (principal.kind === 'agent') await demandLink(context, principal.agentId, deps.linkUrl);
+        if (principal.kind === 'agent') await demandLink(context, principal, deps.linkUrl);
         const limit = query.limit ?? limits.pageSizeDefault;
         const owner =
           principal.kind === 'agent'
@@ -71,7 +71,7 @@ export function mandateRoutes(deps: {
       schema: { body: CreateIntentBody, response: CreatedIntent },
       errors: [],
       handler: async ({ principal, body, context }) => {
-        const mandate = await requestMandate(context, principal.agentId, readIntent(body.intent));
+        const mandate = await requestMandate(context, principal, readIntent(body.intent));
         const linked = await findLinkedEnvironments(context.db, principal.agentId);
         return {
           id: mandate.id,

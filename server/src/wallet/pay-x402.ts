@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { getAddress } from 'viem';
 import { decideAndHold, type RecordedDecision } from '../authority/index.ts';
 import { write, type WriteContext } from '../db/index.ts';
-import { findAgent } from '../identity/index.ts';
+import { type ActingAgent, findActingAgent } from '../identity/index.ts';
 import { unixSeconds } from '../kernel/clock.ts';
 import { AppError } from '../kernel/errors.ts';
 import { type AgentId, type EnvironmentId, newId } from '../kernel/ids.ts';
@@ -44,9 +44,10 @@ export interface SignedPayment {
 export async function payX402(
   context: WriteContext,
   deps: WalletDeps,
-  args: { agentId: AgentId; mandateId: string; required: PaymentRequired | PaymentRequiredV1 },
+  args: { agent: ActingAgent; mandateId: string; required: PaymentRequired | PaymentRequiredV1 },
 ): Promise<SignedPayment> {
-  const mandate = await findSignedMandate(context, deps, args);
+  const { agentId } = args.agent;
+  const mandate = await findSignedMandate(context, deps, { ...args, agentId });
   const network = await deps.networkOf(mandate.environmentId);
   const wallet = await findWallet(context.db, mandate.environmentId, network.id);
   if (!wallet) throw new AppError('conflict', 'The environment of this mandate has no wallet');
@@ -55,13 +56,14 @@ export async function payX402(
   const payee = await deps.findPayee(resource, network);
 
   const outcome = await write({ ...context, scope: mandate.environmentId }, async (sql, now) => {
-    const agent = await findAgent(sql, args.agentId);
+    // What let the request in may be some seconds old, and a signed payment can't be taken back.
+    const agent = await findActingAgent(sql, args.agent, now);
     const decision = await decideAndHold(
       sql,
       { environmentId: mandate.environmentId, id: mandate.id },
       {
-        agentId: args.agentId,
-        agentActive: agent?.status === 'active',
+        agentId,
+        agentActive: agent !== undefined,
         amount,
         currency: network.asset.currency,
         resource,
@@ -75,7 +77,7 @@ export async function payX402(
       network,
       offer,
       decision,
-      agentId: args.agentId,
+      agentId,
       now,
     });
     if (payment) await insertOutgoingPayment(sql, payment);

@@ -1,6 +1,6 @@
 import { write, type WriteContext } from '../db/index.ts';
+import { type ActingAgent, getActingAgent } from '../identity/index.ts';
 import { addSeconds } from '../kernel/clock.ts';
-import type { AgentId } from '../kernel/ids.ts';
 import { newId } from '../kernel/ids.ts';
 import { limits } from '../kernel/limits.ts';
 import type { MandateRequest } from './mandate.ts';
@@ -20,10 +20,12 @@ export type MandateIntent = Pick<
 /** Asks for a mandate. Nobody has agreed to anything yet: a person signs within ten minutes, or it lapses. */
 export async function requestMandate(
   context: WriteContext,
-  agentId: AgentId,
+  acting: ActingAgent,
   intent: MandateIntent,
 ): Promise<MandateRequest> {
+  const { agentId } = acting;
   return write(context, async (sql, now) => {
+    await getActingAgent(sql, acting, now);
     const mandate: MandateRequest = {
       ...intent,
       id: newId('delegation'),

@@ -42,7 +42,7 @@ export function walletRoutes(
       handler: async ({ principal, body, context }) => {
         const required = body.payment_required;
         const signed = await payX402(context, deps, {
-          agentId: principal.agentId,
+          agent: principal,
           mandateId: body.mandate_id,
           required: typeof required === 'string' ? decodePaymentRequired(required) : required,
         });

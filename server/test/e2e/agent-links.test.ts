@@ -87,7 +87,7 @@ describe('a link', () => {
 });
 
 describe('wrong tokens', () => {
-  it('make their address wait, and nobody else', async () => {
+  it('wait by their address; the right one from there does not, nor does anybody else', async () => {
     const agent = await registerAgent(instance);
     const refresh = (from: string, token: string) =>
       send(`${instance.info.api_url}/refresh`, {
@@ -98,12 +98,10 @@ describe('wrong tokens', () => {
       });
     for (let attempt = 0; attempt < 6; attempt += 1)
       expect(await refresh('127.0.0.3', 'cs_guess')).toMatchObject({ status: 401 });
-    const refused = await refresh('127.0.0.3', agent.token);
+    const refused = await refresh('127.0.0.3', 'cs_guess');
     expect(refused.json()).toMatchObject({ status: 429, code: 'rate_limited' });
     expect(refused.headers['retry-after']).toBe('1');
+    expect(await refresh('127.0.0.3', agent.token)).toMatchObject({ status: 200 });
     expect(await refresh('127.0.0.4', agent.token)).toMatchObject({ status: 200 });
-    await expect
-      .poll(async () => (await refresh('127.0.0.3', agent.token)).status, { timeout: 10_000 })
-      .toBe(200);
   });
 });

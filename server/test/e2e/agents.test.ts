@@ -208,6 +208,28 @@ describe('the agents of an environment', () => {
 });
 
 describe('credentials', () => {
+  it('are listed page by page, all of them, and each once', async () => {
+    const agent = await create();
+    const path = `/v1/agents/${agent.id}`;
+    for (let time = 0; time < 6; time += 1) await call(path, { body: { action: 'rotate' } });
+    const seen: string[] = [];
+    let cursor: string | null = '';
+    for (let page = 0; cursor !== null && page < 9; page += 1) {
+      const query: string = cursor === '' ? '' : `&cursor=${cursor}`;
+      const listed: Answer = await call(`${path}/credentials?limit=3${query}`);
+      const answer = listed.json();
+      expect(answer.has_more).toBe(answer.next_cursor !== null);
+      seen.push(...answer.data.map(({ id }: { id: string }) => id));
+      cursor = answer.next_cursor;
+    }
+    expect(seen).toHaveLength(7);
+    const whole = (await call(`${path}/credentials?limit=100`)).json();
+    expect(whole).toMatchObject({ has_more: false, next_cursor: null });
+    expect(whole.data.map(({ id }: { id: string }) => id)).toEqual(seen);
+    expect((await call(`${path}/credentials?cursor=nonsense`)).status).toBe(400);
+    expect((await call(`${path}/usage`)).json().rotation_history).toHaveLength(6);
+  });
+
   it('are two secrets at most, each shown once, and end by revocation', async () => {
     const agent = await create();
     const path = `/v1/agents/${agent.id}/credentials`;

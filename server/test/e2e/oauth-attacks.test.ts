@@ -389,6 +389,77 @@ describe('a token that is bound to a key', () => {
   });
 });
 
+/** A scope as long as one may be. */
+const word = (index: number) => String(index).padStart(2, '0').padEnd(200, 'x');
+
+const introspect = async (token: string) =>
+  (await postForm(instance, '/oauth/introspect', { token }, { 'x-api-key': instance.info.api_key })).json();
+
+describe('what is made for one place', () => {
+  const verifier = 'https://shop.example';
+  /** One of each kind, good where it belongs. */
+  const makers: Record<string, () => Promise<string>> = {
+    'an access token': async () => (await askToken(instance, client)).json().access_token,
+    'an access token that is bound': boundToken,
+    'a refresh token': async () => (await askToken(instance, client)).json().refresh_token,
+    'a credential': async () => {
+      const credential = (await askToken(instance, client)).json().access_token as string;
+      const body = { challenge: 'c', audience: verifier };
+      return (await callApi(instance, '/agent/vc/issue', { body, credential })).json().vc;
+    },
+    'a credential for us': async () => {
+      const credential = (await askToken(instance, client)).json().access_token as string;
+      const body = { challenge: 'c', audience: instance.info.api_url };
+      return (await callApi(instance, '/agent/vc/issue', { body, credential })).json().vc;
+    },
+    'a proof': () => signProof(key, { method: 'POST', url: tokenUrl() }),
+    'a client assertion': () => signAssertion(instance, client, key),
+    'a secret': async () => client.secret,
+  };
+  /** Whether it is taken there. */
+  const places: Record<string, (text: string) => Promise<boolean>> = {
+    'as a bearer': async (text) => (await meWith(`Bearer ${text}`)).status === 200,
+    'as a bound token': async (text) => {
+      const proof = await signProof(key, good(text));
+      return (await meWith(`DPoP ${text}`, proof)).status === 200;
+    },
+    'as a proof': async (dpop) => (await askToken(instance, client, {}, { dpop })).status === 200,
+    'as a client assertion': async (text) => (await askByAssertion(text)).status === 200,
+    'as a client secret': async (text) =>
+      (await askToken(instance, { ...client, secret: text })).status === 200,
+    'as a refresh token': async (text) =>
+      (await postForm(instance, '/oauth/refresh', { refresh_token: text })).status === 200,
+    'as a token to introspect': async (text) => (await introspect(text)).active,
+    'as a credential': async (vc) => {
+      const body = { vc, challenge: 'c', audience: verifier };
+      return (await callApi(instance, '/verify-vc', { body })).json().valid;
+    },
+    'as a credential for us': async (vc) => {
+      const body = { vc, challenge: 'c', audience: instance.info.api_url };
+      return (await callApi(instance, '/verify-vc', { body })).json().valid;
+    },
+    'as a token at the gateway': async (text) =>
+      (await send(`${sold.url}/free`, { headers: { 'x-agent-id': text } })).status === 200,
+  };
+  const belongs: Record<string, readonly string[]> = {
+    'an access token': ['as a bearer', 'as a token to introspect', 'as a token at the gateway'],
+    'an access token that is bound': ['as a bound token', 'as a token to introspect'],
+    'a refresh token': ['as a refresh token', 'as a token to introspect'],
+    'a credential': ['as a credential'],
+    'a credential for us': ['as a credential for us'],
+    'a proof': ['as a proof'],
+    'a client assertion': ['as a client assertion'],
+    'a secret': ['as a client secret'],
+  };
+
+  it.each(Object.keys(makers))('is taken nowhere else: %s', async (kind) => {
+    const taken: string[] = [];
+    for (const [place, isTaken] of Object.entries(places))
+      if (await isTaken((await makers[kind]?.()) ?? '')) taken.push(place);
+    expect(taken).toEqual(belongs[kind]);
+  });
+});
+
 describe('an access token', () => {
   it('opens no management route, whatever its scopes are called', async () => {
     const scopes = ['agents:read', 'agents:write', 'audit:read', 'servers:write', 'resources:write'];
@@ -416,12 +487,36 @@ describe('an access token', () => {
     expect((await ask({}, { authorization: `Bearer ${instance.info.api_key}` })).json()).toMatchObject({
       active: true,
     });
+    for (const name of ['x-api-key', 'x-affixio-key'])
+      expect((await ask({}, { [name]: instance.info.api_key })).json()).toMatchObject({ active: true });
+    const both = { 'x-api-key': instance.info.api_key, 'x-affixio-key': instance.info.api_key };
+    expectError(await ask({}, both), 400, 'invalid_request');
     expect((await ask({ ...self, token_type_hint: 'refresh_token' })).json().active).toBe(true);
     const other = { client_id: stranger.clientId, client_secret: stranger.secret };
     expect((await ask(other)).text).toBe('{"active":false}');
     expectError(await ask({}), 401, 'invalid_client');
     expectError(await ask({}, { authorization: `Bearer ${token}` }), 401, 'invalid_client');
     expect((await ask({ ...self, token: 'nonsense' })).text).toBe('{"active":false}');
+  });
+
+  it('with as many scopes as an agent may have is taken by introspection, and by us in a header', async () => {
+    const scopes = Array.from({ length: 20 }, (_, index) => word(index));
+    const credential = instance.info.api_key;
+    const create = (all: string[]) =>
+      callApi(instance, '/v1/agents', { body: { name: 'Wide', scopes: all }, credential });
+    const refused = await create([...scopes, word(20)]);
+    expect([refused.status, refused.json().errors]).toMatchObject([400, [{ field: 'scopes' }]]);
+    const own = await createClient(instance, { scopes });
+    const { access_token: token } = (await askToken(instance, own)).json();
+    expect(token.length).toBeLessThan(8 * 1024);
+    const about = await postForm(instance, '/oauth/introspect', { token }, { 'x-api-key': credential });
+    expect(about.json()).toMatchObject({ active: true, scope: scopes.join(' ') });
+    expect((await meWith(`Bearer ${token}`)).status).toBe(200);
+    const path = `/v1/agents/${own.agentId}`;
+    const body = { scopes: [...scopes, word(20)] };
+    expect((await callApi(instance, path, { method: 'PATCH', body, credential })).status).toBe(400);
+    const resource = { identifier: `https://api.example/${own.agentId}`, name: 'Wide', scopes: [word(0)] };
+    expect((await callApi(instance, '/v1/resources', { body: resource, credential })).status).toBe(201);
   });
 
   it('is ended by its client, not by a stranger; what is unknown is answered alike', async () => {

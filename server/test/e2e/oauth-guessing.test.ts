@@ -1,10 +1,21 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Database } from '../../src/db/index.ts';
+import { newId } from '../../src/kernel/ids.ts';
+import { registerAgent } from '../helpers/agent.ts';
 import { openTestDatabase } from '../helpers/database.ts';
 import type { Instance } from '../helpers/instance.ts';
-import { askToken, createClient, type OAuthClient } from '../helpers/oauth.ts';
+import {
+  addKey,
+  askToken,
+  assertionType,
+  createClient,
+  newKey,
+  type OAuthClient,
+  signAssertion,
+  signProof,
+} from '../helpers/oauth.ts';
 import { startPair } from '../helpers/pair.ts';
-import { send } from '../helpers/request.ts';
+import { type Answer, send } from '../helpers/request.ts';
 import { callApi } from '../helpers/seller.ts';
 
 /** A wrong secret at the token endpoint, from that address. */
@@ -72,4 +83,114 @@ describe('guessing at two processes', { timeout: 30_000 }, () => {
     expect(rows.length).toBe(20 + 4);
     expect((await askToken(pair[1], client)).status).toBe(200);
   });
+
+  describe('from an address that a good client shares', () => {
+    const from = '127.9.1.1';
+    const post = (path: string, fields: Record<string, string>, headers: Record<string, string> = {}) =>
+      send(`${pair[0].info.api_url}${path}`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/x-www-form-urlencoded', ...headers },
+        body: new URLSearchParams(fields).toString(),
+        from,
+      });
+    const wrong = `cs_${'A'.repeat(49)}`;
+    const fail = async () => {
+      const statuses = await Promise.all(
+        Array.from({ length: 60 }, () =>
+          post('/oauth/token', {
+            grant_type: 'client_credentials',
+            client_id: newId('client'),
+            client_secret: wrong,
+          }),
+        ),
+      );
+      expect(statuses.at(-1)?.status).toBe(429);
+    };
+
+    it('makes only the guesser wait: the client gets its tokens in every way', async () => {
+      const at = pair[0];
+      const [client, fresh] = [await createClient(at), await createClient(at)];
+      const key = await newKey();
+      await addKey(at, client, key);
+      const agent = await registerAgent(at);
+      const { refresh_token } = (await askToken(at, client)).json();
+      await fail();
+      const credentials = { client_id: client.clientId, client_secret: client.secret };
+      const grant = { grant_type: 'client_credentials' };
+      const answers: [string, Answer][] = [
+        ['secret', await post('/oauth/token', { ...grant, ...credentials })],
+        [
+          'secret of a client that nobody has asked for',
+          await post('/oauth/token', { ...grant, client_id: fresh.clientId, client_secret: fresh.secret }),
+        ],
+        [
+          'key',
+          await post('/oauth/token', {
+            ...grant,
+            client_assertion_type: assertionType,
+            client_assertion: await signAssertion(at, client, key),
+          }),
+        ],
+        ['bare refresh token', await post('/oauth/refresh', { refresh_token })],
+        ['introspection', await post('/oauth/introspect', { ...credentials, token: refresh_token })],
+        [
+          'introspection with an API key',
+          await post('/oauth/introspect', { token: refresh_token }, { 'x-api-key': at.info.api_key }),
+        ],
+      ];
+      for (const [way, answer] of answers) expect(answer.status, `${way}: ${answer.text}`).toBe(200);
+      const jwt = await send(`${at.info.api_url}/refresh`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify({ agent_id: agent.agent_id, token: agent.token }),
+        from,
+      });
+      expect(jwt.status, jwt.text).toBe(200);
+    });
+
+    it('makes it wait for its own name’s failures, and lets the right secret in at once', async () => {
+      const client = await createClient(pair[0]);
+      expect((await askToken(pair[0], client)).status).toBe(200);
+      const ask = (client_secret: string) =>
+        post('/oauth/token', { grant_type: 'client_credentials', client_id: client.clientId, client_secret });
+      const guesses = await Promise.all(Array.from({ length: 400 }, () => ask(wrong)));
+      expect(guesses.filter(({ status }) => status === 401).length).toBeLessThanOrEqual(6);
+      expect(guesses.filter(({ status }) => status === 429).length).toBeGreaterThanOrEqual(394);
+      expect((await ask(client.secret)).status).toBe(200);
+    });
+  });
+
+  it.each<[string, string, () => Promise<[Record<string, string>, Record<string, string>]>]>([
+    ['a used proof at /oauth/refresh', '127.9.2.1', usedProof],
+    [
+      'a wrong API key at /oauth/introspect',
+      '127.9.2.2',
+      async () => [{ token: 'x' }, { 'x-api-key': `awx_test_${'x'.repeat(50)}` }],
+    ],
+    [
+      'a refresh token that nobody has',
+      '127.9.2.3',
+      async () => [{ refresh_token: `rt_${'A'.repeat(65)}` }, {}],
+    ],
+  ])('counts %s', async (what, from, make) => {
+    const [fields, headers] = await make();
+    const statuses: number[] = [];
+    for (let index = 0; index < 12; index += 1) {
+      const path = what.endsWith('introspect') ? '/oauth/introspect' : '/oauth/refresh';
+      const answer = await send(`${pair[0].info.api_url}${path}`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/x-www-form-urlencoded', ...headers },
+        body: new URLSearchParams(fields).toString(),
+        from,
+      });
+      statuses.push(answer.status);
+    }
+    expect(statuses.slice(0, 5).every((status) => status === 400 || status === 401)).toBe(true);
+    expect(statuses.at(-1)).toBe(429);
+  });
+
+  async function usedProof(): Promise<[Record<string, string>, Record<string, string>]> {
+    const url = `${pair[0].info.api_url}/oauth/refresh`;
+    return [{ refresh_token: 'none' }, { dpop: await signProof(await newKey(), { method: 'POST', url }) }];
+  }
 });

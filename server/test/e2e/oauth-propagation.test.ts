@@ -59,6 +59,24 @@ describe('what ends an agent or a token on one process (invariant 7)', { timeout
     expect(seen).toEqual(dead);
   }
 
+  /** Whoever listens is cut off, again and again, until it is stopped: no notification gets through. */
+  function cutNotifications(): () => Promise<void> {
+    const cutting = new AbortController();
+    const cutter = (async () => {
+      while (!cutting.signal.aborted) {
+        await db.query(
+          `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+           WHERE datname = current_database() AND query LIKE 'LISTEN %'`,
+        );
+        await sleep(20);
+      }
+    })();
+    return () => {
+      cutting.abort();
+      return cutter;
+    };
+  }
+
   const tokenOf = async (client: OAuthClient) =>
     (await askToken(first, client)).json().access_token as string;
 
@@ -101,23 +119,40 @@ describe('what ends an agent or a token on one process (invariant 7)', { timeout
     const client = await createClient(first, { expires_in: 86_400 });
     const token = await tokenOf(client);
     expect(await see(token)).toEqual(good);
-    // Whoever listens is cut off, again and again, until the end is known: no notification gets through.
-    const cutting = new AbortController();
-    const cutter = (async () => {
-      while (!cutting.signal.aborted) {
-        await db.query(
-          `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-           WHERE datname = current_database() AND query LIKE 'LISTEN %'`,
-        );
-        await sleep(20);
-      }
-    })();
+    const stop = cutNotifications();
     try {
       expect(await end(client, token)).toMatchObject({ status: 200 });
       await expectDead(token);
     } finally {
-      cutting.abort();
-      await cutter;
+      await stop();
+    }
+  });
+
+  it('a rotation that nobody was told of ends the old secret there at once, for refresh, introspection and revocation as well', async () => {
+    const client = await createClient(first);
+    const token = (await askToken(second, client)).json().access_token as string;
+    const stop = cutNotifications();
+    try {
+      const rotated = await callApi(first, `/v1/agents/${client.agentId}`, {
+        body: { action: 'rotate' },
+        credential: first.info.api_key,
+      });
+      const secret = rotated.json().client_secret as string;
+      const { refresh_token } = (await askToken(first, { ...client, secret })).json();
+      const old = { client_id: client.clientId, client_secret: client.secret };
+      const refresh = { ...old, grant_type: 'refresh_token', refresh_token };
+      for (const [path, fields] of [
+        ['/oauth/token', refresh],
+        ['/oauth/refresh', refresh],
+        ['/oauth/introspect', { ...old, token }],
+        ['/oauth/revoke', { ...old, token: refresh_token }],
+      ] as const)
+        expect(await postForm(second, path, fields), path).toMatchObject({ status: 401 });
+      expect(await postForm(second, '/oauth/token', { ...refresh, client_secret: secret })).toMatchObject({
+        status: 200,
+      });
+    } finally {
+      await stop();
     }
   });
 

@@ -1,5 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Database } from '../../src/db/index.ts';
+import { limits } from '../../src/kernel/limits.ts';
+import { registerAgent } from '../helpers/agent.ts';
 import { openTestDatabase } from '../helpers/database.ts';
 import { type Instance, startInstance } from '../helpers/instance.ts';
 import {
@@ -101,6 +103,15 @@ describe('a refresh token', { timeout: 30_000 }, () => {
     expect((await refresh((await grant()).refresh_token)).status).toBe(200);
   });
 
+  it('used again after its successor was is a theft, also within the 30 s', async () => {
+    const first = await grant();
+    const second = (await refresh(first.refresh_token)).json();
+    const third = (await refresh(second.refresh_token)).json();
+    expectError(await refresh(first.refresh_token), 400, 'invalid_grant');
+    expectError(await refresh(third.refresh_token), 400, 'invalid_grant');
+    expect((await meOf(third.access_token)).status).toBe(401);
+  });
+
   it('retried for something else within the window is refused, and its family lives on', async () => {
     const first = await grant();
     const second = (await refresh(first.refresh_token, { scope: 'read' })).json();
@@ -126,6 +137,66 @@ describe('a refresh token', { timeout: 30_000 }, () => {
     const { refresh_token } = await grant({}, own);
     await asOwner(`/v1/agents/${own.agentId}`, { scopes: ['read'] }, 'PATCH');
     expect((await refresh(refresh_token, {}, own)).json().scope).toBe('read');
+  });
+
+  const register = async (scopes: string[], identifier = `https://api.example/${crypto.randomUUID()}`) => {
+    const made = await asOwner('/v1/resources', { identifier, name: 'An API', scopes });
+    return { id: made.json().id as string, identifier };
+  };
+  const remove = (id: string) => asOwner(`/v1/resources/${id}`, undefined, 'DELETE');
+
+  describe('for a resource', () => {
+    it('gives no token once the resource is gone, and its family waits for it to come back', async () => {
+      const { id, identifier } = await register([]);
+      const { refresh_token } = await grant({ resource: identifier });
+      await remove(id);
+      expectError(await refresh(refresh_token), 400, 'invalid_target');
+      expectError(await refreshBare(refresh_token), 400, 'invalid_target');
+      await register([], identifier);
+      expect((await refresh(refresh_token)).status).toBe(200);
+    });
+
+    it('gives none for what has become another organisation’s', async () => {
+      const { id, identifier } = await register([]);
+      const { refresh_token } = await grant({ resource: identifier });
+      await remove(id);
+      const owner = { organisationId: 'org_other', environmentId: 'env_other' };
+      await db.query("INSERT INTO organisations (id, name, created_at) VALUES ($1, 'Other', now())", [
+        owner.organisationId,
+      ]);
+      await db.query(
+        "INSERT INTO environments (id, organisation_id, kind, created_at) VALUES ($1, $2, 'sandbox', now())",
+        [owner.environmentId, owner.organisationId],
+      );
+      await db.query('INSERT INTO oauth_resource_owners VALUES ($1, $2)', [identifier, owner.organisationId]);
+      await db.query("INSERT INTO oauth_resources VALUES ($1, 'res_1', $2, 'Theirs', '{}', now())", [
+        owner.environmentId,
+        identifier,
+      ]);
+      expectError(await refresh(refresh_token), 400, 'invalid_target');
+    });
+
+    it('gives no scope that the resource does not understand any more', async () => {
+      const { id, identifier } = await register(['read', 'write']);
+      const { refresh_token } = await grant({ resource: identifier });
+      await remove(id);
+      await register(['write'], identifier);
+      expectError(await refresh(refresh_token, { scope: 'read' }), 400, 'invalid_scope');
+      expect((await refresh(refresh_token)).json().scope).toBe('write');
+    });
+  });
+
+  it('is given to an agent that registered itself a bounded number of times in a minute, as are its successors', async () => {
+    const { agent_id, token } = await registerAgent(instance);
+    const itself = { agentId: agent_id, clientId: agent_id, secret: token };
+    let { refresh_token } = await grant({}, itself);
+    ({ refresh_token } = (await refreshBare(refresh_token)).json());
+    const answers = await Promise.all(
+      Array.from({ length: limits.homelessGrantsPerMinute }, () => askToken(instance, itself)),
+    );
+    expect(answers.filter(({ status }) => status === 200)).toHaveLength(limits.homelessGrantsPerMinute - 2);
+    expectRateLimited(answers.find(({ status }) => status !== 200));
+    expectRateLimited(await refreshBare(refresh_token));
   });
 
   it('is its own client’s: another one can’t use it, nor end it', async () => {
@@ -256,6 +327,29 @@ describe('a refresh token', { timeout: 30_000 }, () => {
     expectError(await send(first.refresh_token, await proof(other)), 400, 'invalid_grant');
   });
 
+  it('that is bound to a key of its agent ends when that key is revoked, and no other does', async () => {
+    const { own, key } = await newKeyClient();
+    const [other, unregistered] = [await newKey(), await newKey()];
+    await addKey(instance, own, other);
+    const url = `${instance.info.api_url}/oauth/token`;
+    const proofOf = async (by: ClientKey) => ({ dpop: await signProof(by, { method: 'POST', url }) });
+    const keys = [key, other, unregistered];
+    const tokens: string[] = [];
+    for (const by of keys)
+      tokens.push((await askToken(instance, own, {}, await proofOf(by))).json().refresh_token);
+    const path = `/v1/agents/${own.agentId}/credentials`;
+    const { data } = (await callApi(instance, path, { credential: instance.info.api_key })).json();
+    const revoked = data.find(({ thumbprint }: { thumbprint: string }) => thumbprint === key.thumbprint);
+    await asOwner(`${path}/${revoked.id}`, undefined, 'DELETE');
+    expect(await introspect(tokens[0] ?? '')).toBe(false);
+    const answers: number[] = [];
+    for (const [index, by] of keys.entries()) {
+      const fields = { grant_type: 'refresh_token', refresh_token: tokens[index] ?? '' };
+      answers.push((await askToken(instance, own, fields, await proofOf(by))).status);
+    }
+    expect(answers).toEqual([400, 200, 200]);
+  });
+
   it('and its answer are nowhere in the database', async () => {
     const first = await grant();
     const second = (await refresh(first.refresh_token)).json();
@@ -286,4 +380,9 @@ describe('a refresh token', { timeout: 30_000 }, () => {
 
 function expectError(answer: Answer, status: number, error: string): void {
   expect({ status: answer.status, error: answer.json().error }).toEqual({ status, error });
+}
+
+function expectRateLimited(answer: Answer | undefined): void {
+  expect(answer?.status).toBe(429);
+  expect(Number(answer?.headers['retry-after'])).toBeGreaterThan(0);
 }

@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
+import { createPublicKey, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import type { AddressInfo } from 'node:net';
@@ -9,7 +9,7 @@ import { text } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
 import express from 'express';
 import { auth } from 'express-oauth2-jwt-bearer';
-import { createVerifier } from 'fast-jwt';
+import { createVerifier, type DecodedJwt } from 'fast-jwt';
 import { createRemoteJWKSet, decodeProtectedHeader, type JSONWebKeySet, jwtVerify } from 'jose';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openDatabase } from '../../src/db/index.ts';
@@ -102,6 +102,27 @@ describe('the published keys', () => {
     expect(verify(agent.jwt)).toMatchObject({ sub: agent.agent_id });
     const spoilt = agent.jwt.replace(/\.(?=[^.]*$)./, (end) => (end === '.A' ? '.B' : '.A'));
     expect(() => verify(spoilt)).toThrow('signature');
+  });
+
+  it('verify our tokens for fast-jwt, from the JWKS', async () => {
+    const verify = createVerifier({
+      key: async ({ header }: DecodedJwt) => {
+        const { keys } = (await send(jwksUrl())).json() as JSONWebKeySet;
+        const key = keys.find(({ kid }) => kid === header['kid']);
+        if (!key) throw new Error('no such key');
+        return createPublicKey({ key, format: 'jwk' }).export({ format: 'pem', type: 'spki' });
+      },
+      algorithms: ['RS256'],
+      allowedIss: instance.info.api_url,
+      allowedAud: instance.info.api_url,
+      checkTyp: 'at+jwt',
+    });
+    expect(await verify(agent.jwt)).toMatchObject({ sub: agent.agent_id });
+    const spoilt = agent.jwt.replace(/\.(?=[^.]*$)./, (end) => (end === '.A' ? '.B' : '.A'));
+    await expect(verify(spoilt)).rejects.toThrow('signature');
+    const body = { challenge: 'c', audience: instance.info.api_url };
+    const { vc } = (await callApi(instance, '/agent/vc/issue', { body, credential: agent.jwt })).json();
+    await expect(verify(vc)).rejects.toThrow('typ');
   });
 
   it('verify our tokens for express-oauth2-jwt-bearer, by the rules of RFC 9068', async () => {

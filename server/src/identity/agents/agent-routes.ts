@@ -48,7 +48,7 @@ export function agentRoutes(): Route[] {
           name: body.name,
           type: body.type ?? null,
           description: body.description ?? '',
-          scopes: body.scopes ?? [],
+          scopes: readScopes(body.scopes ?? []),
           tags: body.tags ?? [],
           metadata: readMetadata(body.metadata ?? {}),
           selfRotation: body.self_rotation ?? true,
@@ -196,10 +196,19 @@ function readMetadata(metadata: Record<string, unknown>): JsonObject {
   return metadata as JsonObject;
 }
 
+/** Each is short enough; all of them come with every token. */
+function readScopes(scopes: string[]): string[] {
+  if (scopes.join(' ').length <= limits.agentScopeCharacters) return scopes;
+  const message = `must have ${limits.agentScopeCharacters} characters at most, spaces between them included`;
+  throw new AppError('invalid_request', `scopes ${message}`, { errors: [{ field: 'scopes', message }] });
+}
+
 function readPatch(body: Static<typeof UpdateAgentBody>): AgentPatch {
-  const { metadata, expires_at, self_rotation, refresh_without_client_auth, sender_bound, ...same } = body;
+  const { metadata, scopes, expires_at, self_rotation, refresh_without_client_auth, sender_bound, ...same } =
+    body;
   return {
     ...same,
+    ...(scopes === undefined ? {} : { scopes: readScopes(scopes) }),
     ...(metadata === undefined ? {} : { metadata: readMetadata(metadata) }),
     ...(expires_at === undefined ? {} : { expiresAt: readTime(expires_at) }),
     ...(self_rotation === undefined ? {} : { selfRotation: self_rotation }),

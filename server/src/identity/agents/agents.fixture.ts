@@ -2,6 +2,7 @@ import { generateKeyPairSync } from 'node:crypto';
 import { openTestDatabase, testContext } from '../../../test/helpers/database.ts';
 import { createOrganisation, type Environment } from '../../accounts/index.ts';
 import type { Database, WriteContext } from '../../db/index.ts';
+import { unixSeconds } from '../../kernel/clock.ts';
 import { sha256 } from '../../kernel/crypto.ts';
 import { AppError } from '../../kernel/errors.ts';
 import type { AgentId } from '../../kernel/ids.ts';
@@ -57,8 +58,13 @@ export function codeOf(run: Promise<unknown>): Promise<string> {
   );
 }
 
-/** The agent by a bearer token of its own. */
-export const self = (agentId: AgentId) => ({ agentId, delegated: false, keyThumbprint: null });
+/** The agent by a bearer token of its own, of that time. */
+export const self = (agentId: AgentId, issuedAt = start) => ({
+  agentId,
+  token: { id: crypto.randomUUID(), iat: unixSeconds(issuedAt) },
+  delegated: false,
+  keyThumbprint: null,
+});
 
 export const newKey = () =>
   parsePublicKey({ ...generateKeyPairSync('ed25519').publicKey.export({ format: 'jwk' }) });

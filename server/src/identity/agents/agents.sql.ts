@@ -168,36 +168,36 @@ export async function touchAgent(sql: Sql, id: AgentId, now: Date): Promise<Date
   return row?.updatedAt ?? now;
 }
 
-/** Ends it: nothing finds it any more, and what refers to it stays. Its links and credentials end with it. */
-export async function markAgentDeleted(sql: Sql, id: AgentId, now: Date): Promise<void> {
+/** Ends them: nothing finds them any more, and what refers to them stays. Their links and credentials end with them. */
+export async function markAgentsDeleted(sql: Sql, ids: readonly AgentId[], now: Date): Promise<void> {
   await sql.query(
     `UPDATE agents SET deleted_at = $2, tokens_valid_from = $2, updated_at = ${versionAt('$2')},
-       status = CASE WHEN suspended_by <> '{}' THEN 'suspended' ELSE 'inactive' END WHERE id = $1`,
-    [id, now],
+       status = CASE WHEN suspended_by <> '{}' THEN 'suspended' ELSE 'inactive' END WHERE id = ANY($1)`,
+    [ids, now],
   );
-  await sql.query('UPDATE agent_credentials SET revoked_at = $2 WHERE agent_id = $1 AND revoked_at IS NULL', [
-    id,
-    now,
-  ]);
-  await sql.query('DELETE FROM agent_links WHERE agent_id = $1', [id]);
-  await notifyAgentsChanged(sql, [id]);
+  await sql.query(
+    'UPDATE agent_credentials SET revoked_at = $2 WHERE agent_id = ANY($1) AND revoked_at IS NULL',
+    [ids, now],
+  );
+  await sql.query('DELETE FROM agent_links WHERE agent_id = ANY($1)', [ids]);
+  await notifyAgentsChanged(sql, ids);
 }
 
-/** Suspends every agent that the environment is linked to and hasn't stopped yet; gives them, and whether another one had. */
+/** Suspends every agent that the environment is linked to and hasn't stopped yet; gives them, and whether they ran until then. */
 export async function suspendLinkedAgents(
   sql: Sql,
   environmentId: EnvironmentId,
   now: Date,
-): Promise<{ id: AgentId; wasSuspended: boolean }[]> {
+): Promise<{ id: AgentId; wasRunning: boolean }[]> {
   // In the order of ids, so that two such stops don't wait for each other in a ring.
-  const rows = await sql.query<{ id: AgentId; wasSuspended: boolean }>(
+  const rows = await sql.query<{ id: AgentId; wasRunning: boolean }>(
     `WITH linked AS (
        SELECT a.id FROM agents a JOIN agent_links l ON l.agent_id = a.id
        WHERE l.environment_id = $1 AND a.deleted_at IS NULL AND NOT a.suspended_by @> ARRAY[$1]
        ORDER BY a.id FOR UPDATE OF a)
      UPDATE agents SET suspended_by = suspended_by || $1, status = 'suspended',
        tokens_valid_from = greatest(tokens_valid_from, $2), updated_at = ${versionAt('$2')}
-     WHERE id IN (SELECT id FROM linked) RETURNING id, cardinality(suspended_by) > 1 AS was_suspended`,
+     WHERE id IN (SELECT id FROM linked) RETURNING id, cardinality(suspended_by) = 1 AND deactivated_at IS NULL AS was_running`,
     [environmentId, now],
   );
   await notifyAgentsChanged(
@@ -207,25 +207,39 @@ export async function suspendLinkedAgents(
   return rows;
 }
 
-/** Deletes agents without a home and without links that did nothing since then; gives their ids. */
-export async function deleteIdleAgents(
+/** Ends agents without a home and without links that did nothing since then; gives their ids. */
+export async function endIdleAgents(
   sql: Sql,
-  args: { idleSince: Date; limit: number },
+  args: { idleSince: Date; limit: number; now: Date },
 ): Promise<AgentId[]> {
   // One that is being linked at this moment is held by the link's foreign key, and skipped.
   const rows = await sql.query<{ id: AgentId }>(
-    `DELETE FROM agents WHERE id IN (
-       SELECT a.id FROM agents a
-       WHERE a.home_environment_id IS NULL AND a.deleted_at IS NULL AND a.updated_at < $1
-         AND NOT EXISTS (SELECT 1 FROM agent_links l WHERE l.agent_id = a.id)
-         AND NOT EXISTS (SELECT 1 FROM agent_usage u WHERE u.agent_id = a.id AND u.last_active_at >= $1)
-       ORDER BY a.id LIMIT $2 FOR UPDATE OF a SKIP LOCKED)
-     RETURNING id`,
+    `SELECT a.id FROM agents a
+     WHERE a.home_environment_id IS NULL AND a.deleted_at IS NULL AND a.updated_at < $1
+       AND NOT EXISTS (SELECT 1 FROM agent_links l WHERE l.agent_id = a.id)
+       AND NOT EXISTS (SELECT 1 FROM agent_usage u WHERE u.agent_id = a.id AND u.last_active_at >= $1)
+     ORDER BY a.id LIMIT $2 FOR UPDATE OF a SKIP LOCKED`,
     [args.idleSince, args.limit],
   );
   const ids = rows.map((row) => row.id);
-  await notifyAgentsChanged(sql, ids);
+  await markAgentsDeleted(sql, ids, args.now);
   return ids;
+}
+
+/** Deletes agents that were idle and ended before then. Of others, what they did stays in the books. */
+export async function deleteEndedAgents(
+  sql: Sql,
+  args: { endedBefore: Date; limit: number },
+): Promise<number> {
+  const rows = await sql.query(
+    `DELETE FROM agents WHERE id IN (
+       SELECT a.id FROM agents a WHERE a.home_environment_id IS NULL AND a.deleted_at < $1
+         AND NOT EXISTS (SELECT 1 FROM agent_links l WHERE l.agent_id = a.id)
+       ORDER BY a.deleted_at LIMIT $2 FOR UPDATE OF a SKIP LOCKED)
+     RETURNING id`,
+    [args.endedBefore, args.limit],
+  );
+  return rows.length;
 }
 
 /** Tells every process that what it knows of the agents is old. Delivered at commit. */

@@ -66,7 +66,7 @@ describe('every change of an agent', () => {
   it.each<[string, (id: AgentId) => Promise<unknown>]>([
     ['stop', (id) => stopAgent(at(start), home.id, id)],
     ['deactivation', (id) => deactivateAgent(at(start), home.id, id)],
-    ['own deactivation', (id) => deactivateItself(at(start), id)],
+    ['own deactivation', (id) => deactivateItself(at(start), self(id))],
     ['update', (id) => changeAgent(at(start), home.id, id, { expiresAt: start })],
     ['rotation', (id) => rotateSecret(at(start), home.id, id, 0)],
     ['own rotation', (id) => rotateOwnSecret(at(start), self(id), 0)],
@@ -142,10 +142,22 @@ describe('that an agent was stopped', () => {
     ['stop by who does not own it', (id) => stopAgent(at(start, other), other.id, id)],
     ['stop of all', () => stopAllAgents(at(start, other), other.id)],
     ['deletion', (id) => deleteAgent(at(start), home.id, id)],
+    ['deactivation', (id) => deactivateAgent(at(start), home.id, id)],
+    ['own deactivation', (id) => deactivateItself(at(start), self(id))],
   ])('every environment that it was linked to is told, once: %s', async (_name, end) => {
     const { agent } = await newAgent();
     await link(agent.id, other);
     await end(agent.id);
+    expect(await toldOf(agent.id)).toEqual(both);
+  });
+
+  it('nobody is told again when what was deactivated is stopped or deleted', async () => {
+    const { agent } = await newAgent();
+    await link(agent.id, other);
+    await deactivateAgent(at(start), home.id, agent.id);
+    await stopAgent(at(start), home.id, agent.id);
+    await stopAllAgents(at(start, other), other.id);
+    await deleteAgent(at(start), home.id, agent.id);
     expect(await toldOf(agent.id)).toEqual(both);
   });
 

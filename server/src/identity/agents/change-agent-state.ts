@@ -1,8 +1,9 @@
 import { type Sql, write, type WriteContext } from '../../db/index.ts';
 import { AppError } from '../../kernel/errors.ts';
 import type { AgentId, EnvironmentId } from '../../kernel/ids.ts';
+import { type ActingAgent, lockActingAgent } from '../oauth/acting-agent.ts';
 import { type Agent, deactivated, started, stopped } from './agent.ts';
-import { lockAgent, updateAgentState } from './agents.sql.ts';
+import { updateAgentState } from './agents.sql.ts';
 import { getLinkedAgent, lockOwnedAgent } from './owned-agent.ts';
 import { tellStopped } from './tell-stopped.ts';
 
@@ -23,7 +24,7 @@ export async function stopAgent(
     return {
       result: { ...agent, ...change, ...written },
       audit: { action: 'agent.stopped', resource: id },
-      outbox: agent.status === 'suspended' ? [] : await tellStopped(sql, [id]),
+      outbox: agent.status === 'active' ? await tellStopped(sql, [id]) : [],
     };
   });
 }
@@ -68,10 +69,9 @@ export async function deactivateAgent(
 }
 
 /** As `deactivateAgent`, by the agent itself. Its owner may start it again, or whoever it is linked to where it has none. */
-export async function deactivateItself(context: WriteContext, id: AgentId): Promise<Agent> {
+export async function deactivateItself(context: WriteContext, acting: ActingAgent): Promise<Agent> {
   return write(context, async (sql, now) => {
-    const agent = await lockAgent(sql, id);
-    if (!agent) throw new AppError('unauthorized', 'The agent was deleted');
+    const agent = await lockActingAgent(sql, acting, now);
     const outcome = await deactivate(sql, agent, now);
     const scope = agent.homeEnvironmentId ?? ('instance' as const);
     return { ...outcome, audit: outcome.audit && { ...outcome.audit, scope } };
@@ -85,5 +85,6 @@ async function deactivate(sql: Sql, agent: Agent, now: Date) {
   return {
     result: { ...agent, ...change, ...written },
     audit: { action: 'agent.deactivated', resource: agent.id },
+    outbox: agent.status === 'active' ? await tellStopped(sql, [agent.id]) : [],
   };
 }

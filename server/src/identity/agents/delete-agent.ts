@@ -1,6 +1,6 @@
 import { write, type WriteContext } from '../../db/index.ts';
 import type { AgentId, EnvironmentId } from '../../kernel/ids.ts';
-import { markAgentDeleted } from './agents.sql.ts';
+import { markAgentsDeleted } from './agents.sql.ts';
 import { lockOwnedAgent } from './owned-agent.ts';
 import { tellStopped } from './tell-stopped.ts';
 
@@ -13,8 +13,8 @@ export async function deleteAgent(
   await write(context, async (sql, now) => {
     const agent = await lockOwnedAgent(sql, environmentId, id);
     // Its links end with it: who is to be told is read before.
-    const outbox = agent.status === 'suspended' ? [] : await tellStopped(sql, [id]);
-    await markAgentDeleted(sql, id, now);
+    const outbox = agent.status === 'active' ? await tellStopped(sql, [id]) : [];
+    await markAgentsDeleted(sql, [id], now);
     return {
       result: undefined,
       audit: { action: 'agent.deleted', resource: id },

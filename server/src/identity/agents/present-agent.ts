@@ -2,7 +2,8 @@ import type { Static } from 'typebox';
 import type { Sql } from '../../db/index.ts';
 import type { EnvironmentId } from '../../kernel/ids.ts';
 import { type Credential, isCredentialLive } from '../credentials/credential.ts';
-import { findCredentials } from '../credentials/credentials.sql.ts';
+import { findRotations } from '../credentials/credentials.sql.ts';
+import { limits } from '../../kernel/limits.ts';
 import { type Agent, isLive, isOwnedBy } from './agent.ts';
 import type { AgentView, CredentialView, UsageView } from './schemas.ts';
 import { findUsage, findUsageDays } from './usage.sql.ts';
@@ -54,9 +55,8 @@ export function presentCredential(credential: Credential, now: Date): Static<typ
   };
 }
 
-/** A month of days, and the latest rotations. */
+/** A month of days. */
 const usageDays = 31;
-const rotationsShown = 100;
 
 export async function presentUsage(
   sql: Sql,
@@ -66,7 +66,7 @@ export async function presentUsage(
 ): Promise<Static<typeof UsageView>> {
   const totals = await findUsage(sql, agent.id);
   const days = await findUsageDays(sql, agent.id, usageDays);
-  const credentials = await findCredentials(sql, agent.id, rotationsShown);
+  const rotations = await findRotations(sql, agent.id, limits.pageSizeMax);
   return {
     agent: presentAgent(agent, viewer, now),
     token_count: Number(totals.tokens),
@@ -74,7 +74,7 @@ export async function presentUsage(
     request_count: Number(totals.requests),
     last_activity_at: totals.lastActiveAt?.toISOString() ?? null,
     last_token_issued_at: totals.lastTokenAt?.toISOString() ?? null,
-    rotation_history: credentials.flatMap(({ id, rotatedFrom, createdAt, createdBy }) =>
+    rotation_history: rotations.flatMap(({ id, rotatedFrom, createdAt, createdBy }) =>
       rotatedFrom === null
         ? []
         : [

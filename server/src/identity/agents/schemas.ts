@@ -1,15 +1,14 @@
 import { Type } from 'typebox';
 import { limits } from '../../kernel/limits.ts';
-import { Line } from '../schemas.ts';
+import { Line, ScopeWord } from '../schemas.ts';
 
 const Time = Type.String({ format: 'date-time' });
 const TimeOrNull = Type.Union([Time, Type.Null()]);
 
-/** RFC 6749 section 3.3: visible ASCII without quote and backslash, so that scopes can be joined by spaces. */
-const AgentScopes = Type.Array(Type.String({ pattern: '^[\\x21\\x23-\\x5b\\x5d-\\x7e]{1,200}$' }), {
+const AgentScopes = Type.Array(ScopeWord, {
   maxItems: 100,
   uniqueItems: true,
-  description: 'Words for the APIs that the agent calls; they open none of ours',
+  description: `Words for the APIs that the agent calls, of ${limits.agentScopeCharacters} characters together; they open none of ours`,
 });
 const Tags = Type.Array(Type.String({ pattern: '^[^\\u0000-\\u0020\\u007f,]{1,64}$' }), {
   maxItems: 50,
@@ -192,8 +191,16 @@ export const CreatedCredential = Type.Object({ ...CredentialView.properties, ...
 export const CredentialList = Type.Object({
   data: Type.Array(CredentialView),
   has_more: Type.Boolean(),
-  next_cursor: Type.Null(),
+  next_cursor: Type.Union([Type.String(), Type.Null()]),
 });
+
+export const ListCredentialsQuery = Type.Object(
+  {
+    limit: Type.Optional(Type.Integer({ minimum: 1, maximum: limits.pageSizeMax })),
+    cursor: Type.Optional(Type.String({ maxLength: 100, description: 'next_cursor of the page before' })),
+  },
+  { additionalProperties: false },
+);
 
 export const UsageView = Type.Object(
   {
@@ -210,6 +217,7 @@ export const UsageView = Type.Object(
         credential_id: Type.String(),
         rotated_from: Type.String(),
       }),
+      { description: `The latest ${limits.pageSizeMax}; GET /v1/agents/{id}/credentials has all of them` },
     ),
     requests_per_day: Type.Array(
       Type.Object({
@@ -218,6 +226,7 @@ export const UsageView = Type.Object(
         tokens: Type.Integer(),
         refreshes: Type.Integer(),
       }),
+      { description: 'The latest 31 days on which it did something (UTC)' },
     ),
   },
   { description: 'What happened in the last seconds may be missing' },

@@ -79,7 +79,7 @@ export function selfRoutes(): Route[] {
       schema: { body: NoFields, response: AgentView },
       errors: [],
       handler: async ({ principal, context }) =>
-        presentAgent(await deactivateItself(context, principal.agentId), null, context.clock.now()),
+        presentAgent(await deactivateItself(context, principal), null, context.clock.now()),
     }),
   ];
 }

@@ -7,7 +7,7 @@ import { tellStopped } from './tell-stopped.ts';
 export async function stopAllAgents(context: WriteContext, environmentId: EnvironmentId): Promise<number> {
   return write(context, async (sql, now) => {
     const agents = await suspendLinkedAgents(sql, environmentId, now);
-    const running = agents.filter(({ wasSuspended }) => !wasSuspended);
+    const running = agents.filter(({ wasRunning }) => wasRunning);
     return {
       result: agents.length,
       audit: agents.map(({ id }) => ({ action: 'agent.stopped', resource: id, data: { all: true } })),

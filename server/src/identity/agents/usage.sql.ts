@@ -76,3 +76,14 @@ export async function findUsageDays(
     [agentId, limit],
   );
 }
+
+/** Forgets so many days of before that at most; gives how many. */
+export async function deleteUsageDays(sql: Sql, args: { before: Date; limit: number }): Promise<number> {
+  const rows = await sql.query(
+    `DELETE FROM agent_usage_days WHERE (agent_id, day) IN (
+       SELECT agent_id, day FROM agent_usage_days WHERE day < ($1::timestamptz AT TIME ZONE 'UTC')::date
+       ORDER BY day LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING 1 AS one`,
+    [args.before, args.limit],
+  );
+  return rows.length;
+}

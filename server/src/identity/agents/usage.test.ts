@@ -1,10 +1,11 @@
 import { describe, expect, it } from 'vitest';
-import { addSeconds } from '../../kernel/clock.ts';
+import { addSeconds, unixSeconds } from '../../kernel/clock.ts';
 import type { AgentId } from '../../kernel/ids.ts';
 import { limits } from '../../kernel/limits.ts';
+import { openRevocations } from '../oauth/revocations.ts';
 import { openAgents, start } from './agents.fixture.ts';
 import { findAgent } from './agents.sql.ts';
-import { sweepIdleAgents } from './delete-idle-agents.ts';
+import { sweepIdleAgents, sweepUsage } from './delete-idle-agents.ts';
 import { registerAgent } from './register-agent.ts';
 import { createAgentUsage } from './usage.ts';
 import { findUsage, findUsageDays } from './usage.sql.ts';
@@ -50,6 +51,21 @@ describe('usage', () => {
     ]);
   });
 
+  it('by day is kept for a year and a month, and the totals for good', async () => {
+    const { agent } = await newAgent();
+    const { requests } = await findUsage(db, agent.id);
+    const counter = createAgentUsage({ db, clock: { now: () => start } });
+    counter.count(agent.id, 'request');
+    await counter.flush();
+    const daysAt = async (days: number) => {
+      await sweepUsage(at(addSeconds(start, days * 86_400)));
+      return findUsageDays(db, agent.id, 9);
+    };
+    expect(await daysAt(limits.usageDaysKept)).toHaveLength(1);
+    expect(await daysAt(limits.usageDaysKept + 1)).toHaveLength(0);
+    expect((await findUsage(db, agent.id)).requests).toBe(requests + 1n);
+  });
+
   it('that fails to be written is written with the next batch, an agent deleted meanwhile left out', async () => {
     const { agent } = await newAgent();
     const counter = createAgentUsage({ db, clock: { now: () => start } });
@@ -93,5 +109,28 @@ describe('an idle agent', () => {
     const counts = await Promise.all([sweepIdleAgents(at(before)), sweepIdleAgents(at(before))]);
     // And the one that was busy a minute after the start.
     expect((counts[0] ?? 0) + (counts[1] ?? 0)).toBe(8);
+  });
+
+  it('leaves no token behind: every process hears of its end, and its row stays for as long', async () => {
+    const id = await register();
+    const ended = addSeconds(monthLater, 60);
+    const clock = { now: () => ended };
+    const revocations = await openRevocations({ db, clock, onError: () => undefined });
+    try {
+      // Given a moment ago, by a process that hasn't written its counts yet.
+      const token = { agentId: id, jti: 'token', iat: unixSeconds(ended) };
+      expect(await revocations.isDead(token)).toBe(false);
+      await sweepIdleAgents(at(ended));
+      await revocations.catchUp();
+      expect(await revocations.isDead(token)).toBe(true);
+    } finally {
+      await revocations.stop();
+    }
+    const rowsAt = async (seconds: number) => {
+      await sweepIdleAgents(at(addSeconds(ended, seconds)));
+      return db.query('SELECT 1 FROM agents WHERE id = $1', [id]);
+    };
+    expect(await rowsAt(limits.accessTokenSeconds)).toHaveLength(1);
+    expect(await rowsAt(2 * limits.accessTokenSeconds)).toHaveLength(0);
   });
 });

@@ -1,5 +1,6 @@
 import { defineRoute, type Route } from '../../http/index.ts';
 import { AppError } from '../../kernel/errors.ts';
+import { isId } from '../../kernel/ids.ts';
 import { limits } from '../../kernel/limits.ts';
 import { getLinkedAgent, parseAgentId } from '../agents/owned-agent.ts';
 import { presentCredential } from '../agents/present-agent.ts';
@@ -9,10 +10,11 @@ import {
   CreatedCredential,
   CredentialList,
   CredentialParams,
+  ListCredentialsQuery,
   NoContent,
 } from '../agents/schemas.ts';
 import { addPublicKey, addSecret } from './add-credential.ts';
-import { findCredentials } from './credentials.sql.ts';
+import { listCredentials } from './credentials.sql.ts';
 import { parsePublicKey } from './public-key.ts';
 import { revokeCredential } from './revoke-credential.ts';
 import { showSecret } from './shown-secret.ts';
@@ -48,21 +50,28 @@ export function credentialRoutes(): Route[] {
 
     defineRoute({
       id: 'agent_credential.list',
-      summary: 'The latest credentials of an agent, newest first, and what became of them',
+      summary: 'The credentials of an agent, newest first, and what became of them',
       method: 'GET',
       path: '/v1/agents/:agentId/credentials',
       auth: ['api_key', 'person'],
       scopes: ['agents:read'],
       limit: 'read',
       status: 200,
-      schema: { params: AgentParams, response: CredentialList },
+      schema: { params: AgentParams, query: ListCredentialsQuery, response: CredentialList },
       errors: [],
-      handler: async ({ principal, params, context }) => {
+      handler: async ({ principal, params, query, context }) => {
         const id = parseAgentId(params.agentId);
         await getLinkedAgent(context.db, principal.environmentId, id);
-        const rows = await findCredentials(context.db, id, limits.pageSizeMax);
-        const data = rows.map((row) => presentCredential(row, context.clock.now()));
-        return { data, has_more: false, next_cursor: null };
+        const limit = query.limit ?? limits.pageSizeDefault;
+        const before = readCursor(query.cursor);
+        const rows = await listCredentials(context.db, { agentId: id, before, limit: limit + 1 });
+        const page = rows.slice(0, limit);
+        const has_more = rows.length > limit;
+        return {
+          data: page.map((row) => presentCredential(row, context.clock.now())),
+          has_more,
+          next_cursor: has_more ? (page.at(-1)?.id ?? null) : null,
+        };
       },
     }),
 
@@ -82,4 +91,11 @@ export function credentialRoutes(): Route[] {
       },
     }),
   ];
+}
+
+function readCursor(text: string | undefined) {
+  if (text === undefined) return null;
+  if (!isId('credential', text))
+    throw new AppError('invalid_request', 'cursor must be the next_cursor of a page');
+  return text;
 }

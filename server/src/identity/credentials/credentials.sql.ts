@@ -64,10 +64,24 @@ export async function findLiveCredentials(sql: Sql, agentId: AgentId, now: Date)
   );
 }
 
-/** All that it ever had, newest first. */
-export async function findCredentials(sql: Sql, agentId: AgentId, limit: number): Promise<Credential[]> {
+/** What it ever had, newest first; `before` is the id that the last page ended with. */
+export async function listCredentials(
+  sql: Sql,
+  args: { agentId: AgentId; before: CredentialId | null; limit: number },
+): Promise<Credential[]> {
   return sql.query<Credential>(
-    `SELECT ${columns} FROM agent_credentials WHERE agent_id = $1 ORDER BY created_at DESC, id DESC LIMIT $2`,
+    `SELECT ${columns} FROM agent_credentials WHERE agent_id = $1 AND ($2::text IS NULL
+       OR (created_at, id) < (SELECT created_at, id FROM agent_credentials WHERE agent_id = $1 AND id = $2))
+     ORDER BY created_at DESC, id DESC LIMIT $3`,
+    [args.agentId, args.before, args.limit],
+  );
+}
+
+/** The latest secrets that took the place of another, newest first. */
+export async function findRotations(sql: Sql, agentId: AgentId, limit: number): Promise<Credential[]> {
+  return sql.query<Credential>(
+    `SELECT ${columns} FROM agent_credentials WHERE agent_id = $1 AND rotated_from IS NOT NULL
+     ORDER BY created_at DESC, id DESC LIMIT $2`,
     [agentId, limit],
   );
 }

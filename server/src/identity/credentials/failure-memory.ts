@@ -57,10 +57,6 @@ function createTally() {
       const [oldest] = entries.keys();
       if (oldest !== undefined) entries.delete(oldest);
     },
-    touch(key: string, now: Date): void {
-      const found = entries.get(key);
-      if (found) found.lastAt = Math.max(found.lastAt, now.getTime());
-    },
     /** False where nothing was known. */
     forget(key: string): boolean {
       return entries.delete(key);

@@ -24,10 +24,16 @@ function newGuard(over: Database = db): GuessGuard {
 const at = (address: string, clientId: string = victim) => ({ address, clientId });
 const later = (seconds: number) => addSeconds(start, seconds);
 
-/** Seconds to wait; 0 where the attempt may be made. */
+/** One that fails: the seconds to wait, or 0 where it is counted. */
 async function waitOf(attempt: Attempt, now = start, by = guard): Promise<number> {
+  const origin = { actor: { kind: 'anonymous', id: 'anonymous' }, requestId: null } as const;
   try {
-    await by.admit(attempt, now);
+    await by.failed(attempt, now, {
+      origin: { ...origin, clientAddress: attempt.address },
+      action: 'agent.token_refused',
+      clientName: attempt.clientId,
+      method: 'client_secret_post',
+    });
     return 0;
   } catch (error) {
     if (!(error instanceof AppError) || error.code !== 'rate_limited') throw error;
@@ -35,33 +41,33 @@ async function waitOf(attempt: Attempt, now = start, by = guard): Promise<number
   }
 }
 
-function failOnce(attempt: Attempt, now = start, by = guard): Promise<void> {
-  const origin = { actor: { kind: 'anonymous', id: 'anonymous' }, requestId: null } as const;
-  return by.failed(attempt, now, {
-    origin: { ...origin, clientAddress: attempt.address },
-    action: 'agent.token_refused',
-    clientName: attempt.clientId,
-    method: 'client_secret_post',
-  });
-}
-
-async function fail(times: number, attempt: Attempt, now = start): Promise<void> {
-  await Promise.all(Array.from({ length: times }, () => failOnce(attempt, now)));
+/** So many failures that are counted, as soon after one another as they may come; gives when the last came. */
+async function fail(times: number, attempt: Attempt, now = start, by = guard): Promise<Date> {
+  let time = now;
+  for (let index = 0; index < times; index += 1)
+    for (let wait = await waitOf(attempt, time, by); wait > 0; wait = await waitOf(attempt, time, by))
+      time = addSeconds(time, wait);
+  return time;
 }
 
 describe('who guesses credentials', () => {
-  it('waits after the fifth failure for a client, twice as long each time, a minute at most', async () => {
-    await fail(5, at('192.0.2.1'));
-    expect(await waitOf(at('192.0.2.1'))).toBe(0);
+  it('waits after the sixth failure for a client, twice as long each time, a minute at most', async () => {
+    let now = await fail(6, at('192.0.2.1'));
+    expect(now).toEqual(start);
     for (const expected of [1, 2, 4, 8, 16, 32, 60, 60]) {
-      await fail(1, at('192.0.2.1'));
-      expect(await waitOf(at('192.0.2.1'))).toBe(expected);
+      expect(await waitOf(at('192.0.2.1'), now)).toBe(expected);
+      expect(await waitOf(at('192.0.2.1'), addSeconds(now, expected - 1))).toBe(1);
+      now = addSeconds(now, expected);
+      expect(await waitOf(at('192.0.2.1'), now)).toBe(0);
     }
-    expect(await waitOf(at('192.0.2.1'), later(59))).toBe(1);
-    expect(await waitOf(at('192.0.2.1'), later(60))).toBe(0);
   });
 
-  it('waits after the twentieth failure for whichever clients, and success for one of them forgives no others', async () => {
+  it('many times at once is refused as if it came one after another', async () => {
+    const waits = await Promise.all(Array.from({ length: 400 }, () => waitOf(at('192.0.2.1'))));
+    expect(waits.filter((wait) => wait === 0)).toHaveLength(6);
+  });
+
+  it('waits after the twenty-first failure for whichever clients, and success for one of them forgives no others', async () => {
     for (let index = 0; index < 21; index += 1) await fail(1, at('192.0.2.1', newId('client')));
     guard.succeeded(at('192.0.2.1', newId('client')));
     expect(await waitOf(at('192.0.2.1', newId('client')))).toBe(1);
@@ -85,24 +91,42 @@ describe('who guesses credentials', () => {
   });
 
   it('is forgotten after a quiet quarter of an hour', async () => {
-    await fail(30, at('192.0.2.1'));
-    expect(await waitOf(at('192.0.2.1'), later(limits.guessMemorySeconds))).toBe(0);
-    await fail(1, at('192.0.2.1'), later(limits.guessMemorySeconds));
-    expect(await waitOf(at('192.0.2.1'), later(limits.guessMemorySeconds))).toBe(0);
+    const last = await fail(10, at('192.0.2.1'));
+    const quiet = addSeconds(last, limits.guessMemorySeconds);
+    expect(await fail(6, at('192.0.2.1'), quiet)).toEqual(quiet);
+  });
+
+  it('has little looked up once it waits, and those who share its address have that much', async () => {
+    const looks = (count: number, now: Date, address = '192.0.2.1') =>
+      Array.from({ length: count }, () => {
+        try {
+          guard.admit(at(address, newId('client')), now);
+          return 1;
+        } catch {
+          return 0;
+        }
+      }).filter(Boolean).length;
+    for (let index = 0; index < 20; index += 1) await fail(1, at('192.0.2.1', newId('client')));
+    expect(looks(1000, start)).toBe(1000);
+    await fail(2, at('192.0.2.1', newId('client')));
+    const waiting = later(1);
+    expect(looks(1000, waiting)).toBe(limits.looksWhileWaiting);
+    expect(looks(1000, later(2))).toBe(limits.looksWhileWaiting);
+    expect(looks(1000, waiting, '192.0.2.2')).toBe(1000);
   });
 });
 
 describe('an owner', () => {
   it('is let through from an address without failures, whatever strangers do', async () => {
     const strangers = Array.from({ length: 5_000 }, (_, index) => `10.0.${index % 200}.${index % 250}`);
-    await Promise.all(strangers.map((address) => fail(1, at(address))));
+    await Promise.all(strangers.map((address) => waitOf(at(address))));
     expect(await waitOf(at('192.0.2.7'))).toBe(0);
   });
 
   it('who mistyped once among guessers waits a minute at most, which no stranger prolongs', async () => {
     for (let index = 0; index < 100; index += 1) await fail(1, at(`198.51.100.${index}`));
     await fail(1, at('192.0.2.7'));
-    await fail(100, at('198.51.100.200'), later(59));
+    for (let index = 0; index < 100; index += 1) await fail(1, at(`203.0.113.${index}`), later(59));
     expect(await waitOf(at('192.0.2.7'), later(59))).toBe(1);
     expect(await waitOf(at('192.0.2.7'), later(60))).toBe(0);
   });
@@ -119,11 +143,7 @@ describe('an owner', () => {
 async function countTries(processes: readonly GuessGuard[]): Promise<number> {
   let tries = 0;
   for (let second = 0; second < limits.guessMemorySeconds; second += 1)
-    for (const by of processes) {
-      if ((await waitOf(at('192.0.2.1'), later(second), by)) > 0) continue;
-      tries += 1;
-      await failOnce(at('192.0.2.1'), later(second), by);
-    }
+    for (const by of processes) if ((await waitOf(at('192.0.2.1'), later(second), by)) === 0) tries += 1;
   return tries;
 }
 
@@ -138,11 +158,10 @@ describe('over several processes', () => {
   });
 
   it('who was failed for elsewhere waits here from the first failure on', async () => {
-    await fail(9, at('192.0.2.1'));
+    const now = await fail(9, at('192.0.2.1'));
     const other = newGuard();
-    expect(await waitOf(at('192.0.2.1'), start, other)).toBe(0);
-    await failOnce(at('192.0.2.1'), start, other);
-    expect(await waitOf(at('192.0.2.1'), start, other)).toBe(16);
+    expect(await waitOf(at('192.0.2.1'), now, other)).toBe(0);
+    expect(await waitOf(at('192.0.2.1'), now, other)).toBe(16);
   });
 
   it('what is forgiven in one is forgiven in all', async () => {
@@ -150,21 +169,15 @@ describe('over several processes', () => {
     guard.succeeded(at('192.0.2.7'));
     await guard.stop();
     const other = newGuard();
-    await failOnce(at('192.0.2.7'), start, other);
-    expect(await waitOf(at('192.0.2.7'), start, other)).toBe(0);
+    expect(await fail(6, at('192.0.2.7'), start, other)).toEqual(start);
   });
 });
 
 describe('who waits no more', () => {
-  it('tries once at a time: the others wait until that has failed or succeeded', async () => {
+  it('fails once: the others wait again', async () => {
     await fail(6, at('192.0.2.1'));
-    const tries = () =>
-      Promise.all(
-        Array.from({ length: 20 }, () => waitOf(at('192.0.2.1'), later(2)).then((wait) => wait === 0)),
-      );
-    expect((await tries()).filter(Boolean)).toHaveLength(1);
-    guard.succeeded(at('192.0.2.1'));
-    expect((await tries()).filter(Boolean)).toHaveLength(20);
+    const waits = await Promise.all(Array.from({ length: 20 }, () => waitOf(at('192.0.2.1'), later(2))));
+    expect(waits.filter((wait) => wait === 0)).toHaveLength(1);
   });
 });
 
@@ -173,8 +186,8 @@ const refuse = () => Promise.reject(new Error('asked'));
 it('a success of who failed nothing asks the database nothing, nor does its admission', async () => {
   const refusing: Database = { ...db, connect: refuse, query: refuse, transaction: refuse };
   const idle = newGuard(refusing);
-  await idle.admit(at('192.0.2.7'), start);
+  idle.admit(at('192.0.2.7'), start);
   idle.succeeded(at('192.0.2.7'));
   await idle.stop();
-  await expect(failOnce(at('192.0.2.7'), start, newGuard(refusing))).rejects.toThrow('asked');
+  await expect(waitOf(at('192.0.2.7'), start, newGuard(refusing))).rejects.toThrow('asked');
 });

@@ -6,6 +6,7 @@ import { isAgentId, isId } from '../../kernel/ids.ts';
 import { limits } from '../../kernel/limits.ts';
 import { countFailures, type FailureCount, findFailures, forgetFailures } from './failed-attempts.sql.ts';
 import { createFailureMemory, type FailureMemory, type Failures, type Keys } from './failure-memory.ts';
+import { createLookBudget } from '../../kernel/look-budget.ts';
 import { type Refusal, writeDownRefusals } from './refusals.ts';
 
 /** One attempt to authenticate as a client, by what the caller says it is. */
@@ -18,17 +19,24 @@ export interface Attempt {
 export const bareRefreshToken = 'refresh token';
 
 /**
- * Slows down who guesses credentials. Only an address that has failed itself ever waits, and never longer than a minute: failures
- * of strangers make no owner wait. How often a client was failed for, by anybody, decides how soon a failing address waits.
+ * Slows down who guesses credentials. What is shown is looked at first, and only a failure ever waits, a minute at most: who shares an
+ * address with a guesser, or is guessed at by strangers, gets in. How often a client was failed for, by anybody, decides how soon a
+ * failing address waits. Credentials have 256 random bits: what is bounded is noise and load.
  *
  * Failures are counted for all processes together. A process reads that count only for who has failed here before, and a success
- * writes nothing unless there is something to forgive: of N processes, each lets through one attempt at most that a single one
+ * writes nothing unless there is something to forgive: of N processes, each lets through one failure at most that a single one
  * would not.
  */
 export interface GuessGuard {
-  /** Throws `rate_limited` with the seconds to wait. Comes before the credential is looked at. */
-  admit(attempt: Attempt, now: Date): Promise<void>;
-  /** Counts it, and writes it down for the owner of whom it was for. */
+  /**
+   * Comes before something is looked up for the attempt. Throws `rate_limited` where its failure would have to wait, and the address
+   * has had its looks of this second.
+   */
+  admit(attempt: Attempt, now: Date): void;
+  /**
+   * Counts it, and writes it down for the owner of whom it was for. Throws `rate_limited` with the seconds to wait instead, where it
+   * comes too soon after the one before.
+   */
   failed(attempt: Attempt, now: Date, refusal: Refusal): Promise<void>;
   /** Forgives the address what it failed for this client; not what it failed for others, of which one may be its own. */
   succeeded(attempt: Attempt): void;
@@ -46,8 +54,15 @@ export function createGuessGuard(context: { db: Database; clock: Clock }): Guess
     run: (jobs) => commit(context, jobs),
   });
 
+  const looks = createLookBudget();
+
+  /** In milliseconds. */
+  function waitUntil(keys: Keys, now: Date): number {
+    return Math.max(...waitsOf(known, keys, now));
+  }
+
   function demandNoWait(keys: Keys, now: Date): void {
-    const until = Math.max(...waitsOf(known, keys, now));
+    const until = waitUntil(keys, now);
     if (until <= now.getTime()) return;
     const seconds = Math.ceil((until - now.getTime()) / 1000);
     throw new AppError(
@@ -58,20 +73,21 @@ export function createGuessGuard(context: { db: Database; clock: Clock }): Guess
   }
 
   return {
-    async admit(attempt, now) {
+    admit(attempt, now) {
+      const keys = keysOf(attempt);
+      if (waitUntil(keys, now) > now.getTime() && !looks.take(keys.address, now)) demandNoWait(keys, now);
+    },
+    async failed(attempt, now, refusal) {
       const keys = keysOf(attempt);
       demandNoWait(keys, now);
       const address = known.address.find(keys.address, now);
       const isSuspect =
         known.pair.find(keys.pair, now) ?? (address && address.count > limits.freeFailuresOfAddress);
-      if (!isSuspect) return;
-      known.learn(await findFailures(context.db, Object.values(keys)));
-      demandNoWait(keys, now);
-      // One attempt at a time from here on: those that come while it is looked at wait as if it had failed.
-      if (waitsOf(known, keys, now).length > 0) known.pair.touch(keys.pair, now);
-    },
-    async failed(attempt, now, refusal) {
-      const keys = keysOf(attempt);
+      if (isSuspect) {
+        known.learn(await findFailures(context.db, Object.values(keys)));
+        demandNoWait(keys, now);
+      }
+      // Before anything is waited for: of many at once, each is counted before the next is asked.
       known.add(keys, now);
       known.learn(await lane.submit({ keys, at: now, refusal }));
     },

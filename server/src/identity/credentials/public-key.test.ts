@@ -1,4 +1,4 @@
-import { createSecretKey, generateKeyPairSync } from 'node:crypto';
+import { createSecretKey, generateKeyPairSync, type KeyObject } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import { parsePublicKey, thumbprintOf } from './public-key.ts';
 
@@ -11,6 +11,9 @@ type Sent = Record<string, unknown>;
 const jwkOf = (pair: { publicKey: { export(options: { format: 'jwk' }): object } }): Sent => ({
   ...pair.publicKey.export({ format: 'jwk' }),
 });
+
+const pemOf = ({ publicKey }: { publicKey: KeyObject }) => publicKey.export({ format: 'pem', type: 'spki' });
+const rsaOf = (e: string): Sent => ({ ...jwkOf(pairs.RSA), e });
 
 describe('a public key of an agent', () => {
   it.each(Object.entries(pairs))('may be %s, as a JWK or as PEM, and is kept bare', (_kind, pair) => {
@@ -39,6 +42,15 @@ describe('a public key of an agent', () => {
       'a point off the curve',
       { ...jwkOf(pairs['EC on P-256']), y: Buffer.alloc(32, 1).toString('base64url') },
     ],
+    ['RSA with the exponent 1, for which a signature is its own message', rsaOf('AQ')],
+    ['RSA with an even exponent', rsaOf('BA')],
+    ['RSA with an exponent that takes long to verify', rsaOf(Buffer.alloc(200, 1).toString('base64url'))],
+    ['RSA-PSS', pemOf(generateKeyPairSync('rsa-pss', { modulusLength: 2048 }))],
+    ['DSA', pemOf(generateKeyPairSync('dsa', { modulusLength: 2048, divisorLength: 256 }))],
+    ['Diffie-Hellman', pemOf(generateKeyPairSync('dh' as 'ed25519', { group: 'modp14' } as object))],
+    ['a curve without a name in JOSE', pemOf(generateKeyPairSync('ec', { namedCurve: 'brainpoolP256r1' }))],
+    ['secp256k1', pemOf(generateKeyPairSync('ec', { namedCurve: 'secp256k1' }))],
+    ['Ed448', pemOf(generateKeyPairSync('ed448'))],
     ['an empty object', {}],
     ['any text', 'ssh-ed25519 AAAA'],
   ])('is never %s', (_kind, sent) => {

@@ -14,13 +14,30 @@ export function parsePublicKey(sent: string | Readonly<Record<string, unknown>>)
     throw refusal('is a private key: keep that to yourself, replace it, and send the public half');
   const key = readKey(sent);
   if (!key || key.type !== 'public') throw refusal('must be a JWK, or SPKI in PEM');
-  const { kty, crv, x, y, n, e } = key.export({ format: 'jwk' });
-  const bits = key.asymmetricKeyDetails?.modulusLength ?? 0;
-  if (kty === 'EC' && crv === 'P-256' && x !== undefined && y !== undefined) return { kty, crv, x, y };
-  if (kty === 'OKP' && crv === 'Ed25519' && x !== undefined) return { kty, crv, x };
-  if (kty === 'RSA' && n !== undefined && e !== undefined && bits >= rsaBitsMin && bits <= rsaBitsMax)
-    return { kty, n, e };
-  throw refusal('must be RSA of 2048 to 4096 bits, EC on P-256, or Ed25519');
+  const jwk = exportKnown(key);
+  if (jwk) return jwk;
+  throw refusal('must be RSA of 2048 to 4096 bits with an odd exponent, EC on P-256, or Ed25519');
+}
+
+/** Node exports no JWK of most other kinds of keys, and throws: so its kind comes first. */
+function exportKnown(key: KeyObject): AgentPublicJwk | undefined {
+  const { namedCurve } = key.asymmetricKeyDetails ?? {};
+  const kind = key.asymmetricKeyType;
+  const isKnown = kind === 'ed25519' || (kind === 'ec' && namedCurve === 'prime256v1');
+  if (!isKnown && !(kind === 'rsa' && isSoundRsa(key))) return undefined;
+  const { x = '', y = '', n = '', e = '' } = key.export({ format: 'jwk' });
+  if (kind === 'ec') return { kty: 'EC', crv: 'P-256', x, y };
+  return kind === 'ed25519' ? { kty: 'OKP', crv: 'Ed25519', x } : { kty: 'RSA', n, e };
+}
+
+/**
+ * Whether an RSA key is one that signatures may be believed of: of 2048 to 4096 bits, with an odd exponent from 3 on (with 1 a signature
+ * is its own message), and below 2^32, so that verifying stays cheap.
+ */
+export function isSoundRsa(key: KeyObject): boolean {
+  const { modulusLength = 0, publicExponent = 0n } = key.asymmetricKeyDetails ?? {};
+  const isExponent = publicExponent >= 3n && publicExponent % 2n === 1n && publicExponent < 2n ** 32n;
+  return modulusLength >= rsaBitsMin && modulusLength <= rsaBitsMax && isExponent;
 }
 
 /** RFC 7638: SHA-256 over the members that define the key, in lexicographic order. `jwk` has those and no others. */

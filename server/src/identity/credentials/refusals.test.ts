@@ -11,15 +11,18 @@ const { db, home, other, at, newAgent, link } = await openAgents();
 const guard = createGuessGuard({ db, clock: { now: () => start } });
 /** Of another process. */
 const otherGuard = createGuessGuard({ db, clock: { now: () => start } });
+let callers = 0;
 beforeEach(async () => {
+  callers = 0;
   await db.query('TRUNCATE failed_attempts, counted_refusals, audit_events');
 });
 
-/** Refuses one who says to be this client, from an address of their own. */
+/** Refuses one who says to be this client, each time from an address of its own. */
 function refuse(clientName: string, times = 1, by = guard): Promise<unknown> {
   const actor = { kind: 'anonymous', id: 'anonymous' } as const;
   return Promise.all(
-    Array.from({ length: times }, (_, index) => {
+    Array.from({ length: times }, () => {
+      const index = (callers += 1);
       const clientAddress = `10.${index >> 16}.${(index >> 8) & 255}.${index & 255}`;
       return by.failed({ address: clientAddress, clientId: clientName }, start, {
         origin: { actor, requestId: 'req_1', clientAddress },
@@ -51,7 +54,7 @@ describe('a refusal', () => {
       expect(await eventsOf(agent.id)).toEqual([
         {
           environmentId: home.id,
-          clientAddress: '10.0.0.0',
+          clientAddress: '10.0.0.1',
           data: { method: 'client_secret_basic', refusals: 1 },
         },
       ]);

@@ -77,7 +77,7 @@ describe('rotation', () => {
     await changeAgent(at(start), home.id, agent.id, { senderBound: true });
     await revokeCredential(at(start), home.id, agent.id, id);
     const proving = (keyThumbprint: string | null) =>
-      codeOf(rotateOwnSecret(at(start), { ...self(agent.id), keyThumbprint }, 0));
+      codeOf(rotateOwnSecret(at(start), { ...self(agent.id, addSeconds(start, 1)), keyThumbprint }, 0));
     expect(await proving(null)).toBe('forbidden');
     expect(await proving(thumbprintOf(newKey()))).toBe('forbidden');
     expect(await proving(thumbprintOf(ended))).toBe('forbidden');

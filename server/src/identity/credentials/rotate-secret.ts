@@ -2,8 +2,10 @@ import { type Sql, write, type WriteContext } from '../../db/index.ts';
 import { addSeconds } from '../../kernel/clock.ts';
 import { AppError } from '../../kernel/errors.ts';
 import type { AgentId, EnvironmentId } from '../../kernel/ids.ts';
-import { findLinkedEnvironments, lockAgent, touchAgent } from '../agents/agents.sql.ts';
+import { findLinkedEnvironments, touchAgent } from '../agents/agents.sql.ts';
+import { noticeTopic } from '../agents/tell-stopped.ts';
 import { lockOwnedAgent } from '../agents/owned-agent.ts';
+import { type ActingAgent, lockActingAgent } from '../oauth/acting-agent.ts';
 import type { Credential } from './credential.ts';
 import { findLiveCredentials, limitCredentials, revokeCredentials } from './credentials.sql.ts';
 import { newSecretCredential, type NewSecret } from './new-secret-credential.ts';
@@ -35,8 +37,7 @@ export async function rotateSecret(
 }
 
 /** How an agent has shown that it is itself. */
-export interface SelfProof {
-  agentId: AgentId;
+export interface SelfProof extends ActingAgent {
   /** Somebody acts for it. */
   delegated: boolean;
   /** Of the key whose possession the request proved. */
@@ -44,8 +45,8 @@ export interface SelfProof {
 }
 
 /**
- * As `rotateSecret`, by the agent itself; every environment that it is linked to gets a notice. Throws `forbidden` for a delegated
- * token, where the owner has switched it off, and for an agent whose tokens must be bound to its keys where the request proves
+ * As `rotateSecret`, by the agent itself; every environment that it is linked to gets a notice. Throws `unauthorized` where its token
+ * is dead by now, and `forbidden` for a delegated token, where the owner has switched it off, and for an agent whose tokens must be bound to its keys where the request proves
  * possession of none of them.
  */
 export async function rotateOwnSecret(
@@ -58,8 +59,7 @@ export async function rotateOwnSecret(
   const { agentId } = self;
   const secret = newSecretCredential();
   return write(context, async (sql, now) => {
-    const agent = await lockAgent(sql, agentId);
-    if (!agent) throw new AppError('unauthorized', 'The agent was deleted');
+    const agent = await lockActingAgent(sql, self, now);
     if (!agent.selfRotation)
       throw new AppError('forbidden', 'The owner has switched self-rotation off; ask them to rotate');
     if (agent.senderBound) await demandKey(sql, self, now);
@@ -72,7 +72,7 @@ export async function rotateOwnSecret(
     };
     return {
       ...withSecret<Rotation>({ credential, secret: secret.text }, audit),
-      outbox: linked.map((scope) => ({ topic: 'notice', scope, payload })),
+      outbox: linked.map((scope) => ({ topic: noticeTopic, scope, payload })),
     };
   });
 }

@@ -1,9 +1,10 @@
 import { write, type WriteContext } from '../../db/index.ts';
 import { addSeconds } from '../../kernel/clock.ts';
 import { AppError } from '../../kernel/errors.ts';
-import { type AgentId, type EnvironmentId, type LinkId, newId } from '../../kernel/ids.ts';
+import { type EnvironmentId, type LinkId, newId } from '../../kernel/ids.ts';
 import { limits } from '../../kernel/limits.ts';
-import { findLinkedEnvironments, lockAgent } from '../agents/agents.sql.ts';
+import { findLinkedEnvironments } from '../agents/agents.sql.ts';
+import { type ActingAgent, lockActingAgent } from '../oauth/acting-agent.ts';
 import { type LinkRequest, newUserCode } from './link-request.ts';
 import { findLinkRequestOf, insertLinkRequest } from './links.sql.ts';
 
@@ -13,12 +14,12 @@ import { findLinkRequestOf, insertLinkRequest } from './links.sql.ts';
  */
 export async function demandLink(
   context: WriteContext,
-  agentId: AgentId,
+  acting: ActingAgent,
   authorizationUrl: (id: LinkId) => string,
 ): Promise<EnvironmentId[]> {
-  const linked = await findLinkedEnvironments(context.db, agentId);
+  const linked = await findLinkedEnvironments(context.db, acting.agentId);
   if (linked.length > 0) return linked;
-  const { request, userCode } = await getLinkRequest(context, agentId);
+  const { request, userCode } = await getLinkRequest(context, acting);
   const next = { authorizationUrl: authorizationUrl(request.id), user_code: userCode };
   throw new AppError(
     'agent_not_linked',
@@ -29,14 +30,15 @@ export async function demandLink(
 
 async function getLinkRequest(
   whole: WriteContext,
-  agentId: AgentId,
+  acting: ActingAgent,
 ): Promise<{ request: LinkRequest; userCode: string }> {
+  const { agentId } = acting;
   // A refusal is not the answer that an Idempotency-Key stands for.
   const { idempotency: _idempotency, ...context } = whole;
   const userCode = newUserCode();
   const id = newId('link');
   return write(context, async (sql, now) => {
-    await lockAgent(sql, agentId);
+    await lockActingAgent(sql, acting, now);
     const earlier = await findLinkRequestOf(sql, agentId);
     if (earlier && now < earlier.expiresAt && earlier.wrongCodes < limits.wrongUserCodes) {
       const plain = context.box.open(earlier.userCode, codeRow(earlier.id)).toString();

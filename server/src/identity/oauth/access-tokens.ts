@@ -11,6 +11,8 @@ export interface AccessToken {
   jti: string;
   scope: string;
   audience: string | readonly string[];
+  /** `iat`, in unix seconds. */
+  issuedAt: number;
   expiresAt: Date;
   /** RFC 9449: the key that it is bound to. */
   keyThumbprint: string | undefined;
@@ -35,13 +37,13 @@ export function createAccessTokens(context: {
       if (expected === undefined) return undefined;
       const claims = await tokens.verify(text, { typ: 'at+jwt', audience: expected, now: clock.now() });
       const token = claims && readAccessToken(claims);
-      if (!token || (await revocations.isDead({ ...token, iat: token.iat }))) return undefined;
+      if (!token || (await revocations.isDead({ ...token, iat: token.issuedAt }))) return undefined;
       return token;
     },
   };
 }
 
-function readAccessToken(claims: JwtClaims): (AccessToken & { iat: number }) | undefined {
+function readAccessToken(claims: JwtClaims): AccessToken | undefined {
   const { sub, client_id, jti, scope, aud, exp, iat, cnf } = claims;
   if (typeof sub !== 'string' || !isAgentId(sub) || typeof jti !== 'string') return undefined;
   const jkt: unknown = typeof cnf === 'object' && cnf !== null ? (cnf as { jkt?: unknown }).jkt : undefined;
@@ -53,9 +55,9 @@ function readAccessToken(claims: JwtClaims): (AccessToken & { iat: number }) | u
     jti,
     scope: typeof scope === 'string' ? scope : '',
     audience: aud as string | string[],
+    issuedAt: iat as number,
     expiresAt: new Date((exp as number) * 1000),
     keyThumbprint: typeof jkt === 'string' ? jkt : undefined,
-    iat: iat as number,
     claims,
   };
 }

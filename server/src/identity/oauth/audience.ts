@@ -1,6 +1,6 @@
+import type { Sql } from '../../db/index.ts';
 import { AppError } from '../../kernel/errors.ts';
 import type { AgentId } from '../../kernel/ids.ts';
-import type { AuthorizationServer } from './authorization-server.ts';
 import { findResourceForAgent } from './resources.sql.ts';
 
 /** Whom a token is for, and what of an agent's scopes it may have there. */
@@ -14,7 +14,7 @@ export interface Audience {
  * token for two can be replayed by one of them at the other. Throws `invalid_target`.
  */
 export async function findAudience(
-  server: Pick<AuthorizationServer, 'db' | 'issuer'>,
+  server: { db: Sql; issuer: string },
   client: { agentId: AgentId },
   asked: string | readonly string[] | undefined,
 ): Promise<Audience> {

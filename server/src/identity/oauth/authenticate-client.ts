@@ -4,6 +4,7 @@ import type { AppError } from '../../kernel/errors.ts';
 import type { CredentialId } from '../../kernel/ids.ts';
 import { isLive } from '../agents/agent.ts';
 import { looksLikeClientSecret } from '../credentials/client-secret.ts';
+import type { Attempt } from '../credentials/guess-guard.ts';
 import type { AuthorizationServer, OAuthRequest } from './authorization-server.ts';
 import { findAssertionKey, readClientAssertion } from './client-assertion.ts';
 import { type ClientParameters, type ClientProof, invalidClient, readClientProof } from './client-proof.ts';
@@ -36,6 +37,14 @@ export async function authenticateClient(
     : authenticateBySecret(server, request, proof);
 }
 
+/** The refusal of a client that was right by what a process remembered, and isn't any more. */
+export function endedCredential(method: ClientProof['method']): AppError {
+  return invalidClient(
+    'The client is not active any more, or its credential is not good any more',
+    method === 'client_secret_basic',
+  );
+}
+
 async function authenticateBySecret(
   server: AuthorizationServer,
   { origin }: OAuthRequest,
@@ -43,10 +52,9 @@ async function authenticateBySecret(
 ): Promise<AuthenticatedClient> {
   const now = server.clock.now();
   const attempt = { address: origin.clientAddress ?? '', clientId: proof.clientId };
-  await server.guessGuard.admit(attempt, now);
   const hash = sha256(proof.secret);
   const shown = looksLikeClientSecret(proof.secret)
-    ? await findShown(server, proof.clientId, ({ secrets }) =>
+    ? await findShown(server, attempt, ({ secrets }) =>
         secrets.find((one) => equalDigests(one.hash, hash) && isInTime(one, now)),
       )
     : undefined;
@@ -70,12 +78,13 @@ async function authenticateByAssertion(
   const assertion = readClientAssertion(proof.assertion, { audiences, now });
   const name = typeof assertion === 'string' ? (proof.clientId ?? '') : assertion.clientId;
   const attempt = { address: origin.clientAddress ?? '', clientId: name };
-  await server.guessGuard.admit(attempt, now);
   const fail = (message: string) => refuse(server, origin, { name, method }, invalidClient(message, false));
   if (typeof assertion === 'string') throw await fail(`The client_assertion is not good: ${assertion}`);
   if (proof.clientId !== undefined && proof.clientId !== assertion.clientId)
     throw await fail('The client_assertion is not good: it is not of the client_id');
-  const shown = await findShown(server, assertion.clientId, ({ keys }) =>
+  // Verifying signatures takes long enough to be counted as a look.
+  server.guessGuard.admit(attempt, now);
+  const shown = await findShown(server, attempt, ({ keys }) =>
     findAssertionKey(
       assertion,
       keys.filter((one) => isInTime(one, now)),
@@ -95,18 +104,18 @@ async function authenticateByAssertion(
  * or the agent started, on another process: what doesn't fit is looked up once more.
  */
 async function findShown(
-  server: AuthorizationServer,
-  name: string,
+  { clients, clock, guessGuard }: AuthorizationServer,
+  attempt: Attempt,
   find: (client: Client) => { credentialId: CredentialId } | undefined,
 ): Promise<{ client: Client; credentialId: CredentialId } | undefined> {
-  for (let attempt = 1; attempt <= 2; attempt += 1) {
-    const client = await server.clients.find(name);
-    const credential = client && isLive(client, server.clock.now()) ? find(client) : undefined;
-    if (client && credential) return { client, credentialId: credential.credentialId };
-    if (!client) return undefined;
-    server.clients.forget(client.agentId);
-  }
-  return undefined;
+  const match = (client: Client | undefined) => {
+    const credential = client && isLive(client, clock.now()) ? find(client) : undefined;
+    return client && credential && { client, credentialId: credential.credentialId };
+  };
+  const remembered = match(clients.recall(attempt.clientId));
+  if (remembered) return remembered;
+  guessGuard.admit(attempt, clock.now());
+  return match(await clients.look(attempt.clientId));
 }
 
 const refusal = 'The client is not known or not active, or its credential is not good';

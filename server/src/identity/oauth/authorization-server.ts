@@ -6,6 +6,7 @@ import type { GuessGuard } from '../credentials/guess-guard.ts';
 import type { Tokens } from '../tokens/tokens.ts';
 import type { Clients } from './clients.ts';
 import type { Dpop } from './dpop.ts';
+import type { GrantLimit } from './grant-limit.ts';
 import type { ProofRegister } from './proof-register.ts';
 import type { Revocations } from './revocations.ts';
 import type { TokenLane } from './token-lane.ts';
@@ -25,6 +26,7 @@ export interface AuthorizationServer {
   revocations: Revocations;
   usage: AgentUsage;
   guessGuard: GuessGuard;
+  grantLimit: GrantLimit;
 }
 
 /** A request to an OAuth endpoint, as far as they look at it. */

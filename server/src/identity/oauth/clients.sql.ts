@@ -72,3 +72,14 @@ export async function findClient(sql: Sql, name: string, now: Date): Promise<Cli
     ),
   };
 }
+
+/** Whether the credential is good now, and its agent live. */
+export async function isCredentialGood(sql: Sql, id: CredentialId, now: Date): Promise<boolean> {
+  const rows = await sql.query(
+    `SELECT 1 AS one FROM agent_credentials c JOIN agents a ON a.id = c.agent_id
+     WHERE c.id = $1 AND c.revoked_at IS NULL AND (c.expires_at IS NULL OR c.expires_at > $2)
+       AND a.status = 'active' AND (a.expires_at IS NULL OR a.expires_at > $2)`,
+    [id, now],
+  );
+  return rows.length > 0;
+}

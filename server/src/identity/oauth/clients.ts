@@ -5,7 +5,10 @@ import { type Client, findClient } from './clients.sql.ts';
 
 /** Clients by name, remembered for the hot path. What is remembered is believed only until it is written down: see `TokenLane`. */
 export interface Clients {
-  find(name: string): Promise<Client | undefined>;
+  /** What is remembered under the name, if anything is. */
+  recall(name: string): Client | undefined;
+  /** Looks it up and remembers it; not again for a second where it wasn't there. */
+  look(name: string): Promise<Client | undefined>;
   /** Whatever is known of the agent is old: by agent id, or of all where none is named. */
   forget(agentId?: string): void;
 }
@@ -15,6 +18,7 @@ const unknownMs = 1_000;
 
 interface Remembered {
   client: Client | undefined;
+  /** Of a name that wasn't there. */
   until: number;
 }
 
@@ -43,10 +47,11 @@ export function createClients(context: { db: Database; clock: Clock }): Clients 
   }
 
   return {
-    async find(name) {
+    recall: (name) => byName.get(name)?.client,
+    async look(name) {
       const now = context.clock.now();
       const known = byName.get(name);
-      if (known && now.getTime() < known.until) return known.client;
+      if (known && !known.client && now.getTime() < known.until) return undefined;
       const before = forgotten;
       const client = await findClient(context.db, name, now);
       const until = client ? Number.POSITIVE_INFINITY : now.getTime() + unknownMs;

@@ -14,6 +14,7 @@ export function findFamilyEnd(
   if (!isLive(agent, now)) return 'Its agent is not active';
   if (isFamilyBeforeEpoch(agent, family.createdAt)) return 'It is of before its agent was stopped';
   if (!isCredentialLive(credential, now)) return 'The credential that it was got with is not good any more';
+  if (family.keyRevoked) return 'The key that it is bound to is revoked';
   // One that a key began: whoever rotates wants what was given out before to end, however it was got.
   if (family.secretEndedAt !== null && family.secretEndedAt <= now)
     return "It is of before the rotation of its agent's secret";

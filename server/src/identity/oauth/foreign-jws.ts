@@ -1,6 +1,6 @@
 import { createPublicKey, type KeyObject } from 'node:crypto';
 import { limits } from '../../kernel/limits.ts';
-import { thumbprintOf } from '../credentials/public-key.ts';
+import { isSoundRsa, thumbprintOf } from '../credentials/public-key.ts';
 import { type Algorithm, algorithms } from '../signing-keys/signing-key.ts';
 import { type Jws, type JwtClaims, parseJws, readClaims, verifyJws } from '../tokens/jws.ts';
 
@@ -41,8 +41,8 @@ export function readAgentKey(alg: unknown, jwk: unknown): AgentKey | string {
   const thumbprint = thumbprintOf(required);
   try {
     const publicKey = createPublicKey({ key: required, format: 'jwk' });
-    const bits = publicKey.asymmetricKeyDetails?.modulusLength ?? 0;
-    if (algorithm === 'RS256' && (bits < 2048 || bits > 4096)) return 'an RSA key has 2048 to 4096 bits';
+    if (algorithm === 'RS256' && !isSoundRsa(publicKey))
+      return 'an RSA key has 2048 to 4096 bits and an odd exponent from 3 on';
     return { algorithm, publicKey, thumbprint };
   } catch {
     return `jwk is no key for ${algorithm}`;

@@ -1,9 +1,9 @@
 import { AppError } from '../../kernel/errors.ts';
 import { familyTime, isLive } from '../agents/agent.ts';
 import { familyEnd, makeAnswer, newFamilyId, type TokenAnswer } from './answer.ts';
-import { type AuthenticatedClient, authenticateClient } from './authenticate-client.ts';
+import { type AuthenticatedClient, authenticateClient, endedCredential } from './authenticate-client.ts';
 import type { AuthorizationServer, OAuthRequest } from './authorization-server.ts';
-import { type ClientParameters, invalidClient } from './client-proof.ts';
+import type { ClientParameters } from './client-proof.ts';
 import type { RefreshFamily } from './refresh-families.sql.ts';
 import { newRefreshToken } from './refresh-token.ts';
 import { findAudience } from './audience.ts';
@@ -23,6 +23,8 @@ export async function grantClientCredentials(
   body: GrantParameters,
 ): Promise<TokenAnswer> {
   let authenticated = await authenticateClient(server, request, body);
+  const { client } = authenticated;
+  server.grantLimit.admit(client, client.agentId, server.clock.now());
   const keyThumbprint = await readSenderKey(server, request);
   for (let attempt = 1; attempt <= 3; attempt += 1) {
     const answer = await tryGrant(server, request, { authenticated, keyThumbprint, body });
@@ -73,16 +75,12 @@ async function authenticateAgain(
   earlier: AuthenticatedClient,
 ): Promise<AuthenticatedClient> {
   server.clients.forget(earlier.client.agentId);
-  const client = await server.clients.find(earlier.client.agentId);
+  const client = await server.clients.look(earlier.client.agentId);
   const now = server.clock.now();
   const credential = [...(client?.secrets ?? []), ...(client?.keys ?? [])].find(
     ({ credentialId, expiresAt }) =>
       credentialId === earlier.credentialId && (expiresAt === null || now < expiresAt),
   );
-  if (!client || !credential || !isLive(client, now))
-    throw invalidClient(
-      'The client is not active any more, or its credential is not good any more',
-      earlier.method === 'client_secret_basic',
-    );
+  if (!client || !credential || !isLive(client, now)) throw endedCredential(earlier.method);
   return { ...earlier, client };
 }

@@ -1,7 +1,7 @@
 import { AppError } from '../../kernel/errors.ts';
-import type { AgentId } from '../../kernel/ids.ts';
 import type { AgentUsage } from '../agents/usage.ts';
 import type { AccessToken, AccessTokens } from './access-tokens.ts';
+import type { ActingAgent } from './acting-agent.ts';
 import type { Dpop } from './dpop.ts';
 
 /** How a token was presented to one of our resources. */
@@ -17,8 +17,7 @@ export interface Presented {
 }
 
 /** Who a token has let in, and how it was held. */
-export interface AuthenticatedAgent {
-  agentId: AgentId;
+export interface AuthenticatedAgent extends ActingAgent {
   /** Whether the token was given to somebody who acts for the agent (`act`, RFC 8693 section 4.1). */
   delegated: boolean;
   /** RFC 7638 thumbprint of the key whose possession the request has proved; `null` for a bearer. */
@@ -42,9 +41,14 @@ export function createAgentIdentifier(context: {
 }): AgentIdentifier {
   const { accessTokens, dpop, issuer, usage } = context;
 
-  function letIn({ agentId, claims, keyThumbprint }: AccessToken): AuthenticatedAgent {
+  function letIn({ agentId, claims, issuedAt, jti, keyThumbprint }: AccessToken): AuthenticatedAgent {
     usage.count(agentId, 'request');
-    return { agentId, delegated: claims['act'] !== undefined, keyThumbprint: keyThumbprint ?? null };
+    return {
+      agentId,
+      token: { id: jti, iat: issuedAt },
+      delegated: claims['act'] !== undefined,
+      keyThumbprint: keyThumbprint ?? null,
+    };
   }
 
   return {

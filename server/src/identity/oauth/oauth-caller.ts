@@ -1,9 +1,10 @@
 import type { Principal } from '../../http/index.ts';
 import { AppError } from '../../kernel/errors.ts';
 import type { AgentId, ApiKeyId, EnvironmentId } from '../../kernel/ids.ts';
-import { authenticateClient } from './authenticate-client.ts';
+import { authenticateClient, endedCredential } from './authenticate-client.ts';
 import type { AuthorizationServer, OAuthRequest } from './authorization-server.ts';
 import type { ClientParameters } from './client-proof.ts';
+import { isCredentialGood } from './clients.sql.ts';
 import { isLinked } from './resources.sql.ts';
 
 /** Who asks about a token, or wants one ended. */
@@ -20,22 +21,29 @@ type ApiKey = Extract<Principal, { kind: 'api_key' }>;
 export async function authenticateCaller(
   server: AuthorizationServer,
   findApiKey: (key: string) => Promise<Principal | undefined>,
-  request: OAuthRequest & { apiKey: string | undefined },
+  request: OAuthRequest & { apiKeys: readonly string[] },
   body: ClientParameters,
   scope: string,
 ): Promise<Caller> {
   const bearer = /^Bearer +(\S+)$/i.exec(request.authorization ?? '')?.[1];
-  const key = request.apiKey ?? bearer;
+  const [key = bearer, ...others] = request.apiKeys;
   if (key === undefined) {
-    const { client } = await authenticateClient(server, request, body);
+    const { client, credentialId, method } = await authenticateClient(server, request, body);
+    // What a process remembers may be some seconds old, and nothing that follows asks for the credential again.
+    if (!(await isCredentialGood(server.db, credentialId, server.clock.now()))) throw endedCredential(method);
     return { kind: 'client', agentId: client.agentId };
   }
   if (body.client_secret !== undefined || body.client_assertion !== undefined)
     throw new AppError('invalid_request', 'Authenticate in one way, not in several');
-  if (request.apiKey !== undefined && request.authorization !== undefined)
+  if (others.length > 0 || (request.apiKeys.length > 0 && request.authorization !== undefined))
     throw new AppError('invalid_request', 'Authenticate in one way, not in several');
+  const { origin } = request;
+  const attempt = { address: origin.clientAddress ?? '', clientId: '' };
+  server.guessGuard.admit(attempt, server.clock.now());
   const found = (await findApiKey(key)) as ApiKey | undefined;
   if (!found) {
+    const refusal = { origin, action: 'agent.token_refused', clientName: '', method: 'api_key' } as const;
+    await server.guessGuard.failed(attempt, server.clock.now(), refusal);
     throw new AppError('invalid_client', 'The API key is not good', {
       headers: { 'www-authenticate': 'Bearer realm="credence", error="invalid_token"' },
     });

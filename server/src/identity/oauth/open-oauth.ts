@@ -10,6 +10,7 @@ import { type AccessTokens, createAccessTokens } from './access-tokens.ts';
 import type { AuthorizationServer } from './authorization-server.ts';
 import { createClients } from './clients.ts';
 import { createDpop } from './dpop.ts';
+import { createGrantLimit } from './grant-limit.ts';
 import { type AgentIdentifier, createAgentIdentifier } from './identify-agent.ts';
 import { createProofRegister, sweepProofs } from './proof-register.ts';
 import { sweepFamilies } from './refresh-families.sql.ts';
@@ -49,7 +50,17 @@ export async function openOAuth(given: {
   const lane = createTokenLane(given);
   const accessTokens = createAccessTokens({ ...given, revocations });
   return {
-    server: { ...given, issuer, clients, proofs, dpop, lane, revocations, accessTokens },
+    server: {
+      ...given,
+      grantLimit: createGrantLimit(),
+      issuer,
+      clients,
+      proofs,
+      dpop,
+      lane,
+      revocations,
+      accessTokens,
+    },
     identifier: createAgentIdentifier({ accessTokens, dpop, issuer, usage: given.usage }),
     channels: revocations.channels,
     catchUp: () => revocations.catchUp().catch(given.onError),
@@ -62,10 +73,14 @@ export async function openOAuth(given: {
 /** Forgets what is over: wrong credentials, answers kept for a retry, families of a month ago, used proofs, and revocations of tokens that have expired. */
 export async function sweepOAuth(context: WriteContext): Promise<void> {
   const now = context.clock.now();
-  await sweepFamilies(context.db, {
+  const familyTimes = {
     answersBefore: addSeconds(now, -limits.refreshRetrySeconds),
     familiesBefore: addSeconds(now, -limits.refreshFamilySeconds),
-  });
+  };
+  for (;;) {
+    const swept = await sweepFamilies(context.db, { ...familyTimes, limit: limits.sweepBatch });
+    if (Math.max(swept.answers, swept.families) < limits.sweepBatch) break;
+  }
   await sweepProofs(context);
   await sweepRefusals(context);
   await sweepRevokedTokens(context.db, addSeconds(now, -limits.clockSkewSeconds));

@@ -83,12 +83,16 @@ export interface FamilyState extends RefreshFamily {
   credentialRevokedAt: Date | null;
   /** When the first secret ended, or ends, that was rotated after the family had begun. */
   secretEndedAt: Date | null;
+  /** Whether the key that it is bound to was one of its agent's, and is none any more. */
+  keyRevoked: boolean | null;
 }
 
 const familyQuery = `SELECT f.*, a.client_id, c.expires_at AS credential_expires_at, c.revoked_at AS credential_revoked_at,
     (SELECT min(least(old.revoked_at, old.expires_at))
      FROM agent_credentials successor JOIN agent_credentials old ON old.id = successor.rotated_from
-     WHERE successor.agent_id = f.agent_id AND successor.created_at >= f.created_at AND successor.id <> f.credential_id) AS secret_ended_at
+     WHERE successor.agent_id = f.agent_id AND successor.created_at >= f.created_at AND successor.id <> f.credential_id) AS secret_ended_at,
+    (SELECT bool_and(k.revoked_at IS NOT NULL) FROM agent_credentials k
+     WHERE k.agent_id = f.agent_id AND k.thumbprint = f.key_thumbprint) AS key_revoked
   FROM refresh_families f LEFT JOIN agents a ON a.id = f.agent_id AND a.deleted_at IS NULL
   LEFT JOIN agent_credentials c ON c.id = f.credential_id WHERE f.id = $1`;
 
@@ -153,16 +157,23 @@ export async function revokeFamily(sql: Sql, id: string, now: Date): Promise<boo
   return rows.length > 0;
 }
 
-/** Forgets answers whose window has ended, and families whose month has. */
+/** Forgets answers whose window has ended, and families whose month has: so many of each at most. Gives how many. */
 export async function sweepFamilies(
   sql: Sql,
-  times: { answersBefore: Date; familiesBefore: Date },
-): Promise<void> {
-  await sql.query(
-    'UPDATE spent_refresh_tokens SET answer = NULL WHERE answer IS NOT NULL AND spent_at < $1',
-    [times.answersBefore],
-  );
+  args: { answersBefore: Date; familiesBefore: Date; limit: number },
+): Promise<{ answers: number; families: number }> {
   // A UUIDv7 begins with its time in milliseconds (RFC 9562 section 5.7), so that the primary key finds the oldest.
-  const bound = times.familiesBefore.getTime().toString(16).padStart(12, '0').padEnd(32, '0');
-  await sql.query('DELETE FROM refresh_families WHERE id < $1::uuid', [bound]);
+  const bound = args.familiesBefore.getTime().toString(16).padStart(12, '0').padEnd(32, '0');
+  const families = await sql.query(
+    `DELETE FROM refresh_families WHERE id IN (
+       SELECT id FROM refresh_families WHERE id < $1::uuid ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING 1 AS one`,
+    [bound, args.limit],
+  );
+  const answers = await sql.query(
+    `UPDATE spent_refresh_tokens SET answer = NULL WHERE (family_id, token_hash) IN (
+       SELECT family_id, token_hash FROM spent_refresh_tokens WHERE answer IS NOT NULL AND spent_at < $1
+       ORDER BY spent_at LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING 1 AS one`,
+    [args.answersBefore, args.limit],
+  );
+  return { answers: answers.length, families: families.length };
 }

@@ -24,36 +24,59 @@ export async function grantRefresh(
   body: RefreshParameters,
   options: { bare: boolean },
 ): Promise<TokenAnswer> {
-  const { refresh_token: refreshToken, scope, resource } = body;
+  const { refresh_token: refreshToken, resource } = body;
   if (refreshToken === undefined) throw new AppError('invalid_request', 'refresh_token is missing');
   if (Array.isArray(resource) && resource.length > 1)
     throw new AppError('invalid_target', 'Name one resource: ask for a token for each');
   const authenticated = await findClient(server, request, body, options.bare);
-  // Who shows a client was let through by its credential; a bare token is the one thing that could be guessed here.
-  const guess = { address: request.origin.clientAddress ?? '', clientId: bareRefreshToken };
-  if (!authenticated) await server.guessGuard.admit(guess, server.clock.now());
-  const keyThumbprint = await readSenderKey(server, request);
-  const agentId = authenticated?.client.agentId;
-  const { context } = request;
-  const answer = await rotateRefreshToken(
-    server,
-    agentId === undefined ? context : { ...context, actor: { kind: 'agent', id: agentId } },
-    {
-      refreshToken,
-      agentId,
-      clientId: body.client_id,
-      scope,
-      resource: Array.isArray(resource) ? resource[0] : resource,
-      keyThumbprint,
-      onUnknown: (clientName) =>
-        server.guessGuard.failed(guess, server.clock.now(), {
-          origin: request.origin,
-          action: 'agent.refresh_refused',
-          clientName,
-          method: 'none',
-        }),
-    },
-  );
+  if (authenticated) {
+    const { credentialId, method, client } = authenticated;
+    const context = { ...request.context, actor: { kind: 'agent' as const, id: client.agentId } };
+    return rotateRefreshToken(server, context, {
+      ...readRefresh(refreshToken, body),
+      client: { agentId: client.agentId, credentialId, method },
+      keyThumbprint: await readSenderKey(server, request),
+    });
+  }
+  return grantBare(server, request, readRefresh(refreshToken, body));
+}
+
+function readRefresh(refreshToken: string, { client_id, scope, resource }: RefreshParameters) {
+  return {
+    refreshToken,
+    clientId: client_id,
+    scope,
+    resource: Array.isArray(resource) ? resource[0] : resource,
+  };
+}
+
+/** Nobody has shown who it is: what is wrong with the token, or with its proof, is counted for the address. */
+async function grantBare(
+  server: AuthorizationServer,
+  request: OAuthRequest & { context: WriteContext },
+  refresh: ReturnType<typeof readRefresh>,
+): Promise<TokenAnswer> {
+  const { clock, guessGuard } = server;
+  const attempt = { address: request.origin.clientAddress ?? '', clientId: bareRefreshToken };
+  const count = (clientName: string) =>
+    guessGuard.failed(attempt, clock.now(), {
+      origin: request.origin,
+      action: 'agent.refresh_refused',
+      clientName,
+      method: 'none',
+    });
+  guessGuard.admit(attempt, clock.now());
+  const keyThumbprint = await readSenderKey(server, request).catch(async (error: unknown) => {
+    if (error instanceof AppError && error.code === 'invalid_dpop_proof') await count('unknown');
+    throw error;
+  });
+  const answer = await rotateRefreshToken(server, request.context, {
+    ...refresh,
+    client: undefined,
+    keyThumbprint,
+    onUnknown: count,
+  });
+  guessGuard.succeeded(attempt);
   return answer;
 }
 

@@ -25,6 +25,16 @@ export async function findRevoked(sql: Sql, since: Date): Promise<{ id: string; 
   );
 }
 
+/** Whether an access token was revoked, by itself or with its family. */
+export async function isRevoked(sql: Sql, token: { jti: string; familyId: string | null }): Promise<boolean> {
+  const rows = await sql.query(
+    `SELECT 1 AS one FROM revoked_access_tokens WHERE jti = $1
+     UNION ALL SELECT 1 FROM refresh_families WHERE id = $2::uuid AND revoked_at IS NOT NULL`,
+    [token.jti, token.familyId],
+  );
+  return rows.length > 0;
+}
+
 /** False where it had been revoked before. */
 export async function insertRevokedToken(
   sql: Sql,

@@ -7,9 +7,12 @@ import { limits } from '../../kernel/limits.ts';
 import type { Agent } from '../agents/agent.ts';
 import { findAgent } from '../agents/agents.sql.ts';
 import { findLiveCredentials } from '../credentials/credentials.sql.ts';
+import { findAudience } from './audience.ts';
 import { makeAnswer, type TokenAnswer } from './answer.ts';
 import type { AuthorizationServer } from './authorization-server.ts';
+import { type AuthenticatedClient, endedCredential } from './authenticate-client.ts';
 import { invalidClient } from './client-proof.ts';
+import { isCredentialGood } from './clients.sql.ts';
 import { findFamilyEnd } from './family-end.ts';
 import {
   type FamilyState,
@@ -27,8 +30,8 @@ import { grantScope, splitScope } from './scope.ts';
 /** A refresh as it is asked for, its client and its key already shown. */
 export interface Refresh {
   refreshToken: string;
-  /** Who authenticated; nothing on the route that takes a bare token. */
-  agentId: AgentId | undefined;
+  /** Who authenticated, and with what; nothing on the route that takes a bare token. */
+  client: (Pick<AuthenticatedClient, 'credentialId' | 'method'> & { agentId: AgentId }) | undefined;
   /** Whom the request names without showing it; a bare token may come with it. */
   clientId: string | undefined;
   scope: string | undefined;
@@ -38,7 +41,7 @@ export interface Refresh {
    * Called where there is no such token and nobody authenticated: whoever sent it may be guessing. Writes that down, for the agent
    * of the family that it named, if it named one.
    */
-  onUnknown(agentId: string): Promise<void>;
+  onUnknown?: (agentId: string) => Promise<void>;
 }
 
 interface Refused {
@@ -54,8 +57,8 @@ type Outcome =
 
 /**
  * Takes a refresh token and gives the next one (RFC 6749 section 6, RFC 9700 section 4.14.2). A spent token given again by the same
- * client for the same thing within the retry window gets the very same answer, as the first may have been lost; later it is a theft,
- * and ends the family. Throws `invalid_grant`, `invalid_scope`, `invalid_target` or `invalid_dpop_proof`, none of which ends it.
+ * client for the same thing within the retry window gets the very same answer, as the first may have been lost; later, or once its
+ * successor was used, it is a theft, and ends the family. Throws `invalid_grant`, `invalid_scope`, `invalid_target` or `invalid_dpop_proof`, none of which ends it.
  */
 export async function rotateRefreshToken(
   server: AuthorizationServer,
@@ -77,7 +80,7 @@ export async function rotateRefreshToken(
     return outcome.answer;
   }
   if (outcome.kind === 'refused') {
-    if (isGuess(outcome)) await refresh.onUnknown(outcome.guessedAt);
+    if (isGuess(outcome)) await refresh.onUnknown?.(outcome.guessedAt);
     throw outcome.error;
   }
   server.revocations.learn(outcome.familyId);
@@ -95,48 +98,71 @@ interface Case {
 }
 
 async function decide(server: AuthorizationServer, sql: Sql, one: Case): Promise<Outcome> {
-  const { refresh, token, family, agent } = one;
+  const { token, family, agent } = one;
   const isCurrent = equalDigests(token.hash, family.tokenHash);
   const spent = isCurrent ? undefined : await findSpentToken(sql, family.id, token.hash);
-  if (!isCurrent && !spent) return unknownTo(refresh, agent.id);
-  if (refresh.agentId !== undefined && refresh.agentId !== family.agentId)
-    return refused('It is of another client');
-  if (refresh.agentId === undefined) {
-    if (
-      refresh.clientId !== undefined &&
-      refresh.clientId !== agent.clientId &&
-      refresh.clientId !== agent.id
-    )
-      return refused('It is of another client');
-    if (!agent.refreshWithoutClientAuth) return { kind: 'refused', error: invalidClient(needsClient, false) };
-  }
+  if (!isCurrent && !spent) return unknownTo(one.refresh, agent.id);
+  const fault = await findClientFault(sql, one);
+  if (fault) return { kind: 'refused', error: fault };
   const ended = findFamilyEnd(family, agent, one.now);
   if (ended !== undefined) return refused(ended);
   if (spent) return replay(server, sql, one, spent);
   return rotate(server, sql, one);
 }
 
+/** Whether the token is the client's that showed who it is, or that the request names where a bare token is enough. */
+async function findClientFault(
+  sql: Sql,
+  { refresh, family, agent, now }: Case,
+): Promise<AppError | undefined> {
+  const { client, clientId } = refresh;
+  if (client) {
+    if (client.agentId !== family.agentId) return badToken('It is of another client');
+    // It was believed as this process remembers it: here, where it counts, its credential itself is asked.
+    const isGood = await isCredentialGood(sql, client.credentialId, now);
+    return isGood ? undefined : endedCredential(client.method);
+  }
+  if (clientId !== undefined && clientId !== agent.clientId && clientId !== agent.id)
+    return badToken('It is of another client');
+  return agent.refreshWithoutClientAuth ? undefined : invalidClient(needsClient, false);
+}
+
 async function replay(server: AuthorizationServer, sql: Sql, one: Case, spent: SpentToken): Promise<Outcome> {
-  const { family, now, token } = one;
-  if (addSeconds(spent.spentAt, limits.refreshRetrySeconds) <= now) {
-    await revokeFamily(sql, family.id, now);
+  const { family } = one;
+  const answer = findLostAnswer(server, one, spent);
+  if (!answer) {
+    await revokeFamily(sql, family.id, one.now);
     await notifyTokensRevoked(sql);
     return { kind: 'reused', familyId: family.id };
   }
-  if (!spent.answer || !equalDigests(spent.fingerprint, fingerprintOf(one)))
+  if (!equalDigests(spent.fingerprint, fingerprintOf(one)))
     return refused('It was used before, for something else');
+  return { kind: 'answered', agentId: family.agentId, answer };
+}
+
+/** What may have been lost: within the window, and as long as nobody has used the token in it, which shows that it came through. */
+function findLostAnswer(
+  server: AuthorizationServer,
+  { family, now, token }: Case,
+  spent: SpentToken,
+): TokenAnswer | undefined {
+  if (!spent.answer || addSeconds(spent.spentAt, limits.refreshRetrySeconds) <= now) return undefined;
   const plain = server.box.open(spent.answer, answerBinding(family.id, token.hash));
-  return { kind: 'answered', agentId: family.agentId, answer: JSON.parse(plain.toString()) as TokenAnswer };
+  const answer = JSON.parse(plain.toString()) as TokenAnswer;
+  return equalDigests(sha256(answer.refresh_token), family.tokenHash) ? answer : undefined;
 }
 
 async function rotate(server: AuthorizationServer, sql: Sql, one: Case): Promise<Outcome> {
   const { refresh, token, family, agent, now } = one;
   const mismatch = findMismatch(one, server.issuer) ?? (await findKeyFault(sql, one));
   if (mismatch) return { kind: 'refused', error: mismatch };
-  const allowed = (splitScope(family.scope) ?? []).filter((scope) => agent.scopes.includes(scope));
+  const granted = (splitScope(family.scope) ?? []).filter((scope) => agent.scopes.includes(scope));
   let scope: string;
   try {
-    scope = grantScope(refresh.scope, allowed);
+    server.grantLimit.admit(agent, agent.id, now);
+    // The registry is asked at each grant: the resource may be gone, or another organisation's by now.
+    const audience = await findAudience({ db: sql, issuer: server.issuer }, family, family.resource);
+    scope = grantScope(refresh.scope, audience.limit(granted));
   } catch (error) {
     if (error instanceof AppError) return { kind: 'refused', error };
     throw error;
@@ -192,17 +218,18 @@ function answerBinding(familyId: string, tokenHash: Buffer): string {
   return `spent_refresh_tokens/${familyId}/${tokenHash.toString('base64url')}/answer`;
 }
 
+function badToken(reason: string): AppError {
+  return new AppError('invalid_grant', `The refresh token is not good: ${reason}`);
+}
+
 function refused(reason: string): Refused {
-  return {
-    kind: 'refused',
-    error: new AppError('invalid_grant', `The refresh token is not good: ${reason}`),
-  };
+  return { kind: 'refused', error: badToken(reason) };
 }
 
 /** There is no such token; who did not authenticate may have guessed it. */
 function unknownTo(refresh: Refresh, guessedAt: AgentId | 'unknown' = 'unknown'): Outcome {
   const outcome = refused('It is unknown');
-  return refresh.agentId === undefined ? { ...outcome, guessedAt } : outcome;
+  return refresh.client === undefined ? { ...outcome, guessedAt } : outcome;
 }
 
 function isGuess(outcome: Outcome): outcome is Refused & Required<Pick<Refused, 'guessedAt'>> {

@@ -1,6 +1,6 @@
 import type { Static, TSchema } from 'typebox';
 import type { WriteContext } from '../../db/index.ts';
-import { defineRoute, type Principal, type Route } from '../../http/index.ts';
+import { apiKeyHeaders, defineRoute, type Principal, type Route } from '../../http/index.ts';
 import { AppError, type ErrorCode } from '../../kernel/errors.ts';
 import type { OAuthRequest } from './authorization-server.ts';
 import { grantClientCredentials } from './grant-client-credentials.ts';
@@ -225,13 +225,13 @@ function isForm({ headers }: OAuthCall<object>['request']): boolean {
 function readRequest({
   request,
   context,
-}: OAuthCall<object>): OAuthRequest & { apiKey: string | undefined; context: WriteContext } {
+}: OAuthCall<object>): OAuthRequest & { apiKeys: string[]; context: WriteContext } {
   const { actor, requestId, clientAddress } = context;
   return {
     ...request,
     authorization: textOf(request.headers['authorization']),
     dpop: textOf(request.headers['dpop']),
-    apiKey: textOf(request.headers['x-api-key']),
+    apiKeys: apiKeyHeaders.flatMap((name) => textOf(request.headers[name]) ?? []),
     origin: { actor, requestId, clientAddress },
     context,
   };

@@ -1,4 +1,5 @@
 import { Type } from 'typebox';
+import { ScopeWord } from '../schemas.ts';
 
 const Text = Type.Optional(Type.String({ maxLength: 10_000 }));
 
@@ -32,7 +33,10 @@ export const TokenAnswer = Type.Object({
 
 export const TokenParameter = Type.Object({
   ...client,
-  token: Type.Optional(Type.String({ maxLength: 10_000, description: 'An access token or a refresh token' })),
+  // Whatever was ever issued: earlier versions bounded no scopes.
+  token: Type.Optional(
+    Type.String({ maxLength: 100_000, description: 'An access token or a refresh token' }),
+  ),
   token_type_hint: Text,
 });
 
@@ -40,9 +44,6 @@ export const IntrospectionAnswer = Type.Object(
   { active: Type.Boolean() },
   { additionalProperties: true, description: 'RFC 7662' },
 );
-
-/** RFC 6749 section 3.3. */
-const ScopeWord = Type.String({ minLength: 1, maxLength: 100, pattern: '^[\\x21\\x23-\\x5b\\x5d-\\x7e]+$' });
 
 export const CreateResourceBody = Type.Object(
   {

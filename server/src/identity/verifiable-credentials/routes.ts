@@ -1,5 +1,4 @@
 import { defineRoute, type Route } from '../../http/index.ts';
-import { AppError } from '../../kernel/errors.ts';
 import type { AgentId } from '../../kernel/ids.ts';
 import { acceptsTokenOf } from '../agents/agent.ts';
 import { findAgent } from '../agents/agents.sql.ts';
@@ -23,11 +22,8 @@ export function credentialRoutes({ tokens }: { tokens: Tokens }): Route[] {
       schema: { body: IssueBody, response: IssuedCredential },
       errors: [],
       handler: async ({ body, principal, context }) => {
-        const agent = await findAgent(context.db, principal.agentId);
-        if (!agent) throw new AppError('unauthorized', 'The agent was deleted');
         const issued = await issueCredential(context, tokens, {
-          agent,
-          keyThumbprint: principal.keyThumbprint,
+          acting: principal,
           challenge: body.challenge,
           audience: body.audience,
           ttlSeconds: body.ttl_seconds ?? 300,

@@ -1,0 +1,151 @@
+import { beforeAll, describe, expect, it, vi } from 'vitest';
+import { addSeconds, unixSeconds } from '../../kernel/clock.ts';
+import type { AgentId } from '../../kernel/ids.ts';
+import { codeOf, openAgents, self, start } from '../agents/agents.fixture.ts';
+import { deactivateAgent, deactivateItself, startAgent, stopAgent } from '../agents/change-agent-state.ts';
+import { deleteAgent } from '../agents/delete-agent.ts';
+import { changeAgent } from '../agents/update-agent.ts';
+import { rotateOwnSecret } from '../credentials/rotate-secret.ts';
+import { demandLink } from '../links/demand-link.ts';
+import { loadSigningKeys } from '../signing-keys/signing-keys.ts';
+import { createTokens, type Tokens } from '../tokens/tokens.ts';
+import { issueCredential } from '../verifiable-credentials/issue-credential.ts';
+import { type ActingAgent, findActingAgent } from './acting-agent.ts';
+import { tokenIdOf } from './refresh-token.ts';
+import { insertRevokedToken } from './revocations.sql.ts';
+
+const { db, home, at, newAgent } = await openAgents();
+const later = addSeconds(start, 5);
+let tokens: Tokens;
+beforeAll(async () => {
+  const keys = await loadSigningKeys(at(start), ['ES256']);
+  tokens = createTokens(keys, 'http://localhost', { 'at+jwt': 'ES256', 'vc+jwt': 'ES256' });
+});
+
+type Self = ReturnType<typeof self>;
+const issue = (acting: Self, now = later, ttlSeconds = 300) =>
+  issueCredential(at(now), tokens, { acting, challenge: 'c', audience: 'https://a.example', ttlSeconds });
+
+/** What an agent may get for its token that lasts longer than the token. */
+const gains: [string, (acting: Self) => Promise<unknown>][] = [
+  ['a secret', (acting) => rotateOwnSecret(at(later), acting, 0)],
+  ['a credential', issue],
+  [
+    'a link',
+    async (acting) => {
+      await db.query('DELETE FROM agent_links WHERE agent_id = $1', [acting.agentId]);
+      await demandLink(at(later), acting, () => 'http://localhost');
+    },
+  ],
+  ['a state', (acting) => deactivateItself(at(later), acting)],
+];
+
+const endings: [string, (id: AgentId, acting: ActingAgent) => Promise<unknown>][] = [
+  ['stopped', (id) => stopAgent(at(addSeconds(start, 1)), home.id, id)],
+  ['deactivated', (id) => deactivateAgent(at(addSeconds(start, 1)), home.id, id)],
+  ['deleted', (id) => deleteAgent(at(addSeconds(start, 1)), home.id, id)],
+  ['expired', (id) => changeAgent(at(start), home.id, id, { expiresAt: addSeconds(start, 4) })],
+  [
+    'stopped and started again',
+    async (id) => {
+      await stopAgent(at(addSeconds(start, 1)), home.id, id);
+      await startAgent(at(addSeconds(start, 2)), home.id, id);
+    },
+  ],
+  [
+    'left without the token, which was revoked,',
+    (agentId, { token }) =>
+      insertRevokedToken(db, { jti: token.id, agentId, expiresAt: later, now: addSeconds(start, 1) }),
+  ],
+];
+
+describe.each(endings)('an agent that was %s', (_state, end) => {
+  it.each(gains)(
+    'gets nothing that lasts for a token that a process still believes: %s',
+    async (_what, gain) => {
+      const { agent } = await newAgent();
+      const acting = self(agent.id);
+      await end(agent.id, acting);
+      expect(await codeOf(gain(acting))).toBe('unauthorized');
+    },
+  );
+});
+
+it.each(gains)('an agent that runs gets it: %s', async (what, gain) => {
+  const { agent } = await newAgent();
+  expect(await codeOf(gain(self(agent.id)))).toBe(what === 'a link' ? 'agent_not_linked' : 'done');
+});
+
+it('a token of a family that was revoked is as dead as one that was revoked by itself', async () => {
+  const { agent } = await newAgent();
+  const family = crypto.randomUUID();
+  const acting = { ...self(agent.id), token: { id: tokenIdOf(family, 3), iat: unixSeconds(start) } };
+  await db.query(
+    `INSERT INTO refresh_families (id, agent_id, credential_id, scope, resource, token_hash, generation, created_at, expires_at)
+     VALUES ($1, $2, 'cred_1', '', 'http://localhost', $3, 3, $4, $5)`,
+    [family, agent.id, Buffer.alloc(32), start, addSeconds(start, 3600)],
+  );
+  expect(await findActingAgent(db, acting, later)).toMatchObject({ id: agent.id });
+  await db.query('UPDATE refresh_families SET revoked_at = $2 WHERE id = $1', [family, later]);
+  expect(await findActingAgent(db, acting, later)).toBeUndefined();
+});
+
+it('whose stop is being committed waits for it, and gets nothing', async () => {
+  const { agent } = await newAgent();
+  let rotating: Promise<string> | undefined;
+  await db.transaction(async (sql) => {
+    await sql.query('SELECT 1 FROM agents WHERE id = $1 FOR UPDATE', [agent.id]);
+    rotating = codeOf(rotateOwnSecret(at(later), self(agent.id), 0));
+    await vi.waitUntil(async () => {
+      const waiting = await db.query(
+        "SELECT 1 FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'",
+      );
+      return waiting.length > 0;
+    });
+    await sql.query("UPDATE agents SET status = 'suspended', suspended_by = $2 WHERE id = $1", [
+      agent.id,
+      [home.id],
+    ]);
+  });
+  expect(await rotating).toBe('unauthorized');
+});
+
+describe('a credential for a verifier', () => {
+  it('ends with its agent', async () => {
+    const { agent } = await newAgent();
+    await changeAgent(at(start), home.id, agent.id, { expiresAt: addSeconds(start, 65) });
+    expect((await issue(self(agent.id), later, 86_400)).expiresAt).toEqual(addSeconds(start, 65));
+    expect((await issue(self(agent.id), later, 10)).expiresAt).toEqual(addSeconds(later, 10));
+  });
+
+  it('is given again for its Idempotency-Key, though its challenge is kept nowhere', async () => {
+    const { agent } = await newAgent();
+    const challenge = 'a challenge of 🦊 that "nobody" else\u2028has sent';
+    const opened: string[] = [];
+    const context = at(later);
+    const box = {
+      ...context.box,
+      seal(plain: Buffer, binding: string) {
+        opened.push(plain.toString());
+        return context.box.seal(plain, binding);
+      },
+    };
+    const run = () =>
+      issueCredential(
+        { ...context, box, idempotency: { key: 'k', operation: 'vc.issue', fingerprint: Buffer.alloc(32) } },
+        tokens,
+        { acting: self(agent.id), challenge, audience: 'https://a.example', ttlSeconds: 300 },
+      );
+    const first = await run();
+    expect(await run()).toEqual(first);
+    const check = { typ: 'vc+jwt', audience: 'https://a.example', now: later } as const;
+    expect((await tokens.check(first.vc, check)).claims).toMatchObject({ challenge, nonce: challenge });
+    // In the clear, as JSON or inside of a JWT.
+    const kept = opened.flatMap((text) => [
+      text,
+      ...text.split(/[."]/).map((part) => Buffer.from(part, 'base64url').toString()),
+    ]);
+    expect(kept.length).toBeGreaterThan(1);
+    for (const text of kept) expect(text).not.toContain('that \\"nobody');
+  });
+});
