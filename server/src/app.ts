@@ -14,7 +14,7 @@ import { isClientSecretShaped, isRefreshTokenShaped, signingKeysChannel } from '
 import { findServerBySlug, serverChangedChannel } from './market/index.ts';
 import { createServices, type Parts, type Services, systemContext } from './services.ts';
 import { createCreditKeys, creditKeysChangedChannel } from './wallet/index.ts';
-import { createPaymentLane, type PaymentLane, signatureBackend } from './x402/index.ts';
+import { createCreditVerifier, createPaymentLane, type PaymentLane, signatureBackend } from './x402/index.ts';
 import { startCountLoop, startKeysLoop, startWorkerLoops, type WorkerLoops } from './workers.ts';
 
 /** The constructed program: two planes to listen with, and the work that goes on behind them. */
@@ -60,6 +60,7 @@ export async function createApp(parts: Parts): Promise<App> {
     ...services,
     payments,
     creditKeys,
+    verifyCredit: createCreditVerifier(),
     servers,
     forwarder,
     gatewayUrl: config.gatewayUrl,

@@ -6,6 +6,7 @@ import {
   type Chain,
   creditsRail,
   type CreditTerms,
+  type CreditVerifier,
   exactRail,
   paymentRequired,
   paymentRequiredV1,
@@ -22,6 +23,7 @@ export interface TermsDeps {
   gatewayUrl: string;
   chains: ReadonlyMap<string, { chain: Chain; settler: Settler }>;
   creditKeys: CreditKeys;
+  verifyCredit: CreditVerifier;
 }
 
 /** What the call costs on its server's chain. Throws `unavailable` where its seller has no wallet there. */
@@ -108,7 +110,12 @@ export async function railOf(
   if (!('credit' in payment)) return exactRail({ ...getChain(deps, terms), terms, sent: payment });
   const { credit } = payment;
   const key = await deps.creditKeys.find(credit.payer, credit.header.kid);
-  return creditsRail({ sent: credit, terms: creditTermsOf(deps, matched), key });
+  return creditsRail({
+    sent: credit,
+    terms: creditTermsOf(deps, matched),
+    key,
+    isSignedBy: deps.verifyCredit,
+  });
 }
 
 function getChain(deps: TermsDeps, terms: Terms): { chain: Chain; settler: Settler } {

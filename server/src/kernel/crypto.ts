@@ -55,7 +55,7 @@ export function createSecretBox(masterKey: Buffer): SecretBox {
   assert(masterKey.length === 32, 'the master key has 32 bytes');
   return {
     seal(plain, boundTo) {
-      const iv = randomBytes(ivBytes);
+      const iv = drawRandom(ivBytes);
       const cipher = createCipheriv('aes-256-gcm', masterKey, iv).setAAD(Buffer.from(boundTo));
       const body = Buffer.concat([cipher.update(plain), cipher.final()]);
       return Buffer.concat([Buffer.of(boxVersion), iv, cipher.getAuthTag(), body]);

@@ -30,6 +30,7 @@ export {
   type StoredResponse,
 } from './payments/payment.ts';
 export type { NewClaim, Presenter } from './claims/lane-jobs.ts';
+export { createCreditVerifier, type CreditVerifier } from './credits/credit-verifier.ts';
 export { createPaymentLane, type PaymentLane } from './claims/payment-lane.ts';
 export { paymentRoutes, spellPayer } from './payments/payment-routes.ts';
 export { presentToPayer } from './payments/payment-view.ts';

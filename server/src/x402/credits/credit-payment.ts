@@ -1,5 +1,4 @@
-import { type KeyObject, verify } from 'node:crypto';
-import { promisify } from 'node:util';
+import type { KeyObject } from 'node:crypto';
 import { AppError } from '../../kernel/errors.ts';
 import { type EnvironmentId, isId } from '../../kernel/ids.ts';
 import type { Payment } from '../payments/payment.ts';
@@ -8,7 +7,7 @@ import type { Payment } from '../payments/payment.ts';
 export const creditsNetwork = 'credence:credits';
 
 /** The `typ` of a credit payment (RFC 8725 section 3.11): no other token of ours is taken for one. */
-const creditType = 'credence-credit+jwt';
+export const creditType = 'credence-credit+jwt';
 
 /** An algorithm belongs to the key that was registered; the header only repeats it (RFC 8725 section 3.1). */
 export type CreditAlgorithm = 'ES256' | 'EdDSA';
@@ -44,9 +43,6 @@ export interface CreditPayment {
 /** One payment has one name: a nonce of visible characters, long enough not to be guessed or repeated. */
 const noncePattern = /^[\w-]{16,64}$/;
 const partPattern = /^[\w-]+$/;
-/** Of both algorithms. */
-const signatureBytes = 64;
-const verifyOffLoop = promisify(verify);
 
 /** Reads a credit payment. Throws `invalid_payment` saying what is wrong with its form. */
 export function readCreditPayment(jws: string): CreditPayment {
@@ -77,21 +73,6 @@ export function readCreditPayment(jws: string): CreditPayment {
     validAfter: Math.max(iat, nbf),
     expiresAt: exp,
   };
-}
-
-/**
- * Whether the header is what ours must be, and the key made the signature. An extension marked critical is refused (RFC 7515
- * section 4.1.11): we know none. On the thread pool: 65 microseconds (ES256) to 95 (EdDSA), of which the event loop keeps 6.
- */
-export async function isSignedBy({ header, jws }: CreditPayment, key: CreditKey): Promise<boolean> {
-  if (header.typ !== creditType || header.alg !== key.algorithm || header.critical) return false;
-  const end = jws.lastIndexOf('.');
-  const input = Buffer.from(jws.slice(0, end), 'latin1');
-  const signature = Buffer.from(jws.slice(end + 1), 'base64url');
-  if (signature.length !== signatureBytes) return false;
-  if (key.algorithm === 'EdDSA') return verifyOffLoop(null, input, key.publicKey, signature);
-  // RFC 7518 section 3.4: two numbers of 32 bytes, not DER.
-  return verifyOffLoop('sha256', input, { key: key.publicKey, dsaEncoding: 'ieee-p1363' }, signature);
 }
 
 export function isCreditPayment({ network }: Pick<Payment, 'network'>): boolean {

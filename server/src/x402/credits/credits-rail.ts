@@ -2,13 +2,8 @@ import type { EnvironmentKind } from '../../accounts/index.ts';
 import { unixSeconds } from '../../kernel/clock.ts';
 import type { EnvironmentId } from '../../kernel/ids.ts';
 import { limits } from '../../kernel/limits.ts';
-import {
-  type CreditKey,
-  type CreditPayment,
-  creditsNetwork,
-  isSignedBy,
-  transferKey,
-} from './credit-payment.ts';
+import { type CreditKey, type CreditPayment, creditsNetwork, transferKey } from './credit-payment.ts';
+import type { CreditVerifier } from './credit-verifier.ts';
 import type { PaymentFault } from '../exact/exact.ts';
 import type { PaymentFacts } from '../payments/payment.ts';
 import { attemptSeconds, type Rail } from '../rail.ts';
@@ -44,8 +39,9 @@ export function creditsRail(args: {
   sent: CreditPayment;
   terms: CreditTerms | undefined;
   key: CreditKey | undefined;
+  isSignedBy: CreditVerifier;
 }): Rail {
-  const { sent, terms, key } = args;
+  const { sent, terms, key, isSignedBy } = args;
   return {
     facts: creditFacts(sent),
     findFault: (now) => findCreditFault(sent, terms, key, unixSeconds(now)),
