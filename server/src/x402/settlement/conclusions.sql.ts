@@ -26,9 +26,16 @@ export async function takeForSettling(sql: Sql, payments: readonly Payment[]): P
 export type Conclusion =
   /** Back to being answered: its transaction ended without a word about it. */
   | { payment: Payment; state: 'responded' }
-  /** `outside`: the block of a transaction that isn't one of ours for this payment, to be watched by itself. */
-  | { payment: Payment; state: 'settled'; transaction: string; outside?: Block }
-  | { payment: Payment; state: 'settlement_failed'; failure: string };
+  /** `isWatchedByItself`: its block is, as no transaction of ours is watched that has settled it. */
+  | {
+      payment: Payment;
+      state: 'settled';
+      transaction: string;
+      block: Block;
+      isWatchedByItself?: true;
+    }
+  /** `byPayer`: what its payer has done has made it worth nothing. */
+  | { payment: Payment; state: 'settlement_failed'; failure: string; byPayer: boolean };
 
 /** What a payment fails with that was sent as often as it may be, and never mined with its transfer (specification v2, section 9). */
 const sentInVain = 'unexpected_settle_error';
@@ -69,7 +76,7 @@ export async function concludePayments(
       if (!row) return [];
       const ended =
         row.state === 'settlement_failed' && conclusion.state === 'responded'
-          ? { payment, state: row.state, failure: row.failure ?? sentInVain }
+          ? { payment, state: row.state, failure: row.failure ?? sentInVain, byPayer: false }
           : conclusion;
       return [[payment.id, ended] as const];
     }),

@@ -13,9 +13,7 @@ export interface OutsideSettlement {
 
 /** Has the blocks watched in which others settled these. */
 export async function watchOutside(sql: Sql, conclusions: readonly Conclusion[]): Promise<void> {
-  const watched = conclusions.flatMap((one) =>
-    one.state === 'settled' && one.outside ? { ...one, block: one.outside } : [],
-  );
+  const watched = conclusions.flatMap((one) => (one.state === 'settled' && one.isWatchedByItself ? one : []));
   if (watched.length === 0) return;
   await sql.query(
     `INSERT INTO outside_settlements
