@@ -7,11 +7,21 @@ import { type AskRpc, createRpc, quantityOf, resultOf } from './json-rpc.ts';
 import type { Network } from '../networks.ts';
 import { createLogSearch } from './log-search.ts';
 import { findSettlement, findUses, type NonceUse } from './nonce-use.ts';
-import { countAt, createNewestSeen, type Look, type NewestSeen } from './pinned-look.ts';
+import { createNewestSeen, type NewestSeen } from './newest-seen.ts';
+import { countAt, type Look } from './pinned-look.ts';
 import { type AskPayerState, createPayerStateReader } from './payer-state.ts';
 import { askBlockHashes, createReceiptWatch, type ReceiptWatch } from './receipt-watch.ts';
 import { type Block, type Header, readHeader, type Receipt } from './receipts.ts';
-import { balanceCall, booleanOf, type Contracts, stateCall, wordOf } from './token-calls.ts';
+import {
+  balanceCall,
+  batchView,
+  booleanOf,
+  type Contracts,
+  emptyTransferCall,
+  readBatch,
+  stateCall,
+  wordOf,
+} from './token-calls.ts';
 
 /** One EVM chain behind its RPC. Every call throws `ChainUnavailableError` where the chain can't be asked. */
 export interface Chain {
@@ -29,6 +39,8 @@ export interface Chain {
   fees(): Promise<Fees>;
   /** For each of these transfers, what would become of it if they were mined now, in this order; and what gas costs. */
   examine(payments: readonly ExactPayment[]): Promise<{ verdicts: Verdict[]; fees: Fees }>;
+  /** Whether the token would let anybody pay this account now. */
+  takesPayee(account: Address): Promise<boolean>;
   /** Sends a signed transaction; sending one that the chain already has is no error. */
   broadcast(raw: Hex): Promise<void>;
   /** The receipt of whichever of these was mined; nothing where none is, once `patienceMs` is over. */
@@ -124,12 +136,19 @@ function openTransactions(
   watch: ReceiptWatch,
   seen: NewestSeen,
   contracts: Contracts,
-): Pick<Chain, 'broadcast' | 'examine' | 'fees' | 'findReceipt' | 'findSettlement' | 'findUses'> {
+): Pick<
+  Chain,
+  'broadcast' | 'examine' | 'fees' | 'takesPayee' | 'findReceipt' | 'findSettlement' | 'findUses'
+> {
   const askWithFees = createFeeReader(ask, watch);
   const asked = { ask, seen, watch, contracts, search: createLogSearch(ask, contracts.token) };
   return {
     fees: async () => (await askWithFees([])).fees,
     examine: (payments) => examine(askWithFees, contracts, payments),
+    async takesPayee(account) {
+      const [answer] = await ask([batchView(contracts, [emptyTransferCall(account)])]);
+      return readBatch(answer, 1)[0]?.success === true;
+    },
     async broadcast(raw) {
       const [answer] = await ask([{ method: 'eth_sendRawTransaction', params: [raw] }]);
       if (answer && 'error' in answer && isAlreadyKnown(answer.error)) return;

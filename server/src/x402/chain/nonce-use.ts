@@ -3,7 +3,8 @@ import { addressWord, judgeBatchReceipt, type ReceiptLog } from './batch-call.ts
 import type { Authorization } from '../exact/exact.ts';
 import { type AskRpc, ChainUnavailableError } from './json-rpc.ts';
 import type { FoundLog, LogSearch, SearchRound } from './log-search.ts';
-import { type Look, lookAt, type NewestSeen, type PaymentState } from './pinned-look.ts';
+import type { NewestSeen } from './newest-seen.ts';
+import { type Look, lookAt, type PaymentState } from './pinned-look.ts';
 import type { ReceiptWatch } from './receipt-watch.ts';
 import type { Receipt } from './receipts.ts';
 import type { Contracts } from './token-calls.ts';

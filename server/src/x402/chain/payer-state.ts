@@ -3,7 +3,7 @@ import type { decodeBatch } from './batch-call.ts';
 import { type Account, type BlockMemory, createBlockMemory } from './block-memory.ts';
 import { decodeCodeCheck, encodeCodeCheck } from './code-check.ts';
 import { type AskRpc, bytesOf, ChainUnavailableError, createRpc, resultOf } from './json-rpc.ts';
-import type { NewestSeen } from './pinned-look.ts';
+import type { NewestSeen } from './newest-seen.ts';
 import type { ReceiptWatch } from './receipt-watch.ts';
 import { balanceCall, blockView, type Contracts, readBatch, stateCall, viewOf } from './token-calls.ts';
 

@@ -10,6 +10,7 @@ import {
   resultOf,
   type RpcCall,
 } from './json-rpc.ts';
+import type { NewestSeen } from './newest-seen.ts';
 import { latestBlock } from './receipt-watch.ts';
 import { type Block, type Header, readHeader } from './receipts.ts';
 import {
@@ -25,27 +26,6 @@ import {
   wordOf,
 } from './token-calls.ts';
 
-/** What is known to be there: an answer of an earlier block than this says nothing of what hasn't happened. */
-export interface NewestSeen {
-  see(block: bigint): void;
-  /** Zero where nothing was seen for a while: a local chain may have forgotten its last blocks. */
-  block(): bigint;
-}
-
-/** Longer than a node is behind the others of its provider, and shorter than anybody waits for a settlement. */
-const seenMsMax = 15_000;
-
-export function createNewestSeen(): NewestSeen {
-  let newest = { block: 0n, atMs: Number.NEGATIVE_INFINITY };
-  const isKnown = () => performance.now() - newest.atMs <= seenMsMax;
-  return {
-    see(block) {
-      if (block >= newest.block || !isKnown()) newest = { block, atMs: performance.now() };
-    },
-    block: () => (isKnown() ? newest.block : 0n),
-  };
-}
-
 /** How often a block is looked for that the node which answers hasn't got; the pauses between are longer each time. */
 const looksMax = 5;
 const pauseMs = 60;
@@ -54,7 +34,7 @@ const pauseMs = 60;
  * Asks several things of one block, which is named by its hash (EIP-1898), so that no answer is an older block's, whichever of a provider's nodes
  * gives it: the head, if that is as new as anything that was seen, and as `since`. Throws `ChainUnavailableError` where no node has it.
  */
-export async function askPinned<Answer>(
+async function askPinned<Answer>(
   ask: AskRpc,
   seen: NewestSeen,
   since: bigint,
@@ -78,7 +58,7 @@ export async function askPinned<Answer>(
 }
 
 /** The state of one block, and of no other. */
-export function atBlock({ hash }: Pick<Block, 'hash'>): { blockHash: Hex; requireCanonical: true } {
+function atBlock({ hash }: Pick<Block, 'hash'>): { blockHash: Hex; requireCanonical: true } {
   return { blockHash: hash, requireCanonical: true };
 }
 

@@ -1,6 +1,6 @@
 import type { Hex } from 'viem';
 import { type AskRpc, ChainUnavailableError, resultOf, type RpcCall } from './json-rpc.ts';
-import type { NewestSeen } from './pinned-look.ts';
+import type { NewestSeen } from './newest-seen.ts';
 import { type Header, readHeader, readReceipt, type Receipt } from './receipts.ts';
 
 /** Looks for what was mined, for all who wait at once. */

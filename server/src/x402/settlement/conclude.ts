@@ -60,14 +60,14 @@ export async function conclude(
   const uses = await findUsesIfAny(deps, unsettled, receipt, usedBy);
   // Without a transaction of ours, or where that reverted as a whole, nothing is said of one payment: it may be another's fault.
   const saysNothing = receipt === undefined || (receipt.reverted && items.length > 1);
-  const now = context.clock.now();
+  const judgedAt = context.clock.now();
   const conclusions = items.flatMap((payment, index): Conclusion[] => {
     if (receipt && verdicts[index] === 'settled') {
       return [{ payment, state: 'settled', transaction: receipt.hash, block: receipt.block }];
     }
     const use = uses[unsettled.indexOf(payment)];
     if (use?.kind === 'unused' && saysNothing) return [{ payment, state: 'responded' }];
-    const told = concludeByUse(payment, use, now);
+    const told = concludeByUse(payment, use, judgedAt);
     // It was mined too early: it goes into another.
     return told === 'early' || told === 'passes' ? [{ payment, state: 'responded' }] : told;
   });

@@ -3,7 +3,7 @@ import type { UnusedNonce } from '../chain/nonce-use.ts';
 import type { Payment } from '../payments/payment.ts';
 
 /** A payment with which nothing is wrong that we know of, but that the token refuses: its payee perhaps, or a token that is paused. */
-export const transferRefused = 'transfer_refused';
+const transferRefused = 'transfer_refused';
 
 /** What there is to say of a payment that wasn't settled, and whose nonce is unused. */
 export type UnusedVerdict =
