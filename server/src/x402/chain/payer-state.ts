@@ -182,7 +182,9 @@ async function askBlock(
   const codes = payers.length === 0 ? [] : decodeCodeCheck(bytesOf(resultOf(codeAnswer)), payers.length);
   const accounts = payers.flatMap((payer, index): [Address, Account][] => {
     const balance = words[index];
-    return balance === undefined ? [] : [[payer, { balance, hasCode: codes[index] === true, askedAtMs }]];
+    return balance === undefined
+      ? []
+      : [[payer, { block, balance, hasCode: codes[index] === true, askedAtMs }]];
   });
   const states = nonces.flatMap((one, index): [Question, boolean][] => {
     const state = words[payers.length + index];

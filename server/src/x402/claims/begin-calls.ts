@@ -102,7 +102,11 @@ async function plan(
     findClaimed(sql, payments),
     sumClaimed(
       sql,
-      jobs.map(({ payment, balance }) => ({ payment, balanceReadAt: balance?.readAt ?? now })),
+      jobs.map(({ payment, balance }) => ({
+        payment,
+        balanceReadAt: balance?.readAt ?? now,
+        balanceBlock: balance?.block,
+      })),
     ),
     optimistic.length === 0
       ? undefined

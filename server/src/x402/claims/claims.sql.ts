@@ -51,13 +51,13 @@ export async function findClaimed(sql: Sql, keys: readonly PaymentKey[]): Promis
 }
 
 /**
- * For each payment, what its payer's other payments here will still take from a balance that was read then, by the database's clock, or
- * have taken since.
- * Asked for under the payers' locks.
+ * For each payment, what its payer's other payments here will still take from a balance of that block, or have taken in later ones: a node
+ * may be behind the one that told of them, whichever process it told. Settlements of which the block isn't known count from
+ * when the balance was read, by the database's clock; and so do all where the balance's isn't. Asked for under the payers' locks.
  */
 export async function sumClaimed(
   sql: Sql,
-  asks: readonly { payment: PayerKey & { id: string }; balanceReadAt: Date }[],
+  asks: readonly { payment: PayerKey & { id: string }; balanceReadAt: Date; balanceBlock?: bigint | undefined }[],
 ): Promise<bigint[]> {
   const rows = await sql.query<{ claimed: bigint }>(
     `SELECT coalesce((
@@ -66,15 +66,24 @@ export async function sumClaimed(
            AND p.state IN ('forwarding', 'responded', 'settling') AND p.id <> k.id), 0)
        + coalesce((
          SELECT sum(amount) FROM payments p
-         WHERE p.network = k.network AND p.asset = k.asset AND p.payer = k.payer AND p.settled_at >= k.read_at), 0) AS claimed
-     FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[])
-       WITH ORDINALITY AS k (network, asset, payer, id, read_at, place) ORDER BY k.place`,
+         WHERE p.network = k.network AND p.asset = k.asset AND p.payer = k.payer AND p.settled_block > k.read_block), 0)
+       + coalesce((
+         SELECT sum(amount) FROM payments p
+         WHERE p.network = k.network AND p.asset = k.asset AND p.payer = k.payer
+           AND p.settled_at >= k.read_at AND p.settled_block IS NULL), 0)
+       + CASE WHEN k.read_block IS NULL THEN coalesce((
+         SELECT sum(amount) FROM payments p
+         WHERE p.network = k.network AND p.asset = k.asset AND p.payer = k.payer
+           AND p.settled_at >= k.read_at AND p.settled_block IS NOT NULL), 0) ELSE 0 END AS claimed
+     FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::bigint[])
+       WITH ORDINALITY AS k (network, asset, payer, id, read_at, read_block, place) ORDER BY k.place`,
     [
       asks.map(({ payment }) => payment.network),
       asks.map(({ payment }) => payment.asset),
       asks.map(({ payment }) => payment.payer),
       asks.map(({ payment }) => payment.id),
       asks.map(({ balanceReadAt }) => balanceReadAt),
+      asks.map(({ balanceBlock }) => balanceBlock ?? null),
     ],
   );
   return rows.map(({ claimed }) => claimed);

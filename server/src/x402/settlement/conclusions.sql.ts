@@ -53,10 +53,10 @@ export async function concludePayments(
     `UPDATE payments p SET transaction = k.transaction, updated_at = now(),
        state = CASE WHEN ${isLast} THEN 'settlement_failed' ELSE k.state END,
        failure = CASE WHEN ${isLast} THEN '${sentInVain}' ELSE k.failure END,
-       settled_at = CASE WHEN k.state = 'settled' THEN now() END,
+       settled_at = CASE WHEN k.state = 'settled' THEN now() END, settled_block = k.settled_block,
        settle_attempts = settle_attempts + CASE WHEN k.state <> 'settled' AND p.state = 'settling' THEN 1 ELSE 0 END
-     FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[])
-       AS k (environment_id, id, state, transaction, failure)
+     FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $7::bigint[])
+       AS k (environment_id, id, state, transaction, failure, settled_block)
      WHERE p.environment_id = k.environment_id AND p.id = k.id AND p.state = ANY ($6::text[])
      RETURNING p.id, p.state, p.failure`,
     [
@@ -66,6 +66,7 @@ export async function concludePayments(
       conclusions.map((one) => (one.state === 'settled' ? one.transaction : null)),
       conclusions.map((one) => (one.state === 'settlement_failed' ? one.failure : null)),
       from,
+      conclusions.map((one) => (one.state === 'settled' ? one.block.number : null)),
     ],
   );
   const states = new Map(rows.map((row) => [row.id, row]));
