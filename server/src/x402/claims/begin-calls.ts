@@ -126,7 +126,7 @@ async function plan(
           balance: job.balance,
           claimed: claimed[place] ?? 0n,
           suspendedUntil: suspensions.get(payerName(job.payment)) ?? null,
-          hosted: job.kind === 'claim' && job.hosted,
+          hosted: job.hosted,
         },
   );
   const verdicts = planClaims(asks, owed, owedMax, now);

@@ -57,7 +57,11 @@ export async function findClaimed(sql: Sql, keys: readonly PaymentKey[]): Promis
  */
 export async function sumClaimed(
   sql: Sql,
-  asks: readonly { payment: PayerKey & { id: string }; balanceReadAt: Date; balanceBlock?: bigint | undefined }[],
+  asks: readonly {
+    payment: PayerKey & { id: string };
+    balanceReadAt: Date;
+    balanceBlock?: bigint | undefined;
+  }[],
 ): Promise<bigint[]> {
   const rows = await sql.query<{ claimed: bigint }>(
     `SELECT coalesce((
@@ -199,7 +203,7 @@ export async function insertClaims(
 }
 
 /**
- * Starts one more upstream attempt of each; those that another has, or that are past that, aren't among the result. Leases are
+ * Starts one more upstream attempt of each, or has it settled first where it is to be paid upfront now; those that another has, or that are past that, aren't among the result. Leases are
  * compared by several processes, so they run by the database's clock: a caller's says only how long they are.
  */
 export async function beginAttempts(
@@ -209,8 +213,11 @@ export async function beginAttempts(
   now: Date,
 ): Promise<Payment[]> {
   return sql.query<Payment>(
-    `UPDATE payments p SET state = 'forwarding', mode = k.mode, attempt = attempt + 1,
-       lease_until = now() + ($4::timestamptz - $3::timestamptz), failure = NULL, updated_at = now()
+    `UPDATE payments p SET mode = k.mode, failure = NULL, updated_at = now(),
+       state = CASE WHEN k.mode = 'upfront' THEN 'responded' ELSE 'forwarding' END,
+       attempt = attempt + CASE WHEN k.mode = 'upfront' THEN 0 ELSE 1 END,
+       lease_until = CASE WHEN k.mode <> 'upfront' THEN now() + ($4::timestamptz - $3::timestamptz) END,
+       delivery = CASE WHEN k.mode = 'upfront' THEN 'owed' ELSE delivery END
      FROM unnest($1::text[], $2::text[], $5::text[]) AS k (environment_id, id, mode)
      WHERE p.environment_id = k.environment_id AND p.id = k.id
        AND (p.state = 'open' OR (p.state = 'forwarding' AND p.lease_until <= now()))
