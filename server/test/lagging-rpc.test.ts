@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Database } from '../src/db/index.ts';
 import { fundAccount } from '../src/embedded/index.ts';
-import { type Chain, createSettler } from '../src/x402/index.ts';
+import { type Chain, createChain, createSettler, networks } from '../src/x402/index.ts';
 import { recordBatch } from '../src/x402/settlement/settle-batch.ts';
 import { contextOf, openChain, price, report } from './crash/payment-parts.ts';
 import { type Lag, type LaggingRpc, startLaggingRpc } from './helpers/lagging-rpc.ts';
@@ -116,6 +116,26 @@ describe('a payer whose money came in the last block', () => {
     expect(await stateOf(scene)).toBe('responded');
     rpc.lag(undefined);
     await resume(chain);
+    await expectSettledOnce(scene);
+  });
+});
+
+describe('a settlement that was told', () => {
+  it('is not undone because a node has not got its block yet', async () => {
+    const { scene, before } = await newMinedScene();
+    await resume(truth);
+    expect(await stateOf(scene)).toBe('settled');
+
+    const watched = { network: networks.sandbox, finality: 'finalized', reorgDepth: 64 } as const;
+    const chain = createChain({ ...watched, rpcUrl: rpc.url });
+    let heads = 0;
+    rpc.lag({
+      block: before,
+      isAhead: (methods) => methods.join() === 'eth_getBlockByNumber' && ++heads <= 2,
+    });
+    await resume(chain);
+    rpc.lag(undefined);
+    expect(heads, 'its block was looked for').toBeGreaterThan(2);
     await expectSettledOnce(scene);
   });
 });
