@@ -10,6 +10,7 @@ import type { EnvironmentId } from './kernel/ids.ts';
 import { findPayeeOfResource, marketRoutes } from './market/index.ts';
 import { walletRoutes } from './wallet/index.ts';
 import {
+  canBePaid,
   facilitatorRoutes,
   type Network,
   networks,
@@ -49,6 +50,11 @@ export function createRoutes(
     ...marketRoutes({
       gatewayUrl: config.gatewayUrl,
       mayDial: (address) => egress.mayDial('upstream', address),
+      canBePaid: async (environmentId, address) => {
+        const { id } = await networkOf(db, environmentId);
+        const chain = chains.get(id)?.chain;
+        return chain === undefined || canBePaid(chain, address);
+      },
     }),
     ...relayerRoutes({ chains }),
     ...paymentRoutes(),

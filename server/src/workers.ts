@@ -59,7 +59,7 @@ export function startWorkerLoops(services: Services, loops: WorkerLoops): void {
   );
   loops.other.push(
     startLoop({ intervalMs: intervals.forgetMs, run: () => sweepIdempotencyKeys(context), onError }),
-    startLoop({ intervalMs: intervals.resumeMs, run: () => resumeCredits(context), onError }),
+    startLoop({ intervalMs: intervals.resumeMs, run: () => resumeCredits(context, onError), onError }),
     startLoop({ intervalMs: intervals.sweepMs, run: () => sweepIdleAgents(context), onError }),
     startLoop({ intervalMs: intervals.sweepMs, run: () => sweepUsage(context), onError }),
     startLoop({ intervalMs: intervals.sweepMs, run: () => sweepOutbox(context, newsTopics), onError }),

@@ -1,9 +1,10 @@
 import { beforeAll, describe, expect, it } from 'vitest';
+import { zeroAddress } from 'viem';
 import { privateKeyToAccount } from 'viem/accounts';
 import { connect } from '../contracts/test/local-chain.ts';
 import { fundAccount } from '../src/embedded/index.ts';
-import { type Chain, createSettler, type Settler } from '../src/x402/index.ts';
-import { contextOf, price, relayer, report } from './crash/payment-parts.ts';
+import { type Authorization, type Chain, createSettler, networks, type Settler } from '../src/x402/index.ts';
+import { claim, contextOf, newOrder, price, relayer, report, storeAnswer } from './crash/payment-parts.ts';
 import { addRelayer, findLowRelayers, setRelayerActive } from '../src/x402/settlement/operate-relayers.ts';
 import { answer, type Answered, type Ground, openGround } from './helpers/settlement.ts';
 
@@ -80,6 +81,73 @@ describe('payments that wait at the same moment', () => {
     await fundAccount(ground.local.rpcUrl, { address: poor.payer.address, tokenAtomic: price });
     expect(await settleAll([poor])).toMatchObject([{ kind: 'settled' }]);
     expect(await chain.balanceOf(poor.payee)).toBe(price);
+  });
+});
+
+async function suspensionOf({ payment }: Answered): Promise<Date | null> {
+  const query = 'SELECT suspended_until FROM payers WHERE payer = $1';
+  const [row] = await ground.database.db.query<{ suspendedUntil: Date | null }>(query, [payment.payer]);
+  return row?.suspendedUntil ?? null;
+}
+
+/** As `answer`, of what is signed otherwise. */
+async function answerSigned(authorization: Partial<Authorization>): Promise<Answered> {
+  const context = contextOf(ground.database.db);
+  const scene = await newOrder(undefined, authorization);
+  await fundAccount(ground.local.rpcUrl, { address: scene.payer.address, tokenAtomic: price });
+  const payment = await claim(context, scene);
+  await storeAnswer(context, payment);
+  return { ...scene, payment };
+}
+
+const nowSeconds = () => BigInt(Math.floor(Date.now() / 1000));
+
+describe('a payer', () => {
+  it('is suspended that has not got the money any more', async () => {
+    const poor = await answer(ground, price - 1n);
+    expect(await settleAll([poor])).toEqual([{ kind: 'failed', reason: 'insufficient_funds' }]);
+    expect(await suspensionOf(poor)).not.toBeNull();
+  });
+
+  it('is suspended that has put code in its place', async () => {
+    const bad = await answer(ground);
+    await connect(ground.local.rpcUrl).setCode({ address: bad.payer.address, bytecode: burnerCode });
+    expect(await settleAll([bad])).toMatchObject([{ kind: 'failed' }]);
+    expect(await suspensionOf(bad)).not.toBeNull();
+  });
+
+  it.each([
+    ['nobody', zeroAddress],
+    ['the token itself', networks.sandbox.asset.address],
+  ])('is not blamed for a payee that the token refuses: %s', async (_who, to) => {
+    const honest = await answerSigned({ to });
+    expect(await settleAll([honest])).toEqual([{ kind: 'failed', reason: 'transfer_refused' }]);
+    expect(await suspensionOf(honest)).toBeNull();
+  });
+
+  it('is not blamed for a settlement that came too late', async () => {
+    const late = await answerSigned({ validBefore: nowSeconds() - 1n });
+    expect(await settleAll([late])).toEqual([
+      { kind: 'failed', reason: 'invalid_exact_evm_payload_authorization_valid_before' },
+    ]);
+    expect(await suspensionOf(late)).toBeNull();
+  });
+
+  it('is not blamed for a chain that has made no block since the payment became good', async () => {
+    const before = await answer(ground);
+    const { timestamp } = await connect(ground.local.rpcUrl).getBlock();
+    await expect.poll(nowSeconds, { timeout: 5_000 }).toBeGreaterThan(timestamp + 1n);
+    const context = contextOf(ground.database.db);
+    const early = await newOrder(before.payer, { validAfter: timestamp + 1n });
+    const payment = await claim(context, early);
+    await storeAnswer(context, payment);
+    expect(await settler.settle(payment)).toMatchObject({ kind: 'settled' });
+  });
+
+  it('waits where the time of its payment has not come', async () => {
+    const early = await answerSigned({ validAfter: nowSeconds() + 2n });
+    expect(await settleAll([early])).toMatchObject([{ kind: 'settled' }]);
+    expect(await suspensionOf(early)).toBeNull();
   });
 });
 

@@ -125,11 +125,12 @@ async function retry(call: PaidCall, payment: Payment): Promise<PaidAnswer | und
     return { kind: 'unpaid', reason: 'payment_expiring' };
   const balance = await call.rail.findFunds(now);
   if (typeof balance === 'string') return { kind: 'unpaid', reason: balance };
-  const taken = await call.lane.retry(payment, balance, call.origin);
+  const taken = await call.lane.retry(payment, balance, call.origin, call.hosted);
   if (typeof taken === 'string') return { kind: 'unpaid', reason: taken };
   if (!taken) return undefined;
   await reach('claimed');
-  return runAttempt(call, taken);
+  // A payer whose settlement failed meanwhile pays first now.
+  return taken.mode === 'upfront' ? settleAndDeliver(call, taken) : runAttempt(call, taken);
 }
 
 async function runAttempt(call: PaidCall, payment: Payment): Promise<PaidAnswer> {

@@ -40,6 +40,8 @@ export const limits = {
   streamIdleSeconds: 120,
   /** Time that a settlement may need after the upstream has answered. */
   settlementMarginSeconds: 30,
+  /** How long a payment's `validAfter` must be past: the chain's last block is so old at most, and clocks differ. Stock clients sign ten minutes. */
+  validAfterMarginSeconds: 5,
   /** Payments in one transaction: even where each payee is new, 200 stay below the 16.7 million gas of EIP-7825. */
   batchItems: 200,
   /** One commit's claims and answers: beyond some hundreds a larger batch adds latency, and hardly any rate. */

@@ -1,6 +1,8 @@
 import type { Static } from 'typebox';
-import { getAddress } from 'viem';
+import { type Address, getAddress } from 'viem';
 import { defineRoute, type Route } from '../http/index.ts';
+import { AppError } from '../kernel/errors.ts';
+import type { EnvironmentId } from '../kernel/ids.ts';
 import { limits } from '../kernel/limits.ts';
 import { createServer } from './create-server.ts';
 import { endpointRoutes } from './endpoint-routes.ts';
@@ -15,6 +17,8 @@ export interface MarketDeps {
   gatewayUrl: string;
   /** Whether an upstream at this address may be called. */
   mayDial(address: string): boolean;
+  /** Whether the token of the environment's network takes this payee. */
+  canBePaid(environmentId: EnvironmentId, address: Address): Promise<boolean>;
 }
 
 const management = { auth: ['api_key', 'person'], limit: 'write' } as const;
@@ -37,12 +41,18 @@ function serverRoutes(deps: MarketDeps): Route[] {
       schema: { body: CreateServerBody, response: ServerView },
       errors: ['conflict'],
       handler: async ({ principal, body, context }) => {
+        const payTo = body.pay_to === undefined ? null : getAddress(body.pay_to);
+        if (payTo !== null && !(await deps.canBePaid(principal.environmentId, payTo)))
+          throw new AppError(
+            'invalid_request',
+            'pay_to must be an address that the token pays: not the zero address, not the token itself',
+          );
         const server = await createServer(context, principal.environmentId, {
           name: body.name,
           slug: body.slug ?? null,
           description: body.description ?? '',
           baseUrl: parseBaseUrl(body.base_url, deps.mayDial),
-          payTo: body.pay_to === undefined ? null : getAddress(body.pay_to),
+          payTo,
         });
         return presentServer(server, deps);
       },
@@ -104,8 +114,16 @@ function serverRoutes(deps: MarketDeps): Route[] {
       status: 200,
       schema: { params: ServerParams, body: NoFields, response: ServerView },
       errors: ['conflict'],
-      handler: async ({ principal, params, context }) =>
-        presentServer(await publishServer(context, principal.environmentId, params.serverId), deps),
+      handler: async ({ principal, params, context }) => {
+        const { environmentId } = principal;
+        const { payTo } = await getServer(context.db, environmentId, params.serverId);
+        if (payTo !== null && !(await deps.canBePaid(environmentId, getAddress(payTo))))
+          throw new AppError(
+            'conflict',
+            'The token refuses transfers to the pay_to of this server: no call could be paid',
+          );
+        return presentServer(await publishServer(context, environmentId, params.serverId), deps);
+      },
     }),
   ];
 }

@@ -19,6 +19,7 @@ export {
   transferTypedData,
 } from './exact/exact.ts';
 export { facilitatorRoutes } from './facilitator/facilitator-routes.ts';
+export { canBePaid } from './chain/payee.ts';
 export { findNetwork, type Network, networks } from './networks.ts';
 export {
   exactFacts,

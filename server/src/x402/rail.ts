@@ -80,10 +80,10 @@ async function readFunds(
   if (state.nonceUsed) return 'invalid_transaction_state';
   if (state.balance < value) return 'insufficient_funds';
   const readAt = new Date(now.getTime() + Math.floor(state.askedAtMs - begunMs));
-  if (state.askedAtMs >= begunMs) return { atomic: state.balance, readAt };
+  const known = { atomic: state.balance, readAt, block: state.block };
+  if (state.askedAtMs >= begunMs) return known;
   return {
-    atomic: state.balance,
-    readAt,
+    ...known,
     async renew() {
       const renewed = await readFunds(chain, sent, { now, begunMs, sinceMs: performance.now() });
       return typeof renewed === 'string' ? undefined : renewed;

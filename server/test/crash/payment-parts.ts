@@ -6,6 +6,7 @@ import { createSecretBox } from '../../src/kernel/crypto.ts';
 import { newId } from '../../src/kernel/ids.ts';
 import { limits } from '../../src/kernel/limits.ts';
 import {
+  type Authorization,
   type Chain,
   createChain,
   createPaymentLane,
@@ -106,6 +107,7 @@ export function report(error: unknown): void {
 /** A payment of the price, signed by a key that nobody used before unless one is given, to an address that nobody used before. */
 export async function newOrder(
   payer = privateKeyToAccount(generatePrivateKey()),
+  signed: Partial<Authorization> = {},
 ): Promise<Order & { payer: typeof payer; payee: Address }> {
   const payee = privateKeyToAccount(generatePrivateKey()).address;
   const network = networks.sandbox;
@@ -116,6 +118,7 @@ export async function newOrder(
     validAfter: 0n,
     validBefore: BigInt(unixSeconds(new Date()) + 3_600),
     nonce: toHex(crypto.getRandomValues(new Uint8Array(32))),
+    ...signed,
   };
   const signature = await payer.signTypedData(transferTypedData(network, authorization));
   const sent = {

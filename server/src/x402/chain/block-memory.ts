@@ -2,6 +2,8 @@ import type { Address, Hex } from 'viem';
 
 /** What a block says of a payer. */
 export interface Account {
+  /** In which this was so, where that was told. */
+  block: bigint | undefined;
   balance: bigint;
   /** A contract's, or one that its key has put there (EIP-7702): then the token asks the code, and not the signature. */
   hasCode: boolean;

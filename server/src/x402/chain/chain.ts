@@ -7,10 +7,21 @@ import { type AskRpc, createRpc, quantityOf, resultOf } from './json-rpc.ts';
 import type { Network } from '../networks.ts';
 import { createLogSearch } from './log-search.ts';
 import { findSettlement, findUses, type NonceUse } from './nonce-use.ts';
+import { createNewestSeen, type NewestSeen } from './newest-seen.ts';
+import { countAt, type Look } from './pinned-look.ts';
 import { type AskPayerState, createPayerStateReader } from './payer-state.ts';
 import { askBlockHashes, createReceiptWatch, type ReceiptWatch } from './receipt-watch.ts';
 import { type Block, type Header, readHeader, type Receipt } from './receipts.ts';
-import { balanceCall, booleanOf, type Contracts, stateCall, wordOf } from './token-calls.ts';
+import {
+  balanceCall,
+  batchView,
+  booleanOf,
+  type Contracts,
+  emptyTransferCall,
+  readBatch,
+  stateCall,
+  wordOf,
+} from './token-calls.ts';
 
 /** One EVM chain behind its RPC. Every call throws `ChainUnavailableError` where the chain can't be asked. */
 export interface Chain {
@@ -28,12 +39,19 @@ export interface Chain {
   fees(): Promise<Fees>;
   /** For each of these transfers, what would become of it if they were mined now, in this order; and what gas costs. */
   examine(payments: readonly ExactPayment[]): Promise<{ verdicts: Verdict[]; fees: Fees }>;
+  /** Whether the token would let anybody pay this account now. */
+  takesPayee(account: Address): Promise<boolean>;
   /** Sends a signed transaction; sending one that the chain already has is no error. */
   broadcast(raw: Hex): Promise<void>;
   /** The receipt of whichever of these was mined; nothing where none is, once `patienceMs` is over. */
   findReceipt(hashes: readonly Hex[], patienceMs?: number): Promise<Receipt | undefined>;
-  /** What became of the nonce of each of these, in their order. */
-  findUses(authorizations: readonly Authorization[]): Promise<NonceUse[]>;
+  /** What became of the nonce of each of these, in their order: `unused` is said of the newest block that is known, never of an older one. */
+  findUses(
+    authorizations: readonly Authorization[],
+    look?: Omit<Look, 'authorizations'>,
+  ): Promise<NonceUse[]>;
+  /** How many transactions of an account are so deep that their receipts are to be had of any node, and by which head. */
+  deepTransactionCount(account: Address): Promise<{ count: bigint; block: bigint }>;
   /** The transaction that used the nonce with exactly this transfer, if there is one. Throws while it is still searched for. */
   findSettlement(payment: Authorization): Promise<Hex | undefined>;
   /** Whether its last blocks can be gone without others in their place, as a local chain's after a crash. */
@@ -55,6 +73,12 @@ const callsMax = 100;
 /** A local chain that is killed forgets at most what it mined since its last dump: some seconds. */
 const localDepth = 256;
 
+/**
+ * So far below the head it must be that an account's nonce was used, before that says something without a receipt: 20 seconds on Base, more
+ * than a node is behind the others, and more than a reorganisation replaces there. A local chain is one node.
+ */
+const deepBlocks = 10n;
+
 /** How far below the head a block is watched: so many blocks, or until the RPC calls it finalized. */
 type ReorgDepth = number | 'finalized';
 
@@ -73,13 +97,16 @@ export function createChain(options: {
   const reorgDepth = options.reorgDepth ?? (finality === 'instant' ? localDepth : 'finalized');
   const contracts = { token: network.asset.address, batchContract };
   const ask = createRpc({ rpcUrl, timeoutMs: rpcTimeoutMs, responseBytesMax });
-  const watch = createReceiptWatch(ask);
+  const seen = createNewestSeen();
+  const watch = createReceiptWatch(ask, seen);
   return {
     network,
     batchContract,
-    payerState: createPayerStateReader({ ...contracts, rpcUrl, watch }),
+    payerState: createPayerStateReader({ ...contracts, rpcUrl, watch, seen }),
     ...openAccounts(ask, contracts.token),
-    ...openTransactions(ask, watch, contracts),
+    deepTransactionCount: (account) =>
+      countAt({ ask, seen }, account, finality === 'instant' ? 0n : deepBlocks),
+    ...openTransactions(ask, watch, seen, contracts),
     ...openBlocks(ask, finality, reorgDepth),
   };
 }
@@ -107,20 +134,28 @@ function openAccounts(
 function openTransactions(
   ask: AskRpc,
   watch: ReceiptWatch,
+  seen: NewestSeen,
   contracts: Contracts,
-): Pick<Chain, 'broadcast' | 'examine' | 'fees' | 'findReceipt' | 'findSettlement' | 'findUses'> {
+): Pick<
+  Chain,
+  'broadcast' | 'examine' | 'fees' | 'takesPayee' | 'findReceipt' | 'findSettlement' | 'findUses'
+> {
   const askWithFees = createFeeReader(ask, watch);
-  const asked = { ask, watch, contracts, search: createLogSearch(ask, contracts.token) };
+  const asked = { ask, seen, watch, contracts, search: createLogSearch(ask, contracts.token) };
   return {
     fees: async () => (await askWithFees([])).fees,
     examine: (payments) => examine(askWithFees, contracts, payments),
+    async takesPayee(account) {
+      const [answer] = await ask([batchView(contracts, [emptyTransferCall(account)])]);
+      return readBatch(answer, 1)[0]?.success === true;
+    },
     async broadcast(raw) {
       const [answer] = await ask([{ method: 'eth_sendRawTransaction', params: [raw] }]);
       if (answer && 'error' in answer && isAlreadyKnown(answer.error)) return;
       resultOf(answer);
     },
     findReceipt: (hashes, patienceMs = 0) => watch.await(hashes, patienceMs),
-    findUses: (authorizations) => findUses(asked, authorizations),
+    findUses: (authorizations, look) => findUses(asked, { authorizations, ...look }),
     findSettlement: (authorization) => findSettlement(asked, authorization),
   };
 }

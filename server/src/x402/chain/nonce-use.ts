@@ -3,41 +3,50 @@ import { addressWord, judgeBatchReceipt, type ReceiptLog } from './batch-call.ts
 import type { Authorization } from '../exact/exact.ts';
 import { type AskRpc, ChainUnavailableError } from './json-rpc.ts';
 import type { FoundLog, LogSearch, SearchRound } from './log-search.ts';
+import type { NewestSeen } from './newest-seen.ts';
+import { type Look, lookAt, type PaymentState } from './pinned-look.ts';
 import type { ReceiptWatch } from './receipt-watch.ts';
 import type { Receipt } from './receipts.ts';
-import { batchView, booleanOf, type Contracts, readBatch, stateCall } from './token-calls.ts';
+import type { Contracts } from './token-calls.ts';
+
+/** A nonce that nobody has used by the newest block that is known, and what that says besides. */
+export type UnusedNonce = { kind: 'unused' } & Omit<PaymentState, 'used'>;
 
 /** What the chain says of an authorisation's nonce, whoever used it. `unknown`: it is used, and no use is to be found. */
 export type NonceUse =
   | { kind: 'cancelled' }
   | { kind: 'settled'; transaction: Hex }
   | { kind: 'unknown' }
-  | { kind: 'unused' };
+  | UnusedNonce;
 
 /** Searched for at a time: each adds a payer and a nonce to one query, of which providers take thousands. */
 const searchedMax = 100;
 
 interface Asked {
   ask: AskRpc;
+  seen: NewestSeen;
   watch: ReceiptWatch;
   contracts: Contracts;
   search: LogSearch;
 }
 
 /** What became of the nonce of each of these, in their order. `unknown` as well where the search goes on in the next round. */
-export async function findUses(asked: Asked, authorizations: readonly Authorization[]): Promise<NonceUse[]> {
+export async function findUses(asked: Asked, look: Look): Promise<NonceUse[]> {
+  const { authorizations } = look;
   if (authorizations.length === 0) return [];
-  const [answer] = await asked.ask([batchView(asked.contracts, authorizations.map(stateCall))]);
-  const states = readBatch(answer, authorizations.length);
-  const used = authorizations.filter((_one, index) => booleanOf(states[index]?.data));
+  const states = await lookAt(asked, look);
+  const used = authorizations.filter((_one, index) => states[index]?.used);
   const uses = new Map<Authorization, NonceUse>();
   for (let start = 0; start < used.length; start += searchedMax) {
     const part = used.slice(start, start + searchedMax);
     const round = await asked.search(part);
     for (const [one, use] of await judgeUses(asked, round.found)) uses.set(one, use);
-    for (const one of part) if (!uses.has(one)) uses.set(one, { kind: 'unknown' });
   }
-  return authorizations.map((one) => uses.get(one) ?? { kind: 'unused' });
+  return states.map(({ used: isUsed, ...state }, index) => {
+    const one = authorizations[index];
+    if (!isUsed) return { kind: 'unused', ...state };
+    return (one && uses.get(one)) ?? { kind: 'unknown' };
+  });
 }
 
 /** The transaction that used the nonce with exactly this transfer. Throws where the search goes on in the next round. */

@@ -3,6 +3,7 @@ import type { decodeBatch } from './batch-call.ts';
 import { type Account, type BlockMemory, createBlockMemory } from './block-memory.ts';
 import { decodeCodeCheck, encodeCodeCheck } from './code-check.ts';
 import { type AskRpc, bytesOf, ChainUnavailableError, createRpc, resultOf } from './json-rpc.ts';
+import type { NewestSeen } from './newest-seen.ts';
 import type { ReceiptWatch } from './receipt-watch.ts';
 import { balanceCall, blockView, type Contracts, readBatch, stateCall, viewOf } from './token-calls.ts';
 
@@ -48,7 +49,11 @@ const responseBytesMax = 1024 * 1024;
  * spent elsewhere, makes the settlement fail, before which a buffered answer isn't released.
  */
 export function createPayerStateReader(
-  options: Contracts & { rpcUrl: string; watch: Pick<ReceiptWatch, 'latest'> },
+  options: Contracts & {
+    rpcUrl: string;
+    watch: Pick<ReceiptWatch, 'latest'>;
+    seen?: Pick<NewestSeen, 'see'>;
+  },
 ): AskPayerState {
   const ask = createRpc({ rpcUrl: options.rpcUrl, timeoutMs, responseBytesMax });
   const memory = createBlockMemory(options.watch.latest);
@@ -121,7 +126,7 @@ function answerFrom(memory: BlockMemory, question: Question): boolean {
 /** Answers each question, one way or the other; gives those that a node was asked for which is behind what was seen. */
 async function answerAll(
   ask: AskRpc,
-  contracts: Contracts,
+  contracts: Contracts & { seen?: Pick<NewestSeen, 'see'> },
   memory: BlockMemory,
   questions: readonly Question[],
 ): Promise<readonly Question[]> {
@@ -137,6 +142,7 @@ async function answerAll(
   const nonces = questions.filter((_one, index) => known[index]?.nonceUsed === undefined);
   try {
     const said = await askBlock(ask, contracts, { payers, nonces });
+    if (said.block !== undefined) contracts.seen?.see(said.block);
     const seen = said.block === undefined ? 'past' : memory.see(said.block, said.askedAtMs);
     if (seen === 'behind') return questions;
     if (seen === 'head') keep(memory, said);
@@ -176,7 +182,9 @@ async function askBlock(
   const codes = payers.length === 0 ? [] : decodeCodeCheck(bytesOf(resultOf(codeAnswer)), payers.length);
   const accounts = payers.flatMap((payer, index): [Address, Account][] => {
     const balance = words[index];
-    return balance === undefined ? [] : [[payer, { balance, hasCode: codes[index] === true, askedAtMs }]];
+    return balance === undefined
+      ? []
+      : [[payer, { block, balance, hasCode: codes[index] === true, askedAtMs }]];
   });
   const states = nonces.flatMap((one, index): [Question, boolean][] => {
     const state = words[payers.length + index];

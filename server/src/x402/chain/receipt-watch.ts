@@ -1,5 +1,6 @@
 import type { Hex } from 'viem';
 import { type AskRpc, ChainUnavailableError, resultOf, type RpcCall } from './json-rpc.ts';
+import type { NewestSeen } from './newest-seen.ts';
 import { type Header, readHeader, readReceipt, type Receipt } from './receipts.ts';
 
 /** Looks for what was mined, for all who wait at once. */
@@ -34,7 +35,7 @@ const hashesMax = 32;
 export const latestBlock: RpcCall = { method: 'eth_getBlockByNumber', params: ['latest', false] };
 
 /** One HTTP request a round, whoever waits: the head, and the receipts of those that the head may have brought. */
-export function createReceiptWatch(ask: AskRpc): ReceiptWatch {
+export function createReceiptWatch(ask: AskRpc, seen: Pick<NewestSeen, 'see'>): ReceiptWatch {
   const waiting = new Set<Waiting>();
   let latest: { header: Header; atMs: number } | undefined;
   let wake: (() => void) | undefined;
@@ -58,6 +59,7 @@ export function createReceiptWatch(ask: AskRpc): ReceiptWatch {
     try {
       const { header, found } = await askFor(ask, due);
       latest = { header, atMs: performance.now() };
+      seen.see(header.number);
       const hashOfBlock = await findBlockHashes(ask, header, [...found.values()]);
       for (const [one, receipt] of found) {
         if (tell(one, receipt, hashOfBlock.get(receipt.block.number))) waiting.delete(one);

@@ -17,6 +17,8 @@ const authorizationStateSelector = '0xe94a0102';
 /** `transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,uint8,bytes32,bytes32)` (EIP-3009). */
 const transferSelector = '0xe3ee160e';
 
+/** `transfer(address,uint256)` (EIP-20). */
+const plainTransferSelector = '0xa9059cbb';
 /** `getBlockNumber()` of Multicall3. */
 const blockNumberSelector = '0x42cbb15c';
 
@@ -28,6 +30,11 @@ export function balanceCall(account: Address): Hex {
 /** The call data that asks a token whether an authorisation's nonce is used. */
 export function stateCall({ from, nonce }: Pick<Authorization, 'from' | 'nonce'>): Hex {
   return `${authorizationStateSelector}${addressWord(from)}${nonce.slice(2)}`;
+}
+
+/** The call data that gives an account nothing: a token refuses that, too, to whom it would refuse money. */
+export function emptyTransferCall(to: Address): Hex {
+  return `${plainTransferSelector}${addressWord(to)}${word(0)}`;
 }
 
 /**

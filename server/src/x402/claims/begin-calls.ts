@@ -102,7 +102,11 @@ async function plan(
     findClaimed(sql, payments),
     sumClaimed(
       sql,
-      jobs.map(({ payment, balance }) => ({ payment, balanceReadAt: balance?.readAt ?? now })),
+      jobs.map(({ payment, balance }) => ({
+        payment,
+        balanceReadAt: balance?.readAt ?? now,
+        balanceBlock: balance?.block,
+      })),
     ),
     optimistic.length === 0
       ? undefined
@@ -122,7 +126,7 @@ async function plan(
           balance: job.balance,
           claimed: claimed[place] ?? 0n,
           suspendedUntil: suspensions.get(payerName(job.payment)) ?? null,
-          hosted: job.kind === 'claim' && job.hosted,
+          hosted: job.hosted,
         },
   );
   const verdicts = planClaims(asks, owed, owedMax, now);

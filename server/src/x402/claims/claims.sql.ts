@@ -51,13 +51,17 @@ export async function findClaimed(sql: Sql, keys: readonly PaymentKey[]): Promis
 }
 
 /**
- * For each payment, what its payer's other payments here will still take from a balance that was read then, by the database's clock, or
- * have taken since.
- * Asked for under the payers' locks.
+ * For each payment, what its payer's other payments here will still take from a balance of that block, or have taken in later ones: a node
+ * may be behind the one that told of them, whichever process it told. Settlements of which the block isn't known count from
+ * when the balance was read, by the database's clock; and so do all where the balance's isn't. Asked for under the payers' locks.
  */
 export async function sumClaimed(
   sql: Sql,
-  asks: readonly { payment: PayerKey & { id: string }; balanceReadAt: Date }[],
+  asks: readonly {
+    payment: PayerKey & { id: string };
+    balanceReadAt: Date;
+    balanceBlock?: bigint | undefined;
+  }[],
 ): Promise<bigint[]> {
   const rows = await sql.query<{ claimed: bigint }>(
     `SELECT coalesce((
@@ -66,15 +70,24 @@ export async function sumClaimed(
            AND p.state IN ('forwarding', 'responded', 'settling') AND p.id <> k.id), 0)
        + coalesce((
          SELECT sum(amount) FROM payments p
-         WHERE p.network = k.network AND p.asset = k.asset AND p.payer = k.payer AND p.settled_at >= k.read_at), 0) AS claimed
-     FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[])
-       WITH ORDINALITY AS k (network, asset, payer, id, read_at, place) ORDER BY k.place`,
+         WHERE p.network = k.network AND p.asset = k.asset AND p.payer = k.payer AND p.settled_block > k.read_block), 0)
+       + coalesce((
+         SELECT sum(amount) FROM payments p
+         WHERE p.network = k.network AND p.asset = k.asset AND p.payer = k.payer
+           AND p.settled_at >= k.read_at AND p.settled_block IS NULL), 0)
+       + CASE WHEN k.read_block IS NULL THEN coalesce((
+         SELECT sum(amount) FROM payments p
+         WHERE p.network = k.network AND p.asset = k.asset AND p.payer = k.payer
+           AND p.settled_at >= k.read_at AND p.settled_block IS NOT NULL), 0) ELSE 0 END AS claimed
+     FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::bigint[])
+       WITH ORDINALITY AS k (network, asset, payer, id, read_at, read_block, place) ORDER BY k.place`,
     [
       asks.map(({ payment }) => payment.network),
       asks.map(({ payment }) => payment.asset),
       asks.map(({ payment }) => payment.payer),
       asks.map(({ payment }) => payment.id),
       asks.map(({ balanceReadAt }) => balanceReadAt),
+      asks.map(({ balanceBlock }) => balanceBlock ?? null),
     ],
   );
   return rows.map(({ claimed }) => claimed);
@@ -190,7 +203,7 @@ export async function insertClaims(
 }
 
 /**
- * Starts one more upstream attempt of each; those that another has, or that are past that, aren't among the result. Leases are
+ * Starts one more upstream attempt of each, or has it settled first where it is to be paid upfront now; those that another has, or that are past that, aren't among the result. Leases are
  * compared by several processes, so they run by the database's clock: a caller's says only how long they are.
  */
 export async function beginAttempts(
@@ -200,8 +213,11 @@ export async function beginAttempts(
   now: Date,
 ): Promise<Payment[]> {
   return sql.query<Payment>(
-    `UPDATE payments p SET state = 'forwarding', mode = k.mode, attempt = attempt + 1,
-       lease_until = now() + ($4::timestamptz - $3::timestamptz), failure = NULL, updated_at = now()
+    `UPDATE payments p SET mode = k.mode, failure = NULL, updated_at = now(),
+       state = CASE WHEN k.mode = 'upfront' THEN 'responded' ELSE 'forwarding' END,
+       attempt = attempt + CASE WHEN k.mode = 'upfront' THEN 0 ELSE 1 END,
+       lease_until = CASE WHEN k.mode <> 'upfront' THEN now() + ($4::timestamptz - $3::timestamptz) END,
+       delivery = CASE WHEN k.mode = 'upfront' THEN 'owed' ELSE delivery END
      FROM unnest($1::text[], $2::text[], $5::text[]) AS k (environment_id, id, mode)
      WHERE p.environment_id = k.environment_id AND p.id = k.id
        AND (p.state = 'open' OR (p.state = 'forwarding' AND p.lease_until <= now()))

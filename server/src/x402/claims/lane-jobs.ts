@@ -57,6 +57,7 @@ export interface ClaimJob extends Origin, NewClaim {
 export interface RetryJob extends Origin {
   kind: 'retry';
   payment: Payment;
+  hosted: boolean;
   balance: KnownBalance | undefined;
 }
 export interface EndJob extends Origin {

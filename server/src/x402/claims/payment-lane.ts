@@ -49,6 +49,7 @@ export interface PaymentLane {
     payment: Payment,
     balance: KnownBalance | undefined,
     origin: Origin,
+    hosted?: boolean,
   ): Promise<Payment | ClaimRefusal | undefined>;
   /** Ends an attempt. False where it was given up meanwhile: then the payment isn't this call's to charge. */
   end(payment: Payment, end: AttemptEnd, origin: Origin): Promise<boolean>;
@@ -96,8 +97,8 @@ export function createPaymentLane(deps: LaneDeps): PaymentLane {
       assert(known, 'a claim has a payment');
       return { kind: 'known', claim: known };
     },
-    async retry(payment, balance, origin) {
-      const result = await begin({ kind: 'retry', ...origin, payment, balance });
+    async retry(payment, balance, origin, hosted = false) {
+      const result = await begin({ kind: 'retry', ...origin, payment, balance, hosted });
       return typeof result === 'boolean' ? undefined : result;
     },
     end: async (payment, end, origin) => (await submit({ kind: 'end', ...origin, payment, end })) === true,

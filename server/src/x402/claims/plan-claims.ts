@@ -4,10 +4,12 @@ import type { Payment, PaymentKey, SettlementMode } from '../payments/payment.ts
 /** Why a payment that is good in itself isn't claimed. */
 export type ClaimRefusal = 'insufficient_funds' | 'payer_suspended' | 'quota_exceeded';
 
-/** A payer's balance, and when the chain was asked for it: what was settled since isn't in it. */
+/** A payer's balance, and when the chain was asked for it. */
 export interface KnownBalance {
   atomic: bigint;
   readAt: Date;
+  /** The block that said it: what was settled in later ones isn't in it. Where that isn't known, what was settled since it was read isn't. */
+  block?: bigint | undefined;
   /**
    * Where it was read before it was asked for: reads it now, and gives nothing where there is too little. What was settled since it was
    * read is subtracted from it, perhaps twice, and what the payer got since isn't in it: so it may allow a claim, and refuses none.

@@ -89,7 +89,9 @@ export function findTermsFault(
   if (!isSameAddress(payment.asset, terms.network.asset.address)) return 'invalid_payment_requirements';
   if (!isSameAddress(authorization.to, terms.payTo)) return 'invalid_exact_evm_payload_recipient_mismatch';
   if (authorization.value !== terms.amount) return 'invalid_exact_evm_payload_authorization_value_mismatch';
-  if (authorization.validAfter > now) return 'invalid_exact_evm_payload_authorization_valid_after';
+  // The token compares with its block's time (EIP-3009), which is before ours, and wants to be past it.
+  if (authorization.validAfter > now - BigInt(limits.validAfterMarginSeconds))
+    return 'invalid_exact_evm_payload_authorization_valid_after';
   const latest = now + BigInt(limits.paymentValiditySecondsMax);
   if (authorization.validBefore < now + BigInt(workSeconds) || authorization.validBefore > latest)
     return 'invalid_exact_evm_payload_authorization_valid_before';

@@ -217,7 +217,7 @@ async function findClaimFault(
   const balanceReadAt = await databaseTimeOf(deps, balance.readAt);
   const [suspendedUntil, [claimed = 0n]] = await Promise.all([
     findSuspension(db, facts),
-    sumClaimed(db, [{ payment: { ...facts, id: '' }, balanceReadAt }]),
+    sumClaimed(db, [{ payment: { ...facts, id: '' }, balanceReadAt, balanceBlock: balance.block }]),
   ]);
   // Asked before the work is done, which somebody whose last payment failed after it isn't worth yet.
   if (suspendedUntil && suspendedUntil > now) return 'payer_suspended';

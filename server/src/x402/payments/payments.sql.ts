@@ -126,11 +126,25 @@ function toListed({ answerKeptUntil, ...payment }: ListedRow): ListedPayment {
   return { payment, answerKeptUntil };
 }
 
-/** Frees the bodies that nobody may fetch any more; status and hash stay. */
+/** Bodies that are freed in one statement: each may have megabytes, and what it locks and logs stays small. */
+const sweptAtOnce = 500;
+/** A round of the workers goes on to its other work after so many; the next is soon. */
+const sweepsMax = 20;
+
+/** Frees the bodies that nobody may fetch any more, the oldest first; status and hash stay. Gives how many. */
 export async function sweepStoredResponses(sql: Sql, now: Date): Promise<number> {
-  const rows = await sql.query(
-    'UPDATE stored_responses SET sealed = NULL WHERE expires_at <= $1 AND sealed IS NOT NULL RETURNING payment_id',
-    [now],
-  );
-  return rows.length;
+  let swept = 0;
+  for (let sweep = 0; sweep < sweepsMax; sweep += 1) {
+    const rows = await sql.query(
+      `UPDATE stored_responses s SET sealed = NULL FROM (
+         SELECT environment_id, payment_id FROM stored_responses
+         WHERE expires_at <= $1 AND sealed IS NOT NULL
+         ORDER BY expires_at LIMIT ${sweptAtOnce} FOR UPDATE SKIP LOCKED) AS old
+       WHERE s.environment_id = old.environment_id AND s.payment_id = old.payment_id RETURNING s.payment_id`,
+      [now],
+    );
+    swept += rows.length;
+    if (rows.length < sweptAtOnce) break;
+  }
+  return swept;
 }

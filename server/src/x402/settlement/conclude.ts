@@ -7,17 +7,19 @@ import {
   writeBatch,
   type WriteContext,
 } from '../../db/index.ts';
-import { addSeconds, unixSeconds } from '../../kernel/clock.ts';
+import { addSeconds } from '../../kernel/clock.ts';
 import { limits } from '../../kernel/limits.ts';
 import { judgeBatchReceipt } from '../chain/batch-call.ts';
 import type { Chain } from '../chain/chain.ts';
+import { ChainUnavailableError } from '../chain/json-rpc.ts';
 import type { NonceUse } from '../chain/nonce-use.ts';
 import type { Block, Receipt } from '../chain/receipts.ts';
 import { suspendPayers } from '../claims/payers.sql.ts';
-import { authorizationOf, type Payment, presenterOf } from '../payments/payment.ts';
+import { authorizationOf, exactPaymentOf, type Payment, presenterOf } from '../payments/payment.ts';
 import { concludePayments, type Conclusion } from './conclusions.sql.ts';
 import { failedEvent, settledEvents } from './payment-events.ts';
 import { watchOutside } from './outside.sql.ts';
+import { judgeUnused } from './unused-nonce.ts';
 import { closeTransaction, findItems, type SettlementTransaction } from './transactions.sql.ts';
 
 /** What concluding needs: the books, and the chain whose word goes into them. */
@@ -26,57 +28,118 @@ export interface ConcludeDeps {
   chain: Chain;
 }
 
+/** Hears of what goes wrong and will be tried again. */
+export interface Reporting {
+  report(error: unknown): void;
+}
+
+/** What is known of a transaction that was sent. */
+export interface KnownEnd {
+  receipt: Receipt | undefined;
+  /** Where there is no receipt: by which block its nonce was used, deep enough for any node to have a receipt if there were one. */
+  usedBy?: bigint;
+  /** Its payments, where this process has just recorded them. */
+  payments?: readonly Payment[] | undefined;
+}
+
 /**
  * Writes what the receipt says of each payment; without a receipt, another transaction has used the nonce of ours. The transaction's
  * row is closed with them, so that it is told once. A payment of which the chain gives no clear word keeps it open.
  */
 export async function conclude(
-  deps: ConcludeDeps,
+  deps: ConcludeDeps & Reporting,
   transaction: SettlementTransaction,
-  receipt: Receipt | undefined,
-  known?: readonly Payment[],
+  { receipt, usedBy, payments }: KnownEnd,
 ): Promise<Conclusion[]> {
   const { context, chain } = deps;
   await reach('mined');
-  const items = known ?? (await findItems(context.db, transaction));
+  const items = payments ?? (await findItems(context.db, transaction));
   const logs = receipt?.logs ?? [];
   const verdicts = judgeBatchReceipt(logs, items.map(authorizationOf), chain.network.asset.address);
   const unsettled = items.filter((_payment, index) => verdicts[index] !== 'settled');
-  const uses = await findPlacedUses(chain, unsettled);
+  const uses = await findUsesIfAny(deps, unsettled, receipt, usedBy);
   // Without a transaction of ours, or where that reverted as a whole, nothing is said of one payment: it may be another's fault.
   const saysNothing = receipt === undefined || (receipt.reverted && items.length > 1);
+  const judgedAt = context.clock.now();
   const conclusions = items.flatMap((payment, index): Conclusion[] => {
     if (receipt && verdicts[index] === 'settled') {
-      return [{ payment, state: 'settled', transaction: receipt.hash }];
+      return [{ payment, state: 'settled', transaction: receipt.hash, block: receipt.block }];
     }
     const use = uses[unsettled.indexOf(payment)];
     if (use?.kind === 'unused' && saysNothing) return [{ payment, state: 'responded' }];
-    return concludeByUse(payment, use, context.clock.now());
+    const told = concludeByUse(payment, use, judgedAt);
+    // It was mined too early: it goes into another.
+    return told === 'early' || told === 'passes' ? [{ payment, state: 'responded' }] : told;
   });
-  const state = conclusions.length < items.length ? 'sent' : receipt ? 'mined' : 'final';
+  const isOver = conclusions.length === items.length;
+  const state = !isOver ? 'sent' : receipt ? 'mined' : 'final';
   return writeBatch(context, async (sql, now) => {
-    const isOurs = await closeTransaction(sql, transaction, { state, block: receipt?.block });
-    return isOurs ? tell(sql, conclusions, ['settling'], now) : { result: [], audits: [] };
+    const isOurs = await closeTransaction(sql, transaction, {
+      state,
+      block: isOver ? receipt?.block : undefined,
+    });
+    if (!isOurs) return { result: [], audits: [] };
+    // While the transaction stays open its block isn't watched, and what is told of it has to be.
+    const told = isOver ? conclusions : conclusions.map(watchedByItself);
+    return tell(sql, told, ['settling'], now);
   });
 }
 
-/** These were never sent: perhaps because they were settled already, by a transaction that we, or anyone, sent. */
+/** What settled payments were told by doesn't wait for a node that has the others' state. */
+async function findUsesIfAny(
+  { chain, report }: ConcludeDeps & Reporting,
+  payments: readonly Payment[],
+  receipt: Receipt | undefined,
+  usedBy: bigint | undefined,
+): Promise<readonly (PlacedUse | undefined)[]> {
+  const tried = receipt?.block;
+  try {
+    return await findPlacedUses(chain, payments, { tried, since: usedBy });
+  } catch (error) {
+    if (!(error instanceof ChainUnavailableError)) throw error;
+    report(error);
+    return [];
+  }
+}
+
+function watchedByItself(conclusion: Conclusion): Conclusion {
+  return conclusion.state === 'settled' ? { ...conclusion, isWatchedByItself: true } : conclusion;
+}
+
+/**
+ * These were never sent, as a node says that they wouldn't go through `behind` others: perhaps because they were settled already, by a
+ * transaction that we, or anyone, sent. Gives those besides that may be sent after all, and those whose time hasn't come.
+ */
 export async function concludeUnsent(
   { context, chain }: ConcludeDeps,
   payments: readonly Payment[],
-): Promise<Conclusion[]> {
-  if (payments.length === 0) return [];
-  const uses = await findPlacedUses(chain, payments);
+  behind: readonly Payment[] = [],
+): Promise<{ told: Conclusion[]; passing: Payment[]; early: Payment[] }> {
+  if (payments.length === 0) return { told: [], passing: [], early: [] };
+  const trial = { payments: payments.map(exactPaymentOf), before: behind.map(exactPaymentOf) };
+  const uses = await findPlacedUses(chain, payments, { trial });
   const now = context.clock.now();
-  const conclusions = payments.flatMap((payment, index) => concludeByUse(payment, uses[index], now));
-  return writeBatch(context, (sql, at) => tell(sql, conclusions, ['responded', 'settlement_failed'], at));
+  const verdicts = payments.map((payment, index) => concludeByUse(payment, uses[index], now));
+  const conclusions = verdicts.flatMap((verdict) => (typeof verdict === 'string' ? [] : verdict));
+  const told = await writeBatch(context, (sql, at) =>
+    tell(sql, conclusions, ['responded', 'settlement_failed'], at),
+  );
+  return {
+    told,
+    passing: payments.filter((_payment, index) => verdicts[index] === 'passes'),
+    early: payments.filter((_payment, index) => verdicts[index] === 'early'),
+  };
 }
 
 /** What became of a nonce; where that is a transfer, with the block that it is in. */
 type PlacedUse = Exclude<NonceUse, { kind: 'settled' }> | { kind: 'settled'; transaction: Hex; block: Block };
 
-async function findPlacedUses(chain: Chain, payments: readonly Payment[]): Promise<PlacedUse[]> {
-  const uses = await chain.findUses(payments.map(authorizationOf));
+async function findPlacedUses(
+  chain: Chain,
+  payments: readonly Payment[],
+  look: Parameters<Chain['findUses']>[1],
+): Promise<PlacedUse[]> {
+  const uses = await chain.findUses(payments.map(authorizationOf), look);
   const blocks = new Map<Hex, Block | undefined>();
   for (const use of uses)
     if (use.kind === 'settled' && !blocks.has(use.transaction))
@@ -90,29 +153,31 @@ async function findPlacedUses(chain: Chain, payments: readonly Payment[]): Promi
 }
 
 /** What the chain says of a payment whatever became of our transaction; nothing where that isn't clear. */
-function concludeByUse(payment: Payment, use: PlacedUse | undefined, now: Date): Conclusion[] {
+function concludeByUse(
+  payment: Payment,
+  use: PlacedUse | undefined,
+  now: Date,
+): 'early' | 'passes' | Conclusion[] {
   switch (use?.kind) {
-    case 'settled':
-      return [{ payment, state: 'settled', transaction: use.transaction, outside: use.block }];
+    case 'settled': {
+      const { transaction, block } = use;
+      return [{ payment, state: 'settled', transaction, block, isWatchedByItself: true }];
+    }
     case 'cancelled':
-      return [{ payment, state: 'settlement_failed', failure: 'invalid_transaction_state' }];
-    case 'unused':
+      return [{ payment, state: 'settlement_failed', failure: 'invalid_transaction_state', byPayer: true }];
+    case 'unused': {
+      const verdict = judgeUnused(payment, use, now);
+      if (verdict.kind !== 'failed') return verdict.kind;
       // Whoever is to get money back doesn't ask for it again: it stays due, and is signed anew when it has run out.
       if (payment.refundOf !== null) return [{ payment, state: 'responded' }];
-      return [{ payment, state: 'settlement_failed', failure: unusedFailure(payment, now) }];
+      const { failure, byPayer } = verdict;
+      return [{ payment, state: 'settlement_failed', failure, byPayer }];
+    }
     // Used, and nobody knows for what: it stays held until the chain answers.
     case 'unknown':
     case undefined:
       return [];
   }
-}
-
-function unusedFailure(payment: Payment, now: Date): string {
-  return isOver(payment, now) ? 'invalid_exact_evm_payload_authorization_valid_before' : 'insufficient_funds';
-}
-
-function isOver({ validBefore }: Payment, now: Date): boolean {
-  return validBefore <= BigInt(unixSeconds(now));
 }
 
 /** Writes conclusions of payments in these states, with all that has to hear of them; gives those that were in one. */
@@ -128,10 +193,10 @@ async function tell(
   return { result: told, ...eventsOf(told) };
 }
 
-/** Work was done for these, and their payers have made it worth nothing; for those upfront none was done. */
+/** Work was done for some of these, and their payers have made it worth nothing; for those upfront none was done. */
 async function suspendFailed(sql: Sql, conclusions: readonly Conclusion[], now: Date): Promise<void> {
   const failed = conclusions.filter(
-    ({ state, payment }) => state === 'settlement_failed' && payment.mode !== 'upfront',
+    (one) => one.state === 'settlement_failed' && one.byPayer && one.payment.mode !== 'upfront',
   );
   const until = addSeconds(now, limits.payerSuspensionSeconds);
   await suspendPayers(

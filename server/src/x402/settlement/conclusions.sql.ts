@@ -26,9 +26,16 @@ export async function takeForSettling(sql: Sql, payments: readonly Payment[]): P
 export type Conclusion =
   /** Back to being answered: its transaction ended without a word about it. */
   | { payment: Payment; state: 'responded' }
-  /** `outside`: the block of a transaction that isn't one of ours for this payment, to be watched by itself. */
-  | { payment: Payment; state: 'settled'; transaction: string; outside?: Block }
-  | { payment: Payment; state: 'settlement_failed'; failure: string };
+  /** `isWatchedByItself`: its block is, as no transaction of ours is watched that has settled it. */
+  | {
+      payment: Payment;
+      state: 'settled';
+      transaction: string;
+      block: Block;
+      isWatchedByItself?: true;
+    }
+  /** `byPayer`: what its payer has done has made it worth nothing. */
+  | { payment: Payment; state: 'settlement_failed'; failure: string; byPayer: boolean };
 
 /** What a payment fails with that was sent as often as it may be, and never mined with its transfer (specification v2, section 9). */
 const sentInVain = 'unexpected_settle_error';
@@ -46,10 +53,10 @@ export async function concludePayments(
     `UPDATE payments p SET transaction = k.transaction, updated_at = now(),
        state = CASE WHEN ${isLast} THEN 'settlement_failed' ELSE k.state END,
        failure = CASE WHEN ${isLast} THEN '${sentInVain}' ELSE k.failure END,
-       settled_at = CASE WHEN k.state = 'settled' THEN now() END,
+       settled_at = CASE WHEN k.state = 'settled' THEN now() END, settled_block = k.settled_block,
        settle_attempts = settle_attempts + CASE WHEN k.state <> 'settled' AND p.state = 'settling' THEN 1 ELSE 0 END
-     FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[])
-       AS k (environment_id, id, state, transaction, failure)
+     FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $7::bigint[])
+       AS k (environment_id, id, state, transaction, failure, settled_block)
      WHERE p.environment_id = k.environment_id AND p.id = k.id AND p.state = ANY ($6::text[])
      RETURNING p.id, p.state, p.failure`,
     [
@@ -59,6 +66,7 @@ export async function concludePayments(
       conclusions.map((one) => (one.state === 'settled' ? one.transaction : null)),
       conclusions.map((one) => (one.state === 'settlement_failed' ? one.failure : null)),
       from,
+      conclusions.map((one) => (one.state === 'settled' ? one.block.number : null)),
     ],
   );
   const states = new Map(rows.map((row) => [row.id, row]));
@@ -69,7 +77,7 @@ export async function concludePayments(
       if (!row) return [];
       const ended =
         row.state === 'settlement_failed' && conclusion.state === 'responded'
-          ? { payment, state: row.state, failure: row.failure ?? sentInVain }
+          ? { payment, state: row.state, failure: row.failure ?? sentInVain, byPayer: false }
           : conclusion;
       return [[payment.id, ended] as const];
     }),

@@ -13,9 +13,7 @@ export interface OutsideSettlement {
 
 /** Has the blocks watched in which others settled these. */
 export async function watchOutside(sql: Sql, conclusions: readonly Conclusion[]): Promise<void> {
-  const watched = conclusions.flatMap((one) =>
-    one.state === 'settled' && one.outside ? { ...one, block: one.outside } : [],
-  );
+  const watched = conclusions.flatMap((one) => (one.state === 'settled' && one.isWatchedByItself ? one : []));
   if (watched.length === 0) return;
   await sql.query(
     `INSERT INTO outside_settlements
@@ -71,6 +69,10 @@ export async function moveOutside(
      WHERE environment_id = $1 AND payment_id = $2 AND transaction = $3`,
     [payment.environmentId, payment.id, transaction, block.number, block.hash],
   );
+  await sql.query(
+    `UPDATE payments SET settled_block = $4 WHERE environment_id = $1 AND id = $2 AND state = 'settled' AND transaction = $3`,
+    [payment.environmentId, payment.id, transaction, block.number],
+  );
 }
 
 /**
@@ -84,7 +86,7 @@ export async function reopenOutside(sql: Sql, { payment, transaction }: OutsideS
     key,
   );
   const rows = await sql.query(
-    `UPDATE payments SET state = 'responded', transaction = NULL, settled_at = NULL, failure = NULL, updated_at = now()
+    `UPDATE payments SET state = 'responded', transaction = NULL, settled_at = NULL, settled_block = NULL, failure = NULL, updated_at = now()
      WHERE environment_id = $1 AND id = $2 AND state = 'settled' AND transaction = $3 RETURNING id`,
     key,
   );

@@ -52,10 +52,18 @@ export async function keepMined(
 
 /** The transaction is in another block now. */
 export async function moveToBlock(sql: Sql, transaction: SettlementTransaction, block: Block): Promise<void> {
+  const key = [transaction.network, transaction.relayer, transaction.relayerNonce];
   await sql.query(
     `UPDATE settlement_transactions SET block_number = $4, block_hash = $5, checked_at = now()
      WHERE network = $1 AND relayer = $2 AND relayer_nonce = $3 AND state = 'mined'`,
-    [transaction.network, transaction.relayer, transaction.relayerNonce, block.number, block.hash],
+    [...key, block.number, block.hash],
+  );
+  await sql.query(
+    `UPDATE payments p SET settled_block = $4 FROM settlement_items i
+     WHERE i.network = $1 AND i.relayer = $2 AND i.relayer_nonce = $3
+       AND p.environment_id = i.environment_id AND p.id = i.payment_id
+       AND p.state = 'settled' AND p.transaction = ANY ($5::text[])`,
+    [...key, block.number, transaction.hashes],
   );
 }
 
@@ -73,7 +81,7 @@ export async function reopenTransaction(sql: Sql, transaction: SettlementTransac
   );
   if (reopened.length === 0) return new Set();
   const rows = await sql.query<{ id: string }>(
-    `UPDATE payments p SET state = 'settling', transaction = NULL, settled_at = NULL, failure = NULL, updated_at = now()
+    `UPDATE payments p SET state = 'settling', transaction = NULL, settled_at = NULL, settled_block = NULL, failure = NULL, updated_at = now()
      FROM settlement_items i
      WHERE i.network = $1 AND i.relayer = $2 AND i.relayer_nonce = $3
        AND p.environment_id = i.environment_id AND p.id = i.payment_id

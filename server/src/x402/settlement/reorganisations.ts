@@ -41,10 +41,10 @@ export function createReorganisationWatch(deps: BatchDeps): () => Promise<void> 
 
     const places = await chain.findPlaces(blocks.map(({ number }) => number));
     const kept = blocks.filter(({ number, hash }) => places.hashes.get(number) === hash);
-    // A block above the head may be one that this node, of several behind one address, hasn't got yet.
+    // A block that is missing may be one that this node, of several behind one address, hasn't got yet; one that is gone has another in its place.
     const gone = blocks.filter(
       ({ number, hash }) =>
-        places.hashes.get(number) !== hash && (number <= places.head || chain.forgetsBlocks),
+        places.hashes.get(number) !== hash && (places.hashes.has(number) || chain.forgetsBlocks),
     );
     if (kept.length > 0)
       await writeBatch(context, async (sql) => {

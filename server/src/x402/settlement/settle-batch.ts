@@ -1,12 +1,14 @@
 import { reach } from '#points';
 import { writeBatch } from '../../db/index.ts';
-import { addSeconds } from '../../kernel/clock.ts';
+import { addSeconds, unixSeconds } from '../../kernel/clock.ts';
 import { limits } from '../../kernel/limits.ts';
 import type { Address } from 'viem';
 import { batchGas, encodeBatch } from '../chain/batch-call.ts';
+import type { Fees } from '../chain/fees.ts';
+import { ChainUnavailableError } from '../chain/json-rpc.ts';
 import { transferCall } from '../chain/token-calls.ts';
 import { exactPaymentOf, type Payment } from '../payments/payment.ts';
-import { conclude, type ConcludeDeps, concludeUnsent } from './conclude.ts';
+import { conclude, type ConcludeDeps, concludeUnsent, type Reporting } from './conclude.ts';
 import { type Conclusion, takeForSettling } from './conclusions.sql.ts';
 import { replaceTransaction, signWithNextNonce } from './relayers.ts';
 import { insertTransaction, type SettlementTransaction } from './transactions.sql.ts';
@@ -18,9 +20,7 @@ const versionsMax = 6;
 /** How long a dearer version waits for its block before it is looked at again. */
 const versionPatienceMs = 250;
 
-export interface BatchDeps extends ConcludeDeps {
-  /** Hears of what goes wrong and will be tried again. */
-  report(error: unknown): void;
+export interface BatchDeps extends ConcludeDeps, Reporting {
   /** Relayers that were out of gas a while ago, and until when (`performance.now()`) others sign before them. */
   resting?: Map<Address, number>;
 }
@@ -33,22 +33,15 @@ export interface RecordedBatch {
 /**
  * Writes down one transaction that settles these payments, each of which may fail alone. The chain is asked first which of
  * them would go through, so that no gas is spent on those that wouldn't; those are concluded here. Nothing is recorded where
- * none is left, or where other processes have them all.
+ * none is left, or where other processes have them all. Gives besides those that are to be tried again soon.
  */
 export async function recordBatch(
   deps: BatchDeps,
   payments: readonly Payment[],
-): Promise<{ recorded: RecordedBatch | undefined; told: Conclusion[] }> {
+): Promise<{ recorded: RecordedBatch | undefined; told: Conclusion[]; later: Payment[] }> {
   const { context, chain } = deps;
-  const { verdicts, fees } = await chain.examine(payments.map(exactPaymentOf));
-  await reach('examined');
-  // A payer with code is asked by the token, through Multicall3 with all the gas that there is: it could make the whole batch fail.
-  const good = payments.filter((_payment, index) => verdicts[index] === 'passes');
-  const told = await concludeUnsent(
-    deps,
-    payments.filter((_payment, index) => verdicts[index] !== 'passes'),
-  );
-  if (good.length === 0) return { recorded: undefined, told };
+  const { good, told, later, fees } = await examineAll(deps, payments);
+  if (good.length === 0) return { recorded: undefined, told, later };
 
   const recorded = await writeBatch(context, async (sql, now) => {
     const taken = await takeForSettling(sql, good);
@@ -72,7 +65,48 @@ export async function recordBatch(
     return { result: { transaction, payments: taken }, audits: [] };
   });
   await reach('recorded');
-  return { recorded, told };
+  return { recorded, told, later };
+}
+
+interface Examined {
+  good: Payment[];
+  told: Conclusion[];
+  later: Payment[];
+}
+
+/** Which payments would go through now; the others are looked at once more, in a block that no node's answer is older than. */
+async function examineAll(deps: BatchDeps, payments: readonly Payment[]): Promise<Examined & { fees: Fees }> {
+  const { verdicts, fees } = await deps.chain.examine(payments.map(exactPaymentOf));
+  await reach('examined');
+  // A payer with code is asked by the token, through Multicall3 with all the gas that there is: it could make the whole batch fail.
+  const good = payments.filter((_payment, index) => verdicts[index] === 'passes');
+  const others = payments.filter((_payment, index) => verdicts[index] !== 'passes');
+  const looked = await lookAgain(deps, others, good);
+  return { ...looked, good: [...good, ...looked.good], fees };
+}
+
+/** What doesn't go through keeps none of the others, also where no node can say for sure that it doesn't. */
+async function lookAgain(
+  deps: BatchDeps,
+  payments: readonly Payment[],
+  behind: readonly Payment[],
+): Promise<Examined> {
+  const { context, chain, report } = deps;
+  try {
+    const { told, passing, early } = await concludeUnsent(deps, payments, behind);
+    // A local chain's next block is made of what is sent, and has the present time.
+    const now = BigInt(unixSeconds(context.clock.now()));
+    const isDue = ({ validAfter }: Payment) => chain.forgetsBlocks && validAfter < now;
+    return {
+      good: [...passing, ...early.filter(isDue)],
+      told,
+      later: early.filter((payment) => !isDue(payment)),
+    };
+  } catch (error) {
+    if (!(error instanceof ChainUnavailableError)) throw error;
+    report(error);
+    return { good: [], told: [], later: [...payments] };
+  }
 }
 
 /**
@@ -96,7 +130,7 @@ export async function watchBatch(
     // Past that, one look decides, and a version that was just sent gets a moment.
     const patienceMs = Math.max(untilMs, transaction === recorded ? 0 : versionPatienceMs);
     const receipt = await chain.findReceipt(transaction.hashes, patienceMs);
-    if (receipt) return conclude(deps, transaction, receipt, known);
+    if (receipt) return conclude(deps, transaction, { receipt, payments: known });
     const now = context.clock.now();
     if (now >= stuckAt) {
       const next = await hasten(deps, transaction);
@@ -118,9 +152,12 @@ async function hasten(
   const { context, chain } = deps;
   const counted = BigInt(await chain.transactionCount(transaction.relayer));
   if (counted > transaction.relayerNonce) {
-    return conclude(deps, transaction, await chain.findReceipt(transaction.hashes));
+    const deep = await chain.deepTransactionCount(transaction.relayer);
+    const receipt = await chain.findReceipt(transaction.hashes);
+    if (receipt || deep.count > transaction.relayerNonce)
+      return conclude(deps, transaction, { receipt, usedBy: deep.block });
   }
-  if (counted < transaction.relayerNonce || transaction.hashes.length >= versionsMax) {
+  if (counted !== transaction.relayerNonce || transaction.hashes.length >= versionsMax) {
     return { ...transaction };
   }
   const replaced = await replaceTransaction(context, chain, transaction);

@@ -27,10 +27,12 @@ export function createSettler(given: BatchDeps): Settler {
   const open = new Map<string, Waiting>();
   const elsewhere = createElsewhere(deps);
   const watchReorganisations = createReorganisationWatch(deps);
-  const gather = createGathering(deps, {
+  const isOpen = (one: Waiting) => open.get(one.payment.id) === one;
+  const gathering = createGathering(deps, {
     tell,
+    isOpen,
     ended(batch) {
-      for (const one of batch) if (open.has(one.payment.id)) elsewhere.add(one);
+      for (const one of batch) if (isOpen(one)) elsewhere.add(one);
     },
   });
 
@@ -45,21 +47,27 @@ export function createSettler(given: BatchDeps): Settler {
     const known = open.get(payment.id);
     if (known) return known.settlement;
     const { promise, resolve } = Promise.withResolvers<Settlement>();
+    // Whatever its payment waits for: whoever asks goes no longer without a word than a stream's lease leaves room for.
+    const timer = setTimeout(() => {
+      gathering.leave(one);
+      one.resolve({ kind: 'pending' });
+    }, limits.settlementMarginSeconds * 1000);
     const one: Waiting = {
       payment,
       deadline: addSeconds(deps.context.clock.now(), limits.settlementMarginSeconds),
       sinceMs: performance.now(),
       settlement: promise,
       resolve(settlement) {
+        clearTimeout(timer);
         // Asked for again meanwhile, it is another's.
-        if (open.get(payment.id) === one) open.delete(payment.id);
+        if (isOpen(one)) open.delete(payment.id);
         resolve(settlement);
       },
     };
     open.set(payment.id, one);
     // An item of a transaction already: whoever watches that has the word.
     if (payment.state === 'settling') elsewhere.add(one);
-    else gather(one);
+    else gathering.join(one);
     return promise;
   }
 
@@ -76,6 +84,8 @@ export function createSettler(given: BatchDeps): Settler {
 const batchesBeforeGathering = 1;
 /** Beyond so many they wait, however long: nodes hold no more of one account's transactions for sure. */
 const batchesInFlightMax = 16;
+/** A payment whose time hasn't come, or of which no node could tell, is tried again as soon as another block may be there. */
+const laterPauseMs = 500;
 /** Gathering lasts no longer than this, or a tenth of what a transaction takes: a block that is missed costs more than gas. */
 const gatherMsMin = 100;
 /** Those whose calls a batch has ended call again at once, and go together: on a chain of ours a block costs as much as many payments. */
@@ -83,12 +93,16 @@ const companyMs = 14;
 
 /**
  * A lane of batches: while some are on their way, payments gather for the next, so that a batch is as large as the load makes it, and
- * a single payment doesn't wait. `ended` hears of each batch when nothing more is to come of it here.
+ * a single payment doesn't wait. `ended` hears of each batch when nothing more is to come of it here. Who has left isn't settled by it.
  */
 function createGathering(
   deps: BatchDeps,
-  hears: { tell(told: readonly Conclusion[]): void; ended(batch: readonly Waiting[]): void },
-): (one: Waiting) => void {
+  hears: {
+    tell(told: readonly Conclusion[]): void;
+    isOpen(one: Waiting): boolean;
+    ended(batch: readonly Waiting[]): void;
+  },
+): { join(one: Waiting): void; leave(one: Waiting): void } {
   const gathering: Waiting[] = [];
   let preparing = false;
   let inFlight = 0;
@@ -120,10 +134,14 @@ function createGathering(
   async function run(batch: readonly Waiting[]): Promise<void> {
     preparing = true;
     inFlight += 1;
+    const later = new Set<string>();
     try {
       const payments = batch.map(({ payment }) => payment);
       await settleBatch(deps, payments, {
         tell: hears.tell,
+        later(those) {
+          for (const { id } of those) later.add(id);
+        },
         prepared() {
           preparing = false;
           pump();
@@ -132,7 +150,8 @@ function createGathering(
           inclusionMs += (tookMs - inclusionMs) / 4;
         },
       });
-      hears.ended(batch);
+      hears.ended(batch.filter(({ payment }) => !later.has(payment.id)));
+      joinLater(batch.filter(({ payment }) => later.has(payment.id)));
     } catch (error) {
       deps.report(error);
       for (const { resolve } of batch) resolve({ kind: 'pending' });
@@ -142,10 +161,25 @@ function createGathering(
     pump();
   }
 
-  return (one) => {
+  function join(one: Waiting): void {
     gathering.push(one);
     // At the end of this turn of the event loop, so that all who ask in it go together.
     setImmediate(pump);
+  }
+
+  function joinLater(those: readonly Waiting[]): void {
+    if (those.length === 0) return;
+    setTimeout(() => {
+      for (const one of those) if (hears.isOpen(one)) join(one);
+    }, laterPauseMs);
+  }
+
+  return {
+    join,
+    leave(one) {
+      const place = gathering.indexOf(one);
+      if (place >= 0) gathering.splice(place, 1);
+    },
   };
 }
 
@@ -153,6 +187,8 @@ interface BatchSteps {
   /** The next batch may be prepared. */
   prepared(): void;
   included(tookMs: number): void;
+  /** These are to be tried again soon. */
+  later(payments: readonly Payment[]): void;
   tell(told: readonly Conclusion[]): void;
 }
 
@@ -162,8 +198,9 @@ interface BatchSteps {
  */
 async function settleBatch(deps: BatchDeps, payments: readonly Payment[], steps: BatchSteps): Promise<void> {
   const deadline = addSeconds(deps.context.clock.now(), limits.settlementMarginSeconds);
-  const { recorded, told } = await recordBatch(deps, payments).finally(() => steps.prepared());
+  const { recorded, told, later } = await recordBatch(deps, payments).finally(() => steps.prepared());
   steps.tell(told);
+  steps.later(later);
   if (!recorded) return;
   const sentAtMs = performance.now();
   const conclusions = await watchBatch(deps, recorded.transaction, deadline, recorded.payments);

@@ -53,8 +53,8 @@ describe('the terms', () => {
   });
 
   it.each([
-    [999n, 'invalid_exact_evm_payload_authorization_valid_after'],
-    [1_000n, undefined],
+    [1_004n, 'invalid_exact_evm_payload_authorization_valid_after'],
+    [1_005n, undefined],
     [1_940n, undefined],
     [1_941n, 'invalid_exact_evm_payload_authorization_valid_before'],
     [5_000n, 'invalid_exact_evm_payload_authorization_valid_before'],

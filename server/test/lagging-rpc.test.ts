@@ -1,0 +1,141 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { Database } from '../src/db/index.ts';
+import { fundAccount } from '../src/embedded/index.ts';
+import { type Chain, createChain, createSettler, networks } from '../src/x402/index.ts';
+import { recordBatch } from '../src/x402/settlement/settle-batch.ts';
+import { contextOf, openChain, price, report } from './crash/payment-parts.ts';
+import { type Lag, type LaggingRpc, startLaggingRpc } from './helpers/lagging-rpc.ts';
+import {
+  actionsOf,
+  answer,
+  type Answered,
+  type Ground,
+  letPass,
+  openGround,
+  paymentOf,
+} from './helpers/settlement.ts';
+
+let ground: Ground;
+let db: Database;
+let rpc: LaggingRpc;
+let truth: Chain;
+beforeAll(async () => {
+  ground = await openGround();
+  ({ db } = ground.database);
+  truth = ground.chain;
+  rpc = await startLaggingRpc(ground.local.rpcUrl);
+});
+afterAll(() => rpc.close());
+
+/** One whose transaction is recorded and mined, and whose process is gone; and the block before that. */
+async function newMinedScene(): Promise<{ scene: Answered; before: bigint }> {
+  const scene = await answer(ground);
+  const { recorded } = await recordBatch({ context: contextOf(db), chain: truth, report }, [scene.payment]);
+  const before = (await truth.head()).number;
+  await truth.broadcast(recorded?.transaction.raw ?? '0x');
+  await expect.poll(() => truth.balanceOf(scene.payee)).toBe(price);
+  return { scene, before };
+}
+
+/** What a process finds that looks when the leases of those that are gone are over. */
+async function resume(chain: Chain): Promise<void> {
+  await letPass(db, 60);
+  await createSettler({ context: contextOf(db), chain, report: () => undefined }).resume();
+}
+
+const stateOf = async (scene: Answered) => (await paymentOf(db, scene)).state;
+
+async function suspensionOf({ payment }: Answered): Promise<Date | null> {
+  const query = 'SELECT suspended_until FROM payers WHERE payer = $1';
+  const [row] = await db.query<{ suspendedUntil: Date | null }>(query, [payment.payer]);
+  return row?.suspendedUntil ?? null;
+}
+
+async function expectSettledOnce(scene: Answered): Promise<void> {
+  expect(await stateOf(scene)).toBe('settled');
+  expect(await truth.balanceOf(scene.payee)).toBe(price);
+  expect((await actionsOf(db, scene)).filter((action) => action.startsWith('payment.settle'))).toEqual([
+    'payment.settled',
+  ]);
+  expect(await suspensionOf(scene)).toBeNull();
+  const query = 'SELECT relayer_nonce FROM settlement_items WHERE payment_id = $1';
+  expect(await db.query(query, [scene.payment.id])).toHaveLength(1);
+}
+
+const has = (methods: readonly string[], method: string) => methods.includes(method);
+const views: [string, Pick<Lag, 'isAhead' | 'isCareless'>][] = [
+  ["of the relayer's nonce", { isAhead: (methods) => has(methods, 'eth_getTransactionCount') }],
+  [
+    "of the relayer's nonce and of the head",
+    {
+      isAhead: (methods) =>
+        has(methods, 'eth_getTransactionCount') || methods.join() === 'eth_getBlockByNumber',
+    },
+  ],
+  [
+    "of the relayer's nonce and of the head, and the node behind takes any block for its latest",
+    {
+      isCareless: true,
+      isAhead: (methods) =>
+        has(methods, 'eth_getTransactionCount') || methods.join() === 'eth_getBlockByNumber',
+    },
+  ],
+  [
+    "of the relayer's nonce and of what would go through",
+    {
+      isAhead: (methods) =>
+        has(methods, 'eth_getTransactionCount') || (methods.length > 1 && methods[0] === 'eth_call'),
+    },
+  ],
+];
+
+describe('a payment that was settled is sent no more and stays due', () => {
+  it.each(views)('while the node that is a block ahead is only asked %s', async (_what, view) => {
+    const { scene, before } = await newMinedScene();
+    const chain = openChain(rpc.url);
+    rpc.lag({ block: before, ...view });
+    await resume(chain);
+    await resume(chain);
+    expect(await stateOf(scene)).toBe('settling');
+
+    rpc.lag(undefined);
+    await resume(chain);
+    await expectSettledOnce(scene);
+  });
+});
+
+describe('a payer whose money came in the last block', () => {
+  it('is not blamed by a node that has not got that block', async () => {
+    const scene = await answer(ground, 0n);
+    const before = (await truth.head()).number;
+    await fundAccount(ground.local.rpcUrl, { address: scene.payer.address, tokenAtomic: price });
+    const chain = openChain(rpc.url);
+    await chain.payerState(scene.payer.address, scene.sent.authorization.nonce);
+    rpc.lag({ block: before, isAhead: () => false });
+    await resume(chain);
+    expect(await stateOf(scene)).toBe('responded');
+    rpc.lag(undefined);
+    await resume(chain);
+    await expectSettledOnce(scene);
+  });
+});
+
+describe('a settlement that was told', () => {
+  it('is not undone because a node has not got its block yet', async () => {
+    const { scene, before } = await newMinedScene();
+    await resume(truth);
+    expect(await stateOf(scene)).toBe('settled');
+
+    const watched = { network: networks.sandbox, finality: 'finalized', reorgDepth: 64 } as const;
+    const chain = createChain({ ...watched, rpcUrl: rpc.url });
+    let heads = 0;
+    rpc.lag({
+      block: before,
+      isAhead: (methods) => methods.join() === 'eth_getBlockByNumber' && ++heads <= 2,
+    });
+    await resume(chain);
+    rpc.lag(undefined);
+    expect(heads, 'its block was looked for').toBeGreaterThan(2);
+    await expectSettledOnce(scene);
+  });
+});
