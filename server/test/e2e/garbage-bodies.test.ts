@@ -96,7 +96,7 @@ describe('bodies of the control plane', { timeout: 20_000 }, () => {
 
   it('are all tried: these are the POST routes that the API describes', async () => {
     const { paths } = (await callApi(instance, '/v1/openapi.json')).json();
-    // Those of OAuth take forms and have errors of their own: oauth-attacks.test.ts.
+    // Those of OAuth take forms and have errors of their own: oauth-endpoints.test.ts.
     const described = Object.keys(paths).filter(
       (path) => 'post' in paths[path] && !path.startsWith('/oauth/'),
     );
