@@ -1,25 +1,17 @@
 import { isIP } from 'node:net';
 import { resolve } from 'node:path';
+import { type ChainConfig, chainOf } from './chain-settings.ts';
 import { sha256 } from './kernel/crypto.ts';
 import { type EgressAllow, parseEgressAllow } from './kernel/egress.ts';
 import { limits } from './kernel/limits.ts';
-import { parseUsdcPrice } from './kernel/money.ts';
 import { StartupError } from './kernel/startup-error.ts';
+import { countOf, type Environment, oneOf, originOf, portOf, textOf, usdcOf } from './setting-values.ts';
 import type { OwedLimits } from './x402/index.ts';
+
+export type { ChainConfig };
 
 /** What a process does; each role may run many times over one database. */
 export type Role = 'control' | 'gateway' | 'worker';
-
-/** What one chain needs to be used. */
-export interface ChainConfig {
-  rpcUrl: string;
-  /** Pays the gas of settlements: a private key, 0x and 64 hexadecimal digits. */
-  relayerKey: `0x${string}`;
-  /** How many blocks deep a settlement is watched for a reorganisation; absent, until the chain's RPC calls its block finalized. */
-  reorgDepth?: number;
-  /** What makes many calls in one transaction; absent, Multicall3. */
-  batchContract?: `0x${string}`;
-}
 
 /** RFC 7518 section 3.1 and RFC 8037 name them so. */
 type SignatureAlgorithm = 'RS256' | 'ES256' | 'EdDSA';
@@ -64,8 +56,6 @@ export interface Config {
   };
 }
 
-type Environment = Readonly<Record<string, string | undefined>>;
-
 const known = new Set([
   'CREDENCE_ANSWER_MEMORY_MIB',
   'CREDENCE_MODE',
@@ -79,7 +69,6 @@ const known = new Set([
   'CREDENCE_DPOP_NONCE',
   'CREDENCE_TOKEN_ALGORITHM',
   'CREDENCE_CREDENTIAL_ALGORITHM',
-
   'CREDENCE_OPERATOR_KEY',
   'CREDENCE_EGRESS_ALLOW',
   'CREDENCE_TRUSTED_PROXIES',
@@ -110,7 +99,7 @@ export function readConfig(env: Environment): Config {
   const port = portOf(env, 'PORT', 8080);
   const gatewayPort = portOf(env, 'GATEWAY_PORT', 8402);
   if (port === gatewayPort) throw new StartupError('PORT and GATEWAY_PORT must differ');
-  const host = env['CREDENCE_HOST'] || undefined;
+  const host = textOf(env, 'CREDENCE_HOST');
   const developmentPrincipal =
     mode === 'development' && oneOf(env, 'CREDENCE_DEV_PRINCIPAL', ['on', 'off'], 'on') === 'on';
   if (developmentPrincipal && host !== undefined && !loopbackHosts.includes(host)) {
@@ -127,8 +116,8 @@ export function readConfig(env: Environment): Config {
     dataDirectory: resolve(env['CREDENCE_DATA_DIR'] || '.credence'),
     databaseUrl: databaseUrlOf(env),
     masterKey: masterKeyOf(env),
-    publicUrl: urlOf(env, 'CREDENCE_PUBLIC_URL', mode) ?? `http://localhost:${port}`,
-    gatewayUrl: urlOf(env, 'CREDENCE_GATEWAY_URL', mode) ?? `http://localhost:${gatewayPort}`,
+    publicUrl: originOf(env, 'CREDENCE_PUBLIC_URL', mode) ?? `http://localhost:${port}`,
+    gatewayUrl: originOf(env, 'CREDENCE_GATEWAY_URL', mode) ?? `http://localhost:${gatewayPort}`,
     developmentPrincipal,
     signatures: {
       tokens: algorithmOf(env, 'CREDENCE_TOKEN_ALGORITHM'),
@@ -168,30 +157,8 @@ function demandProductionSettings(config: Config): void {
     throw new StartupError('production mode needs CREDENCE_MASTER_KEY: 64 hexadecimal digits');
 }
 
-function oneOf<const Value extends string>(
-  env: Environment,
-  name: string,
-  values: readonly Value[],
-  standard: Value,
-): Value {
-  const text = env[name];
-  if (text === undefined || text === '') return standard;
-  const value = values.find((candidate) => candidate === text);
-  if (value === undefined) throw new StartupError(`${name}=${text} must be one of ${values.join(', ')}`);
-  return value;
-}
-
 function algorithmOf(env: Environment, name: string): SignatureAlgorithm {
   return oneOf(env, name, ['RS256', 'ES256', 'EdDSA'], 'RS256');
-}
-
-function portOf(env: Environment, name: string, standard: number): number {
-  const text = env[name];
-  if (text === undefined || text === '') return standard;
-  const port = Number(text);
-  if (!/^\d{1,5}$/.test(text) || port < 1 || port > 65_535)
-    throw new StartupError(`${name}=${text} must be a port from 1 to 65535`);
-  return port;
 }
 
 /** Without room for one answer of the largest size, nothing could be sold. */
@@ -202,19 +169,10 @@ function answerMemoryOf(env: Environment): number {
   return mib;
 }
 
-/** A whole number that a 32-bit column holds. */
-function countOf(env: Environment, name: string, standard: number): number {
-  const text = env[name];
-  if (text === undefined || text === '') return standard;
-  if (!/^\d{1,9}$/.test(text))
-    throw new StartupError(`${name}=${text} must be a whole number up to 999999999`);
-  return Number(text);
-}
-
 function rolesOf(env: Environment): ReadonlySet<Role> {
   const all: readonly Role[] = ['control', 'gateway', 'worker'];
-  const text = env['CREDENCE_ROLES'];
-  if (text === undefined || text === '') return new Set(all);
+  const text = textOf(env, 'CREDENCE_ROLES');
+  if (text === undefined) return new Set(all);
   return new Set(
     text.split(',').map((name) => {
       const role = all.find((candidate) => candidate === name.trim());
@@ -228,8 +186,8 @@ function rolesOf(env: Environment): ReadonlySet<Role> {
 }
 
 function trustedProxiesOf(env: Environment): string[] {
-  const text = env['CREDENCE_TRUSTED_PROXIES'];
-  if (text === undefined || text === '') return [];
+  const text = textOf(env, 'CREDENCE_TRUSTED_PROXIES');
+  if (text === undefined) return [];
   const blocks = text.split(',').map((block) => block.trim());
   for (const block of blocks) {
     const [address = '', bits] = block.split('/');
@@ -245,16 +203,16 @@ function trustedProxiesOf(env: Environment): string[] {
 
 /** The value isn't repeated where it is refused: it holds a password. */
 function databaseUrlOf(env: Environment): string | undefined {
-  const text = env['DATABASE_URL'];
-  if (text === undefined || text === '') return undefined;
+  const text = textOf(env, 'DATABASE_URL');
+  if (text === undefined) return undefined;
   if (!/^postgres(?:ql)?:$/.test(URL.parse(text)?.protocol ?? ''))
     throw new StartupError('DATABASE_URL must be like postgres://user:password@host:5432/database');
   return text;
 }
 
 function masterKeyOf(env: Environment): Buffer | undefined {
-  const text = env['CREDENCE_MASTER_KEY'];
-  if (text === undefined || text === '') return undefined;
+  const text = textOf(env, 'CREDENCE_MASTER_KEY');
+  if (text === undefined) return undefined;
   if (!/^[0-9a-fA-F]{64}$/.test(text))
     throw new StartupError(
       'CREDENCE_MASTER_KEY must be 64 hexadecimal digits, such as from "openssl rand -hex 32"',
@@ -264,85 +222,11 @@ function masterKeyOf(env: Environment): Buffer | undefined {
 
 /** The value isn't repeated where it is refused. */
 function operatorKeyHashOf(env: Environment): Buffer | undefined {
-  const text = env['CREDENCE_OPERATOR_KEY'];
-  if (text === undefined || text === '') return undefined;
+  const text = textOf(env, 'CREDENCE_OPERATOR_KEY');
+  if (text === undefined) return undefined;
   if (!/^[\x21-\x7e]{32,512}$/.test(text))
     throw new StartupError(
       'CREDENCE_OPERATOR_KEY must be 32 or more visible characters, such as from "openssl rand -hex 32"',
     );
   return sha256(text);
-}
-
-function urlOf(env: Environment, name: string, mode: Config['mode']): string | undefined {
-  const text = env[name];
-  if (text === undefined || text === '') {
-    if (mode === 'production')
-      throw new StartupError(`production mode needs ${name}: the https URL that callers use`);
-    return undefined;
-  }
-  const url = URL.parse(text);
-  const scheme = mode === 'production' ? ['https:'] : ['https:', 'http:'];
-  if (
-    !url ||
-    !scheme.includes(url.protocol) ||
-    url.pathname !== '/' ||
-    url.search !== '' ||
-    url.hash !== ''
-  ) {
-    throw new StartupError(
-      `${name}=${text} must be an ${mode === 'production' ? 'https' : 'http(s)'} URL without a path`,
-    );
-  }
-  return url.origin;
-}
-
-function usdcOf(env: Environment, name: string, standard: bigint): bigint {
-  const text = env[name];
-  if (text === undefined || text === '') return standard;
-  try {
-    return parseUsdcPrice(text, name);
-  } catch {
-    throw new StartupError(`${name}=${text} must be an amount of dollars, such as $100`);
-  }
-}
-
-/** Some hours on any chain of ours; deeper ones are called finalized long before. */
-const depthMax = 10_000;
-
-function chainOf(env: Environment, half: 'PRODUCTION' | 'SANDBOX'): ChainConfig | undefined {
-  const names = {
-    rpc: `CREDENCE_${half}_RPC_URL`,
-    key: `CREDENCE_${half}_RELAYER_KEY`,
-    depth: `CREDENCE_${half}_REORG_DEPTH`,
-    batch: `CREDENCE_${half}_BATCH_CONTRACT`,
-  };
-  const rpcUrl = env[names.rpc] || undefined;
-  const relayerKey = env[names.key] || undefined;
-  const depth = env[names.depth] || undefined;
-  const batchContract = env[names.batch] || undefined;
-  if ([rpcUrl, relayerKey, depth, batchContract].every((value) => value === undefined)) return undefined;
-  if (rpcUrl === undefined || !/^https?:$/.test(URL.parse(rpcUrl)?.protocol ?? '')) {
-    throw new StartupError(`${names.rpc} must be the http(s) URL of the chain's RPC`);
-  }
-  if (relayerKey === undefined || !/^0x[0-9a-fA-F]{64}$/.test(relayerKey)) {
-    throw new StartupError(`${names.key} must be a private key: 0x and 64 hexadecimal digits`);
-  }
-  if (
-    depth !== undefined &&
-    depth !== 'finalized' &&
-    !(/^\d{1,5}$/.test(depth) && Number(depth) <= depthMax)
-  ) {
-    throw new StartupError(
-      `${names.depth} must be a number of blocks up to ${depthMax}, or "finalized", which it is by itself`,
-    );
-  }
-  if (batchContract !== undefined && !/^0x[0-9a-fA-F]{40}$/.test(batchContract)) {
-    throw new StartupError(`${names.batch} must be the address of a contract: 0x and 40 hexadecimal digits`);
-  }
-  return {
-    rpcUrl,
-    relayerKey: relayerKey as `0x${string}`,
-    ...(depth === undefined || depth === 'finalized' ? {} : { reorgDepth: Number(depth) }),
-    ...(batchContract === undefined ? {} : { batchContract: batchContract as `0x${string}` }),
-  };
 }
