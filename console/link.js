@@ -1,4 +1,15 @@
-import { byId, call, dateOf, describeProblem, distanceOf, draw, element, identifier, pairs } from './page.js';
+import {
+  byId,
+  call,
+  dateOf,
+  describeProblem,
+  distanceOf,
+  draw,
+  element,
+  identifier,
+  pairs,
+  plain,
+} from './page.js';
 
 /** The page where a person links an agent. `id` is as it stands in the address, percent-encoded. */
 export async function showLink(id) {
@@ -72,11 +83,6 @@ function drawEnd(title, lead) {
   byId('link-body').removeAttribute('aria-busy');
   byId('link-body').hidden = byId('link-body').childElementCount === 0;
   byId('link-answer').hidden = true;
-}
-
-/** Characters that reorder or hide what stands around them are shown as what they are: not text. */
-function plain(text) {
-  return text.replaceAll(/[\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff]/g, '\ufffd');
 }
 
 function setHeadline(title, lead) {

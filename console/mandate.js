@@ -9,6 +9,7 @@ import {
   element,
   identifier,
   pairs,
+  plain,
   refreshDistances,
   repeat,
   usdc,
@@ -137,11 +138,6 @@ function buildWords(mandate) {
     quote,
     element('p', { class: 'quiet' }, 'Category, as the agent calls it: ', category),
   );
-}
-
-/** Characters that reorder or hide what stands around them are shown as what they are: not text. */
-function plain(text) {
-  return text.replaceAll(/[\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff]/g, '\ufffd');
 }
 
 function buildDetails(mandate) {

@@ -71,6 +71,11 @@ export function identifier(text) {
   return element('code', { class: 'id', title: text }, head, element('span', {}, text.slice(-6)));
 }
 
+/** Characters that reorder or hide what stands around them are shown as what they are: not text. */
+export function plain(text) {
+  return text.replaceAll(/[\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff]/g, '\ufffd');
+}
+
 /** A description list's pairs: `[term, value]`, the value text or a node. */
 export function pairs(entries) {
   return entries.map(([term, value]) =>
