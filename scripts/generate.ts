@@ -4,8 +4,7 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { createRoutes } from '../server/src/api.ts';
-import { readConfig } from '../server/src/config.ts';
+import { describedRoutes } from '../server/src/api.ts';
 import { describeApi } from '../server/src/http/index.ts';
 import packageJson from '../server/package.json' with { type: 'json' };
 
@@ -13,26 +12,6 @@ const run = promisify(execFile);
 const root = new URL('../', import.meta.url);
 const openApiFile = new URL('openapi.json', root);
 const typesFile = new URL('sdk/src/generated/api.ts', root);
-
-/** No handler runs here, so that what stands behind them may be absent. */
-function describe(): string {
-  const absent = undefined as never;
-  const routes = createRoutes({
-    config: readConfig({}),
-    db: absent,
-    keys: absent,
-    tokens: absent,
-    egress: absent,
-    usage: absent,
-    guessGuard: absent,
-    oauth: absent,
-    chains: new Map(),
-    clock: absent,
-    payments: absent,
-    isReady: async () => false,
-  });
-  return `${JSON.stringify(describeApi(routes, packageJson.version), null, 2)}\n`;
-}
 
 /** The generator works on files. Its TypeScript is one that still has a compiler API, and is the SDK's own. */
 async function generateTypes(openApi: string): Promise<string> {
@@ -48,7 +27,7 @@ async function generateTypes(openApi: string): Promise<string> {
   }
 }
 
-const openApi = describe();
+const openApi = `${JSON.stringify(describeApi(describedRoutes(), packageJson.version), null, 2)}\n`;
 const wanted = [
   { file: openApiFile, text: openApi },
   { file: typesFile, text: await generateTypes(openApi) },

@@ -1,29 +1,13 @@
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import { describe, expect, it } from 'vitest';
 import packageJson from '../package.json' with { type: 'json' };
-import { createRoutes } from './api.ts';
-import { readConfig } from './config.ts';
+import { describedRoutes } from './api.ts';
 import { describeApi, type Route } from './http/index.ts';
 import { errorsOf } from './http/openapi.ts';
 import { rateLimits } from './http/route.ts';
 import { errorCodes } from './kernel/errors.ts';
 
-/** No handler runs here, so that what stands behind them may be absent. */
-const absent = undefined as never;
-const routes = createRoutes({
-  config: readConfig({}),
-  db: absent,
-  keys: absent,
-  tokens: absent,
-  egress: absent,
-  usage: absent,
-  guessGuard: absent,
-  oauth: absent,
-  clock: absent,
-  payments: absent,
-  chains: new Map(),
-  isReady: async () => false,
-});
+const routes = describedRoutes();
 const named = routes.map((route) => [route.id, route] as const);
 
 type Schema = Record<string, unknown>;

@@ -1,5 +1,6 @@
 import packageJson from '../package.json' with { type: 'json' };
 import { findApiKey, findEnvironment } from './accounts/index.ts';
+import { readConfig } from './config.ts';
 import type { Services } from './services.ts';
 import type { Database } from './db/index.ts';
 import { evidenceRoutes } from './evidence/index.ts';
@@ -62,6 +63,25 @@ export function createRoutes(
     ...evidenceRoutes(),
   ];
   return [...routes, openApiRoute(routes, packageJson.version)];
+}
+
+/** The same list where it's only looked at: no handler runs, so that what stands behind them may be absent. */
+export function describedRoutes(): Route[] {
+  const absent = undefined as never;
+  return createRoutes({
+    config: readConfig({}),
+    db: absent,
+    keys: absent,
+    tokens: absent,
+    egress: absent,
+    usage: absent,
+    guessGuard: absent,
+    oauth: absent,
+    chains: new Map(),
+    clock: absent,
+    payments: absent,
+    isReady: async () => false,
+  });
 }
 
 async function networkOf(db: Database, environmentId: EnvironmentId): Promise<Network> {

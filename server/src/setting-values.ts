@@ -9,7 +9,7 @@ export function textOf(env: Environment, name: string): string | undefined {
   return env[name] || undefined;
 }
 
-/** One of these words. */
+/** One of these words, or the standard one where none is given. */
 export function oneOf<const Value extends string>(
   env: Environment,
   name: string,
