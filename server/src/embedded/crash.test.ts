@@ -3,11 +3,11 @@ import { once } from 'node:events';
 import { access, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { Client } from 'pg';
 import { afterAll, describe, expect, it } from 'vitest';
 import { callRpc } from './chain-rpc.ts';
 import { openDataDirectory, startChain, startPostgres } from './index.ts';
 import { findProcess, isAlive, type ProcessIdentity } from './process-identity.ts';
+import { query } from './query.fixture.ts';
 import { makeTemporaryFolder } from './temporary-folder.fixture.ts';
 
 const richAddress = '0x00000000000000000000000000000000000000aa';
@@ -50,16 +50,6 @@ async function kill(main: ChildProcess): Promise<void> {
   const ended = once(main, 'exit');
   main.kill('SIGKILL');
   await ended;
-}
-
-async function query(url: string, sql: string): Promise<unknown[]> {
-  const client = new Client({ connectionString: url });
-  await client.connect();
-  try {
-    return (await client.query(sql)).rows;
-  } finally {
-    await client.end();
-  }
 }
 
 async function startHere(path: string) {

@@ -2,13 +2,13 @@ import { cp, mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promi
 import { execFile, spawn } from 'node:child_process';
 import { basename, join } from 'node:path';
 import { promisify } from 'node:util';
-import { Client } from 'pg';
 import { afterAll, describe, expect, it } from 'vitest';
 import { StartupError } from '../kernel/startup-error.ts';
 import { locatePostgresPackage, preparePostgres } from './binaries.ts';
 import { openDataDirectory, type DataDirectory } from './data-directory.ts';
 import { findDatabaseUser } from './os-user.ts';
 import { startPostgres, type EmbeddedPostgres } from './postgres.ts';
+import { query } from './query.fixture.ts';
 import { makeTemporaryFolder } from './temporary-folder.fixture.ts';
 
 const isRoot = process.getuid?.() === 0;
@@ -19,16 +19,6 @@ async function start(directory: DataDirectory, lines: string[] = []): Promise<Em
   const postgres = await startPostgres({ directory, log: (line) => lines.push(line) });
   running.push(postgres);
   return postgres;
-}
-
-async function query(url: string, sql: string): Promise<unknown[]> {
-  const client = new Client({ connectionString: url });
-  await client.connect();
-  try {
-    return (await client.query(sql)).rows;
-  } finally {
-    await client.end();
-  }
 }
 
 describe('embedded PostgreSQL', () => {
