@@ -6,7 +6,7 @@ import { generatePrivateKey, privateKeyToAccount } from 'viem/accounts';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { fundAccount } from '../../src/embedded/index.ts';
 import { openTestDatabase, type TestDatabase } from '../helpers/database.ts';
-import { foreignTerms, newTenantKey, orderOf, settle, verify } from '../helpers/facilitator.ts';
+import { countRows, foreignTerms, newTenantKey, orderOf, settle, verify } from '../helpers/facilitator.ts';
 import { type Instance, startInstance } from '../helpers/instance.ts';
 import {
   askTerms,
@@ -47,12 +47,7 @@ describe('the facilitator', { timeout: 30_000 }, () => {
 
   const received = () => openChain(instance).balanceOf(payTo);
   /** What may not change where nothing is to change. */
-  const rows = () =>
-    database.db.query(
-      `SELECT (SELECT count(*) FROM payment_claims) AS claims, (SELECT count(*) FROM payments) AS payments,
-         (SELECT count(*) FROM payers) AS payers, (SELECT coalesce(sum(settlements), 0) FROM facilitator_usage) AS counted,
-         (SELECT count(*) FROM settlement_transactions) AS transactions, (SELECT count(*) FROM audit_events) AS events`,
-    );
+  const rows = () => countRows(database.db);
 
   describe('of an API that uses the official server library', () => {
     it.each(['/paid', '/upfront'])('has %s paid once by the stock client, on the chain', async (path) => {

@@ -3,10 +3,18 @@ import type { Hex } from 'viem';
 import { generatePrivateKey, privateKeyToAccount } from 'viem/accounts';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openTestDatabase, type TestDatabase } from '../helpers/database.ts';
-import { type FacilitatorBody, foreignTerms, orderOf, settle, verify } from '../helpers/facilitator.ts';
+import {
+  countRows,
+  type FacilitatorBody,
+  foreignTerms,
+  orderOf,
+  settle,
+  verify,
+} from '../helpers/facilitator.ts';
 import { type Instance, startInstance } from '../helpers/instance.ts';
 import { type Authorization, newPayer, openChain, type Payer } from '../helpers/payer.ts';
 import { send } from '../helpers/request.ts';
+import { withPlace } from '../helpers/with-place.ts';
 
 const someone = '0x000000000000000000000000000000000000dEaD';
 const now = Math.floor(Date.now() / 1000);
@@ -19,12 +27,7 @@ describe('what a facilitator is asked with', { timeout: 20_000 }, () => {
   let good: FacilitatorBody;
   let before: unknown;
 
-  const rows = () =>
-    database.db.query(
-      `SELECT (SELECT count(*) FROM payment_claims) AS claims, (SELECT count(*) FROM payments) AS payments,
-         (SELECT count(*) FROM payers) AS payers, (SELECT count(*) FROM facilitator_usage) AS counted,
-         (SELECT count(*) FROM settlement_transactions) AS transactions, (SELECT count(*) FROM audit_events) AS events`,
-    );
+  const rows = () => countRows(database.db);
 
   beforeAll(async () => {
     database = await openTestDatabase();
@@ -39,15 +42,7 @@ describe('what a facilitator is asked with', { timeout: 20_000 }, () => {
   }, 60_000);
 
   /** The good request with one place changed, the signature left as it was. */
-  const changed = (path: string, value: unknown) => {
-    const copy = structuredClone(good) as unknown as Record<string, unknown>;
-    const keys = path.split('.');
-    const last = keys.pop() ?? '';
-    const place = keys.reduce((inner, key) => inner[key] as Record<string, unknown>, copy);
-    if (value === undefined) delete place[last];
-    else place[last] = value;
-    return copy;
-  };
+  const changed = (path: string, value: unknown) => withPlace(good, path, value);
 
   it.each([
     ['x402Version', undefined],

@@ -16,6 +16,7 @@ import {
 import { type Answer, send } from '../helpers/request.ts';
 import { sell, type Sold } from '../helpers/seller.ts';
 import { startUpstream, type Upstream } from '../helpers/upstream.ts';
+import { withPlace } from '../helpers/with-place.ts';
 
 const now = Math.floor(Date.now() / 1000);
 const someone = '0x000000000000000000000000000000000000dEaD';
@@ -50,15 +51,7 @@ describe('a payment that is garbage', { timeout: 20_000 }, () => {
     return sendPaid(url, payment);
   };
   /** The good payment with one place changed, the signature left as it was. */
-  const changed = (path: string, value: unknown) => {
-    const copy = structuredClone(good) as unknown as Record<string, unknown>;
-    const keys = path.split('.');
-    const last = keys.pop() ?? '';
-    const place = keys.reduce((inner, key) => inner[key] as Record<string, unknown>, copy);
-    if (value === undefined) delete place[last];
-    else place[last] = value;
-    return copy;
-  };
+  const changed = (path: string, value: unknown) => withPlace(good, path, value);
   /** Refused, with fresh terms: the client can do it right the next time. */
   const expectRefused = (answer: Answer, reason: string, code = 'payment_invalid') => {
     expect(answer.status).toBe(402);
