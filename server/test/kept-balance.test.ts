@@ -1,15 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type LocalChain, startLocalChain } from '../contracts/test/local-chain.ts';
-import { fundAccount, plantBatchContract, plantTestToken } from '../src/embedded/index.ts';
-import {
-  type Chain,
-  createSettler,
-  ensureRelayer,
-  exactRail,
-  networks,
-  type Terms,
-} from '../src/x402/index.ts';
+import { fundAccount } from '../src/embedded/index.ts';
+import { type Chain, createSettler, exactRail, networks, type Terms } from '../src/x402/index.ts';
 import {
   claim,
   contextOf,
@@ -20,39 +12,29 @@ import {
   type Order,
   presenter,
   price,
-  relayer,
-  relayerKey,
   report,
   storeAnswer,
 } from './crash/payment-parts.ts';
-import { openTestDatabase, type TestDatabase } from './helpers/database.ts';
 import { type RpcProxy, startRpcProxy } from './helpers/rpc-proxy.ts';
+import { type Ground, openGround } from './helpers/settlement.ts';
 
-let database: TestDatabase;
-let local: LocalChain;
+let ground: Ground;
 let proxy: RpcProxy;
 /** As the process sees it that verifies payments, and as another does that settles them. */
 let chain: Chain;
 let elsewhere: Chain;
 beforeAll(async () => {
-  [database, local] = await Promise.all([openTestDatabase(), startLocalChain()]);
-  proxy = await startRpcProxy(local.rpcUrl);
-  elsewhere = openChain(local.rpcUrl);
-  await plantTestToken(local.rpcUrl, networks.sandbox.asset.address);
-  await plantBatchContract(local.rpcUrl);
-  await fundAccount(local.rpcUrl, { address: relayer, wei: 10n ** 20n });
-  await ensureRelayer(contextOf(database.db), elsewhere, relayerKey);
+  ground = await openGround();
+  elsewhere = ground.chain;
+  proxy = await startRpcProxy(ground.local.rpcUrl);
 });
-afterAll(async () => {
-  proxy?.close();
-  await local?.stop();
-});
+afterAll(() => proxy?.close());
 
 const give = (order: { payer: { address: `0x${string}` } }, tokenAtomic: bigint) =>
-  fundAccount(local.rpcUrl, { address: order.payer.address, tokenAtomic });
+  fundAccount(ground.local.rpcUrl, { address: order.payer.address, tokenAtomic });
 
 /** What the gateway does with a payment before the upstream hears of the call: what came of it. */
-async function verifyAndClaim({ sent, target }: Order, context = contextOf(database.db)) {
+async function verifyAndClaim({ sent, target }: Order, context = contextOf(ground.database.db)) {
   const terms: Terms = {
     network: networks.sandbox,
     amount: price,
@@ -72,7 +54,7 @@ async function verifyAndClaim({ sent, target }: Order, context = contextOf(datab
 /** Settles a claimed payment as another process does, of which the one that verifies hears nothing. */
 async function settleElsewhere(claimed: Awaited<ReturnType<typeof verifyAndClaim>>): Promise<void> {
   if (typeof claimed !== 'object' || claimed.kind !== 'claimed') throw new Error('it was not claimed');
-  const context = contextOf(database.db);
+  const context = contextOf(ground.database.db);
   await storeAnswer(context, claimed.payment);
   const settler = createSettler({ context, chain: elsewhere, report });
   expect(await settler.settle(claimed.payment)).toMatchObject({ kind: 'settled' });
@@ -117,13 +99,13 @@ describe('a balance that is kept from earlier in the block', () => {
     // The first is mined, and its row doesn't say so yet: of two cents, one is left.
     const first = await newOrder();
     const [second, third] = [await newOrder(first.payer), await newOrder(first.payer)];
-    const { id } = await claim(contextOf(database.db), first);
+    const { id } = await claim(contextOf(ground.database.db), first);
     await give(first, price);
     chain = openChain(proxy.url);
     expect(await verifyAndClaim(second)).toEqual(refused);
 
     const query = `UPDATE payments SET state = 'settled', settled_at = now(), lease_until = NULL, transaction = $2 WHERE id = $1`;
-    await database.db.query(query, [id, `0x${'ab'.repeat(32)}`]);
+    await ground.database.db.query(query, [id, `0x${'ab'.repeat(32)}`]);
     // Times are kept in whole milliseconds, and the same one counts as since.
     await sleep(5);
     expect(await verifyAndClaim(third)).toMatchObject({ kind: 'claimed' });
