@@ -6,7 +6,7 @@ import { applyTransfers, type Book, openBook, type Operation } from '../../ledge
 import { endAttempts, withdrawClaims } from '../claims/claims.sql.ts';
 import { transferKey } from './credit-payment.ts';
 import type { Payment } from '../payments/payment.ts';
-import { settledEvents } from '../settlement/payment-events.ts';
+import { settledEvents } from '../payments/payment-events.ts';
 
 /** What attempts of one transaction ask of the ledger. */
 export interface CreditMoves {

@@ -17,7 +17,7 @@ import type { Block, Receipt } from '../chain/receipts.ts';
 import { suspendPayers } from '../claims/payers.sql.ts';
 import { authorizationOf, exactPaymentOf, type Payment, presenterOf } from '../payments/payment.ts';
 import { concludePayments, type Conclusion } from './conclusions.sql.ts';
-import { failedEvent, settledEvents } from './payment-events.ts';
+import { failedEvent, settledEvents } from '../payments/payment-events.ts';
 import { watchOutside } from './outside.sql.ts';
 import { judgeUnused } from './unused-nonce.ts';
 import { closeTransaction, findItems, type SettlementTransaction } from './transactions.sql.ts';

@@ -7,7 +7,7 @@ import { limits } from '../../kernel/limits.ts';
 import type { Authorization } from '../exact/exact.ts';
 import { authorizationOf, type Payment } from '../payments/payment.ts';
 import { type ConcludeDeps, concludeUnsent } from './conclude.ts';
-import { failedEvent } from './payment-events.ts';
+import { failedEvent } from '../payments/payment-events.ts';
 import {
   endRefund,
   findLapsedRefunds,

@@ -3,7 +3,7 @@ import { type BatchOutcome, writeBatch } from '../../db/index.ts';
 import { judgeBatchReceipt } from '../chain/batch-call.ts';
 import { authorizationOf, type Payment } from '../payments/payment.ts';
 import type { Receipt } from '../chain/receipts.ts';
-import { undoneEvents } from './payment-events.ts';
+import { undoneEvents } from '../payments/payment-events.ts';
 import type { BatchDeps } from './settle-batch.ts';
 import {
   findAllItems,

@@ -1,5 +1,5 @@
 import type { AuditEvent, Origin, OutboxEntry } from '../../db/index.ts';
-import type { Payment } from '../payments/payment.ts';
+import type { Payment } from './payment.ts';
 
 /** The topic under which a settled payment is told to whoever holds the payer's budget. */
 export const settledTopic = 'payment.settled';
