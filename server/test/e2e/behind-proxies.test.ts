@@ -1,9 +1,7 @@
-import { generatePrivateKey } from 'viem/accounts';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { fundAccount } from '../../src/embedded/index.ts';
 import { type Instance, startInstance } from '../helpers/instance.ts';
 import { askTerms, encode, newPayer, openChain, sendPaid } from '../helpers/payer.ts';
-import { newPayerV1, type PaymentV1 } from '../helpers/payer-v1.ts';
+import { newFundedPayerV1, type PaymentV1 } from '../helpers/payer-v1.ts';
 import { type Answer, send } from '../helpers/request.ts';
 import { price, sell, type Sold } from '../helpers/seller.ts';
 import { startUpstream, type Upstream } from '../helpers/upstream.ts';
@@ -30,8 +28,7 @@ describe('a payer of version 1 behind a proxy', { timeout: 60_000 }, () => {
   }, 60_000);
 
   const sign = async (): Promise<PaymentV1> => {
-    const payer = newPayerV1(generatePrivateKey());
-    await fundAccount(instance.info.rpc_url, { address: payer.address, tokenAtomic: price });
+    const payer = await newFundedPayerV1(instance, price);
     return payer.pay((await send(url, { headers: { 'x-agent-id': 'agent-1' } })).json());
   };
   const through = (
@@ -102,8 +99,7 @@ describe('a payer of version 1 behind a proxy', { timeout: 60_000 }, () => {
       hosted: true,
     });
     const path = `${first.url}/paid`;
-    const payer = newPayerV1(generatePrivateKey());
-    await fundAccount(instance.info.rpc_url, { address: payer.address, tokenAtomic: price });
+    const payer = await newFundedPayerV1(instance, price);
     const payment = await payer.pay((await send(path, { headers: { 'x-agent-id': 'agent-1' } })).json());
     const nowhere = { proxy: '127.0.0.3', chain: 'unknown', path };
     expect((await through(payment, nowhere)).status).toBe(200);

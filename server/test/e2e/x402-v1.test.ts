@@ -1,6 +1,5 @@
 import { privateKeyToAccount } from 'viem/accounts';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { fundAccount } from '../../src/embedded/index.ts';
 import { getMandate, registerAgent } from '../helpers/agent.ts';
 import { type Instance, startInstance } from '../helpers/instance.ts';
 import {
@@ -13,7 +12,7 @@ import {
   sendPaid,
   settleOnChain,
 } from '../helpers/payer.ts';
-import { newPayerV1, parseRequiredV1, type PaymentV1 } from '../helpers/payer-v1.ts';
+import { newFundedPayerV1, newPayerV1, parseRequiredV1, type PaymentV1 } from '../helpers/payer-v1.ts';
 import { type Answer, send } from '../helpers/request.ts';
 import { callApi, price, sell, type Sold } from '../helpers/seller.ts';
 import { startUpstream, type Upstream } from '../helpers/upstream.ts';
@@ -195,8 +194,7 @@ describe('x402 version 1', { timeout: 30_000 }, () => {
   });
 
   it('a settlement that fails is told in its own header and words', async () => {
-    const payer = newPayerV1();
-    await fundAccount(instance.info.rpc_url, { address: payer.address, tokenAtomic: price });
+    const payer = await newFundedPayerV1(instance, price);
     const body = (await ask(url)).json();
     const payment = await payer.pay(body);
     const elsewhere = await payer.pay(body, { to: someone });

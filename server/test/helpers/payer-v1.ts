@@ -3,7 +3,8 @@ import { type Static, Type } from 'typebox';
 import { Value } from 'typebox/value';
 import type { Address, Hex } from 'viem';
 import { generatePrivateKey, privateKeyToAccount } from 'viem/accounts';
-import { type Authorization, transferOf } from './payer.ts';
+import { fundAccount } from '../../src/embedded/index.ts';
+import { type Authorization, type OnChain, transferOf } from './payer.ts';
 
 /**
  * A client of x402 version 1, written out from its specification and as strict as its stock client (x402 1.2), which brings
@@ -59,6 +60,13 @@ const Required = Type.Object({
 export function parseRequiredV1(body: unknown): Static<typeof Required> {
   if (Value.Check(Required, body)) return body;
   throw new Error(`no 402 of version 1: ${JSON.stringify(Value.Errors(Required, body))}`);
+}
+
+/** A new payer with so much on the chain. */
+export async function newFundedPayerV1(instance: OnChain, tokenAtomic: bigint): Promise<PayerV1> {
+  const payer = newPayerV1();
+  await fundAccount(instance.info.rpc_url, { address: payer.address, tokenAtomic });
+  return payer;
 }
 
 export function newPayerV1(key: Hex = generatePrivateKey()): PayerV1 {

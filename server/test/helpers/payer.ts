@@ -20,7 +20,7 @@ export const network = 'eip155:84532';
 const usdc: Address = '0x036CbD53842c5426634e7929541eC2318f3dCF7e';
 
 /** What has a local chain: an instance, or another's program. */
-interface OnChain {
+export interface OnChain {
   info: Pick<DevelopmentInfo, 'rpc_url'>;
 }
 
