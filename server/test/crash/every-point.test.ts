@@ -1,21 +1,16 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { connect, type LocalChain, startLocalChain } from '../../contracts/test/local-chain.ts';
+import { connect } from '../../contracts/test/local-chain.ts';
 import type { Point } from '../../src/kernel/points.ts';
 import { forgetLast } from '../helpers/settlement.ts';
 import type { Member } from './fleet.ts';
 import { buyersOf, type Order, pay, payUntilAnswered, type Purchase } from './purchases.ts';
-import { setStage, type Stage } from './stage.ts';
+import { type OwnStage, setOwnStage } from './stage.ts';
 
-let local: LocalChain;
-let stage: Stage;
+let stage: OwnStage;
 beforeAll(async () => {
-  local = await startLocalChain();
-  stage = await setStage(local.rpcUrl);
+  stage = await setOwnStage();
 }, 120_000);
-afterAll(async () => {
-  await stage?.market.upstream.close();
-  await local?.stop();
-});
+afterAll(() => stage?.end());
 
 /** `upstream` is no point of the program's: there it stands while the upstream keeps its answer to itself. */
 type Place = Point | 'upstream';
@@ -193,11 +188,11 @@ describe('a worker that is killed while it follows a reorganisation', () => {
       const [gateway] = fleet.gateways;
       const all = await signAll(gateway, 'whole');
       // Older than what the chain is to forget: what the buyers have.
-      await connect(local.rpcUrl).mine({ blocks: 3 });
+      await connect(stage.local.rpcUrl).mine({ blocks: 3 });
       await mapAll(all, (one) => payUntilAnswered(gateway, one));
       await mapAll(all, oracle.settleDown);
       await mapAll(fleet.workers, (worker) => worker.arm(at));
-      await forgetLast({ local }, 2);
+      await forgetLast(stage, 2);
       const stopped = await Promise.any(fleet.workers.map((worker) => worker.standing().then(() => worker)));
       await stopped.kill();
       await mapAll(fleet.workers, (worker) => (worker === stopped ? worker.start() : worker.disarm()));

@@ -1,10 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type LocalChain, startLocalChain } from '../../contracts/test/local-chain.ts';
 import type { Point } from '../../src/kernel/points.ts';
 import type { Member } from './fleet.ts';
 import { buyersOf, type Order, pay, payUntilAnswered } from './purchases.ts';
-import { setStage, type Stage } from './stage.ts';
+import { type OwnStage, setOwnStage } from './stage.ts';
 
 /*
  * Purchases, points, processes and moments as a seed draws them: what no table thought of. It takes some seconds a run, and runs only
@@ -64,16 +63,11 @@ function createRandom(seed: number) {
 }
 
 describe.runIf(runs > 0)('whatever is killed, whenever', () => {
-  let local: LocalChain;
-  let stage: Stage;
+  let stage: OwnStage;
   beforeAll(async () => {
-    local = await startLocalChain();
-    stage = await setStage(local.rpcUrl);
+    stage = await setOwnStage();
   }, 120_000);
-  afterAll(async () => {
-    await stage?.market.upstream.close();
-    await local?.stop();
-  });
+  afterAll(() => stage?.end());
 
   const seeds = Array.from({ length: runs }, (_, index) => firstSeed + index);
   it.each(seeds)('every rule holds (CRASH_SEED=%i)', { timeout: 120_000 }, async (seed) => {

@@ -1,5 +1,5 @@
 import type { Address } from 'viem';
-import { connect } from '../../contracts/test/local-chain.ts';
+import { connect, type LocalChain, startLocalChain } from '../../contracts/test/local-chain.ts';
 import { fundAccount, plantBatchContract, plantTestToken } from '../../src/embedded/index.ts';
 import { networks } from '../../src/x402/index.ts';
 import { openTestDatabase, type TestDatabase } from '../helpers/database.ts';
@@ -16,6 +16,30 @@ export interface Stage {
   oracle: Oracle;
   /** Lets the authorisations that were never used die, so that their holds end. */
   outlast(): Promise<void>;
+}
+
+/** A stage on a chain of its own, which ends with it. */
+export interface OwnStage extends Stage {
+  local: LocalChain;
+  end(): Promise<void>;
+}
+
+export async function setOwnStage(): Promise<OwnStage> {
+  const local = await startLocalChain();
+  try {
+    const stage = await setStage(local.rpcUrl);
+    return {
+      ...stage,
+      local,
+      async end() {
+        await stage.market.upstream.close();
+        await local.stop();
+      },
+    };
+  } catch (error) {
+    await local.stop();
+    throw error;
+  }
 }
 
 /** Plants what the program needs on a chain, and starts the program over it. */
