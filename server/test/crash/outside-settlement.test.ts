@@ -1,43 +1,31 @@
 import { createWalletClient, type Hex, http } from 'viem';
-import { beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 import { connect } from '../../contracts/test/local-chain.ts';
+import type { Database } from '../../src/db/index.ts';
 import { fundAccount } from '../../src/embedded/index.ts';
 import { newAccount } from '../../contracts/test/signatures.ts';
 import { transferCall } from '../../src/x402/chain/token-calls.ts';
 import { type Chain, createSettler, networks } from '../../src/x402/index.ts';
-import { openTestDatabase, type TestDatabase } from '../helpers/database.ts';
 import { contextOf, openChain, price, report } from './payment-parts.ts';
 import {
   actionsOf,
   answer,
   type Answered,
-  type Ground,
-  letPass,
-  openGroundChain,
+  forgetLast,
+  groundForEachTest,
   paymentOf,
+  resumeLater,
 } from '../helpers/settlement.ts';
-import type { Database } from '../../src/db/index.ts';
-import { forgetLast } from '../helpers/settlement.ts';
 
-let ground: Ground;
+const ground = groundForEachTest();
 let db: Database;
 let chain: Chain;
-let database: TestDatabase;
-beforeAll(async () => {
-  database = await openTestDatabase();
-  ({ db } = database);
-});
-// A chain of its own for each test: what one has undone would be undone for the next.
-beforeEach(async () => {
-  ground = { database, ...(await openGroundChain(db)) };
+beforeEach(() => {
   ({ chain } = ground);
+  ({ db } = ground.database);
 });
 
-/** What a process finds that looks so much later. */
-async function resume(seconds = 0, on = chain): Promise<void> {
-  await letPass(db, seconds);
-  await createSettler({ context: contextOf(db, seconds), chain: on, report }).resume();
-}
+const resume = (seconds = 0, on = chain) => resumeLater({ ...ground, chain: on }, seconds);
 
 /** A payment that a stranger has sent before we could. */
 async function settleOutside(): Promise<Answered & { transaction: Hex }> {

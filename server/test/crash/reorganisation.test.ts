@@ -3,46 +3,34 @@ import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { createWalletClient, http } from 'viem';
 import { privateKeyToAccount } from 'viem/accounts';
-import { beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 import { connect } from '../../contracts/test/local-chain.ts';
+import type { Database } from '../../src/db/index.ts';
 import { fundAccount } from '../../src/embedded/index.ts';
 import { type Chain, createSettler } from '../../src/x402/index.ts';
 import { resendMissing } from '../../src/x402/settlement/relayers.ts';
-import { openTestDatabase, type TestDatabase } from '../helpers/database.ts';
 import { contextOf, openChain, price, relayer, relayerKey, report } from './payment-parts.ts';
 import {
   actionsOf,
   answer,
-  type Ground,
-  letPass,
-  openGroundChain,
+  forgetLast,
+  groundForEachTest,
   paymentOf,
+  resumeLater,
   type Scene,
 } from '../helpers/settlement.ts';
-import type { Database } from '../../src/db/index.ts';
-import { forgetLast } from '../helpers/settlement.ts';
 
 const worker = new URL('worker.fixture.ts', import.meta.url).pathname;
 
-let ground: Ground;
+const ground = groundForEachTest();
 let db: Database;
 let chain: Chain;
-let database: TestDatabase;
-beforeAll(async () => {
-  database = await openTestDatabase();
-  ({ db } = database);
-});
-// A chain of its own for each test: what one has undone would be undone for the next.
-beforeEach(async () => {
-  ground = { database, ...(await openGroundChain(db)) };
+beforeEach(() => {
   ({ chain } = ground);
+  ({ db } = ground.database);
 });
 
-/** What a process finds that looks so much later. */
-async function resume(seconds = 0, on = chain): Promise<void> {
-  await letPass(db, seconds);
-  await createSettler({ context: contextOf(db, seconds), chain: on, report }).resume();
-}
+const resume = (seconds = 0, on = chain) => resumeLater({ ...ground, chain: on }, seconds);
 
 /** A payment that was settled, and told. Blocks before it make room for a reorganisation. */
 async function settleOne(): Promise<Scene> {

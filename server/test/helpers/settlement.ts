@@ -1,9 +1,10 @@
-import { afterAll } from 'vitest';
+import { afterAll, beforeAll, beforeEach } from 'vitest';
 import { connect, type LocalChain, startLocalChain } from '../../contracts/test/local-chain.ts';
 import type { Database } from '../../src/db/index.ts';
 import { fundAccount, plantBatchContract, plantTestToken } from '../../src/embedded/index.ts';
 import {
   type Chain,
+  createSettler,
   ensureRelayer,
   exactFacts,
   findClaim,
@@ -18,6 +19,7 @@ import {
   price,
   relayer,
   relayerKey,
+  report,
   storeAnswer,
 } from '../crash/payment-parts.ts';
 import { openTestDatabase, type TestDatabase } from './database.ts';
@@ -38,6 +40,24 @@ afterAll(async () => {
 export async function openGround(): Promise<Ground> {
   const database = await openTestDatabase();
   return { database, ...(await openGroundChain(database.db)) };
+}
+
+/** One database for the test file, and for each test a chain of its own: what one has undone would be undone for the next. */
+export function groundForEachTest(): Ground {
+  const ground = {} as Ground;
+  beforeAll(async () => {
+    ground.database = await openTestDatabase();
+  });
+  beforeEach(async () => {
+    Object.assign(ground, await openGroundChain(ground.database.db));
+  });
+  return ground;
+}
+
+/** What a process finds that looks so much later. */
+export async function resumeLater({ database: { db }, chain }: Ground, seconds: number): Promise<void> {
+  await letPass(db, seconds);
+  await createSettler({ context: contextOf(db, seconds), chain, report }).resume();
 }
 
 /** A chain of its own for a database, whose earlier chain is forgotten with all that was sent to it. */
