@@ -32,6 +32,9 @@ export interface Database extends Sql {
   close(): Promise<void>;
 }
 
+/** Says how a statement runs where its caller has not. */
+type Naming = (text: string, how: QueryOptions | undefined) => QueryOptions | undefined;
+
 const connectTimeoutMs = 5_000;
 
 /** Opens a pool. `int8` and whole `numeric` arrive as bigint, `timestamptz` as Date, `bytea` as Buffer. */
@@ -57,8 +60,7 @@ export function openDatabase(
   if (options.planOnce) {
     pool.on('connect', (client) => void planOnce(client));
   }
-  const naming = (text: string, how: QueryOptions | undefined) =>
-    options.planOnce && !how ? { prepared: nameOf(text) } : how;
+  const naming: Naming = (text, how) => (options.planOnce && !how ? { prepared: nameOf(text) } : how);
   // An idle connection that breaks is replaced at its next use; without a listener it would end the process.
   let closed = false;
   pool.on('error', (error) => {
@@ -68,43 +70,7 @@ export function openDatabase(
 
   return {
     query: (text, values, how) => run(pool, text, values, naming(text, how)),
-    async transaction(body) {
-      const client = await pool.connect();
-      let failure: Error | undefined;
-      // Between two statements nothing else hears that the connection is lost, and an unheard error ends the process.
-      const onLost = (error: Error) => {
-        failure = error;
-      };
-      client.on('error', onLost);
-      try {
-        const gather = gatherWrites(client);
-        const give = <Row extends object>(text: string, values?: readonly unknown[], how?: QueryOptions) => {
-          gather();
-          return run<Row>(client, text, values, naming(text, how));
-        };
-        gather();
-        const sent: Promise<unknown>[] = [handled(client.query('BEGIN'))];
-        const result = await body({
-          query: give,
-          send: (text, values) => void sent.push(handled(give(text, values))),
-        });
-        gather();
-        const committing = handled(client.query('COMMIT'));
-        await Promise.all(sent);
-        // After a statement that has failed, COMMIT rolls back, and calls that no error.
-        const { command } = await committing;
-        assert(command === 'COMMIT', 'a transaction in which a statement has failed throws');
-        return result;
-      } catch (error) {
-        await client.query('ROLLBACK').catch((rollbackError: Error) => {
-          failure = rollbackError;
-        });
-        throw error;
-      } finally {
-        client.off('error', onLost);
-        client.release(failure);
-      }
-    },
+    transaction: (body) => runTransaction(pool, body, naming),
     async connect() {
       const client = new Client(settings);
       await client.connect();
@@ -115,6 +81,49 @@ export function openDatabase(
       return pool.end();
     },
   };
+}
+
+/** One transaction, on a connection of its own; a connection that was lost leaves the pool. */
+async function runTransaction<T>(
+  pool: Pool,
+  body: (sql: Transaction) => Promise<T>,
+  naming: Naming,
+): Promise<T> {
+  const client = await pool.connect();
+  let failure: Error | undefined;
+  // Between two statements nothing else hears that the connection is lost, and an unheard error ends the process.
+  const onLost = (error: Error) => {
+    failure = error;
+  };
+  client.on('error', onLost);
+  try {
+    const gather = gatherWrites(client);
+    const give = <Row extends object>(text: string, values?: readonly unknown[], how?: QueryOptions) => {
+      gather();
+      return run<Row>(client, text, values, naming(text, how));
+    };
+    gather();
+    const sent: Promise<unknown>[] = [handled(client.query('BEGIN'))];
+    const result = await body({
+      query: give,
+      send: (text, values) => void sent.push(handled(give(text, values))),
+    });
+    gather();
+    const committing = handled(client.query('COMMIT'));
+    await Promise.all(sent);
+    // After a statement that has failed, COMMIT rolls back, and calls that no error.
+    const { command } = await committing;
+    assert(command === 'COMMIT', 'a transaction in which a statement has failed throws');
+    return result;
+  } catch (error) {
+    await client.query('ROLLBACK').catch((rollbackError: Error) => {
+      failure = rollbackError;
+    });
+    throw error;
+  } finally {
+    client.off('error', onLost);
+    client.release(failure);
+  }
 }
 
 /** What fails here is heard where it is waited for, which may be later. */
