@@ -105,41 +105,7 @@ export function createTokens(
   issuer: string,
   algorithms: TokenAlgorithms,
 ): Tokens {
-  // As many as there are keys and types.
-  const headers = new Map<string, string>();
-  const thread = createSigningThread();
-
-  function headerOf(typ: TokenType, { kid, algorithm }: { kid: string; algorithm: Algorithm }): string {
-    const name = `${typ} ${kid}`;
-    let header = headers.get(name);
-    if (header === undefined) {
-      header = encodeHeader({ alg: algorithm, kid, typ, ...contentTypes[typ] });
-      headers.set(name, header);
-    }
-    return header;
-  }
-
-  function signWith({ algorithm, privateKey }: SigningKey, signingInput: string): Promise<string> {
-    return algorithm === 'RS256'
-      ? signByRsa(signingInput, privateKey)
-      : thread.sign({ signingInput, key: { algorithm, privateKey } });
-  }
-
-  async function sign(
-    typ: TokenType,
-    claims: JwtClaims,
-    { ttlSeconds, now, jti = randomUUID() }: { ttlSeconds: number; now: Date; jti?: string | undefined },
-  ): Promise<SignedToken> {
-    // A retiring key is kept for as long as this says, and not for longer.
-    assert(ttlSeconds > 0 && ttlSeconds <= limits.signedTokenSecondsMax, 'no token outlives its key');
-    const key = keys.getSigner(algorithms[typ]);
-    const iat = unixSeconds(now);
-    const whole = { ...claims, iss: issuer, iat, exp: iat + ttlSeconds, jti };
-    const signingInput = writeSigningInput(headerOf(typ, key), whole);
-    const token = `${signingInput}.${await signWith(key, signingInput)}`;
-    const issuedAt = new Date(iat * 1000);
-    return { token, jti, kid: key.kid, issuedAt, expiresAt: addSeconds(issuedAt, ttlSeconds) };
-  }
+  const sign = createSigner(keys, issuer, algorithms);
 
   async function check(token: string, expected: Expected): Promise<Checked> {
     const jws = parseJws(token);
@@ -189,6 +155,45 @@ export function createTokens(
       const jws = parseJws(text);
       return jws !== undefined && saysIssuer(jws, issuer);
     },
+  };
+}
+
+/** Signs with the keys that are active now. */
+function createSigner(
+  keys: Pick<SigningKeys, 'getSigner'>,
+  issuer: string,
+  algorithms: TokenAlgorithms,
+): Tokens['sign'] {
+  // As many as there are keys and types.
+  const headers = new Map<string, string>();
+  const thread = createSigningThread();
+
+  function headerOf(typ: TokenType, { kid, algorithm }: { kid: string; algorithm: Algorithm }): string {
+    const name = `${typ} ${kid}`;
+    let header = headers.get(name);
+    if (header === undefined) {
+      header = encodeHeader({ alg: algorithm, kid, typ, ...contentTypes[typ] });
+      headers.set(name, header);
+    }
+    return header;
+  }
+
+  function signWith({ algorithm, privateKey }: SigningKey, signingInput: string): Promise<string> {
+    return algorithm === 'RS256'
+      ? signByRsa(signingInput, privateKey)
+      : thread.sign({ signingInput, key: { algorithm, privateKey } });
+  }
+
+  return async (typ, claims, { ttlSeconds, now, jti = randomUUID() }) => {
+    // A retiring key is kept for as long as this says, and not for longer.
+    assert(ttlSeconds > 0 && ttlSeconds <= limits.signedTokenSecondsMax, 'no token outlives its key');
+    const key = keys.getSigner(algorithms[typ]);
+    const iat = unixSeconds(now);
+    const whole = { ...claims, iss: issuer, iat, exp: iat + ttlSeconds, jti };
+    const signingInput = writeSigningInput(headerOf(typ, key), whole);
+    const token = `${signingInput}.${await signWith(key, signingInput)}`;
+    const issuedAt = new Date(iat * 1000);
+    return { token, jti, kid: key.kid, issuedAt, expiresAt: addSeconds(issuedAt, ttlSeconds) };
   };
 }
 
