@@ -50,30 +50,7 @@ export async function createApp(parts: Parts): Promise<App> {
     isReady: async () => !draining && (await isReachable(db)),
     developmentPrincipal: () => developmentPrincipal,
   });
-  const servers = createPublishedServers(services);
-  const forwarder = createForwarder({
-    connect: services.egress.guardedConnect('upstream'),
-    limits: { originsMax: 512, callsPerOriginMax: 256, originIdleMs: 60_000 },
-  });
-  const creditKeys = createCreditKeys(services);
-  const gateway = createGateway({
-    ...services,
-    payments,
-    creditKeys,
-    verifyCredit: createCreditVerifier(),
-    servers,
-    forwarder,
-    gatewayUrl: config.gatewayUrl,
-    memory: createAnswerMemory(config.answerMemoryMib * 1024 * 1024),
-    findAgent: async (presented) => (await services.identifier.identify(presented))?.agentId,
-    clientAddressOf: createClientAddress(config.trustedProxies),
-    // API keys, agents' secrets and refresh tokens, and what we signed.
-    isOurCredential: (value) =>
-      /^awx_(?:live|test)_/.test(value) ||
-      isClientSecretShaped(value) ||
-      isRefreshTokenShaped(value) ||
-      services.tokens.isOurs(value),
-  });
+  const { gateway, servers, creditKeys, forwarder } = createDataPlane(services, payments);
 
   const loops: WorkerLoops = { capture: [], other: [] };
   const [reloadingKeys, counting] = [startKeysLoop(services), startCountLoop(services)];
@@ -147,6 +124,36 @@ async function createControl(
     ),
     close: () => control.close(),
   };
+}
+
+/** The data plane: what it sells, whom it lets in, and how it calls upstreams. */
+function createDataPlane(services: Services, payments: PaymentLane) {
+  const { config } = services;
+  const servers = createPublishedServers(services);
+  const forwarder = createForwarder({
+    connect: services.egress.guardedConnect('upstream'),
+    limits: { originsMax: 512, callsPerOriginMax: 256, originIdleMs: 60_000 },
+  });
+  const creditKeys = createCreditKeys(services);
+  const gateway = createGateway({
+    ...services,
+    payments,
+    creditKeys,
+    verifyCredit: createCreditVerifier(),
+    servers,
+    forwarder,
+    gatewayUrl: config.gatewayUrl,
+    memory: createAnswerMemory(config.answerMemoryMib * 1024 * 1024),
+    findAgent: async (presented) => (await services.identifier.identify(presented))?.agentId,
+    clientAddressOf: createClientAddress(config.trustedProxies),
+    // API keys, agents' secrets and refresh tokens, and what we signed.
+    isOurCredential: (value) =>
+      /^awx_(?:live|test)_/.test(value) ||
+      isClientSecretShaped(value) ||
+      isRefreshTokenShaped(value) ||
+      services.tokens.isOurs(value),
+  });
+  return { gateway, servers, creditKeys, forwarder };
 }
 
 async function isReachable(db: Database): Promise<boolean> {
