@@ -61,7 +61,7 @@ export async function resumeLater({ database: { db }, chain }: Ground, seconds: 
 }
 
 /** A chain of its own for a database, whose earlier chain is forgotten with all that was sent to it. */
-export async function openGroundChain(db: Database): Promise<Omit<Ground, 'database'>> {
+async function openGroundChain(db: Database): Promise<Omit<Ground, 'database'>> {
   const local = await startLocalChain();
   started.push(local);
   const chain = openChain(local.rpcUrl);
