@@ -1,36 +1,21 @@
 import { beforeAll, expect, it } from 'vitest';
-import type { Address } from 'viem';
 import { generatePrivateKey, privateKeyToAccount } from 'viem/accounts';
 import { fundAccount } from '../src/embedded/index.ts';
 import { createOrganisation } from '../src/accounts/index.ts';
-import type { WriteContext } from '../src/db/index.ts';
 import { addSeconds } from '../src/kernel/clock.ts';
 import { createSecretBox } from '../src/kernel/crypto.ts';
 import { createWallet, refundUndelivered } from '../src/wallet/index.ts';
 import {
   createSettler,
-  exactFacts,
   finishDelivery,
   networks,
   type Payment,
-  type PaymentTarget,
   refundAuthorization,
   refundOf,
-  type Settler,
   takeDelivery,
-  transferTypedData,
 } from '../src/x402/index.ts';
-import {
-  contextOf,
-  fingerprint,
-  newOrder,
-  openLane,
-  presenter,
-  price,
-  relayer,
-  report,
-} from './crash/payment-parts.ts';
-import { type Ground, letPass, openGround } from './helpers/settlement.ts';
+import { contextOf, newOrder, price, relayer, report } from './crash/payment-parts.ts';
+import { type Ground, letPass, openGround, payUpfront, signTransferOf } from './helpers/settlement.ts';
 
 const network = networks.sandbox;
 let ground: Ground;
@@ -68,7 +53,7 @@ it('a refund that the seller’s wallet cannot pay yet is paid as soon as it can
 
   const taken = await takeDelivery(context, payment);
   if (!taken) throw new Error('the delivery was taken');
-  const back = await sign(seller, refundAuthorization(taken, context.clock.now()));
+  const back = await signTransferOf(seller, refundAuthorization(taken, context.clock.now()));
   const refund = refundOf(taken, back.authorization, back.signature, context.clock.now());
   expect(await finishDelivery(context, taken, { kind: 'failed', failure: 'reset', refund })).toBe(true);
   const settling = settler.settle(refund);
@@ -107,44 +92,10 @@ it('a wallet that cannot be opened keeps no other from giving back what it was p
   expect(await Promise.all(payers.map(({ address }) => chain.balanceOf(address)))).toEqual([0n, price]);
 }, 60_000);
 
-/** A payment that is settled before anything else is done for it. */
-async function payUpfront(
-  context: WriteContext,
-  settler: Settler,
-  payer: ReturnType<typeof privateKeyToAccount>,
-  to: Address,
-  at?: PaymentTarget,
-): Promise<Payment> {
-  const { sent, target } = await newOrder();
-  const signed = await sign(payer, { ...sent.authorization, from: payer.address, to });
-  const claimed = await openLane(context).claim(
-    {
-      facts: exactFacts({ ...sent, ...signed }),
-      presenter,
-      fingerprint,
-      target: at ?? target,
-      mode: 'upfront',
-      hosted: true,
-      balance: { atomic: price, readAt: new Date() },
-    },
-    context,
-  );
-  if (claimed.kind !== 'claimed') throw new Error(claimed.kind);
-  expect(await settler.settle(claimed.payment)).toMatchObject({ kind: 'settled' });
-  return claimed.payment;
-}
-
 async function wasLookedAt({ id }: Payment): Promise<boolean> {
   const [row] = await ground.database.db.query<{ looked: boolean }>(
     'SELECT updated_at > created_at AS looked FROM payments WHERE id = $1',
     [id],
   );
   return row?.looked ?? false;
-}
-
-async function sign(
-  account: ReturnType<typeof privateKeyToAccount>,
-  authorization: Parameters<typeof transferTypedData>[1],
-) {
-  return { authorization, signature: await account.signTypedData(transferTypedData(network, authorization)) };
 }

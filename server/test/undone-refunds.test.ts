@@ -13,27 +13,15 @@ import { createWallet, signRefund, tendRefunds } from '../src/wallet/index.ts';
 import {
   type Chain,
   createSettler,
-  exactFacts,
   finishDelivery,
   networks,
   type Payment,
   takeDelivery,
-  transferTypedData,
 } from '../src/x402/index.ts';
 import { createReorganisationWatch } from '../src/x402/settlement/reorganisations.ts';
 import { recordBatch } from '../src/x402/settlement/settle-batch.ts';
-import {
-  contextOf,
-  fingerprint,
-  newOrder,
-  openChain,
-  openLane,
-  presenter,
-  price,
-  relayer,
-  report,
-} from './crash/payment-parts.ts';
-import { forgetLast, type Ground, letPass, openGround } from './helpers/settlement.ts';
+import { contextOf, newOrder, openChain, price, relayer, report } from './crash/payment-parts.ts';
+import { forgetLast, type Ground, openGround, payUpfront, resumeLater } from './helpers/settlement.ts';
 
 const network = networks.sandbox;
 const worker = new URL('crash/worker.fixture.ts', import.meta.url).pathname;
@@ -66,37 +54,19 @@ async function refuse(walletAtomic: bigint): Promise<Refunded> {
   await fundAccount(rpcUrl, { address: payer.address, tokenAtomic: price });
   if (walletAtomic > 0n) await fundAccount(rpcUrl, { address: wallet.address, tokenAtomic: walletAtomic });
   await connect(rpcUrl).mine({ blocks: 3 });
-  const { sent, target } = await newOrder();
-  const authorization = { ...sent.authorization, from: payer.address, to: wallet.address };
-  const signature = await payer.signTypedData(transferTypedData(network, authorization));
-  const claimed = await openLane(context).claim(
-    {
-      facts: exactFacts({ ...sent, authorization, signature }),
-      presenter,
-      fingerprint,
-      target: { ...target, environmentId },
-      mode: 'upfront',
-      hosted: true,
-      balance: { atomic: price, readAt: new Date() },
-    },
-    context,
-  );
-  if (claimed.kind !== 'claimed') throw new Error(claimed.kind);
-  expect(await createSettler({ context, chain, report }).settle(claimed.payment)).toMatchObject({
-    kind: 'settled',
-  });
-  const taken = await takeDelivery(context, claimed.payment);
+  const { target } = await newOrder();
+  const settler = createSettler({ context, chain, report });
+  const at = { ...target, environmentId };
+  const original = await payUpfront(context, settler, payer, wallet.address, at);
+  const taken = await takeDelivery(context, original);
   const refund = taken && (await signRefund(context, taken));
   if (!refund) throw new Error('no refund was signed');
   expect(await finishDelivery(context, taken, { kind: 'failed', failure: 'reset', refund })).toBe(true);
-  return { original: claimed.payment, refund, payer: payer.address, wallet: wallet.address };
+  return { original, refund, payer: payer.address, wallet: wallet.address };
 }
 
 /** What a process finds that looks so much later, by every clock. */
-async function resume(seconds = 0, through = chain): Promise<void> {
-  await letPass(db, seconds);
-  await createSettler({ context: contextOf(db, seconds), chain: through, report }).resume();
-}
+const resume = (seconds = 0, through = chain) => resumeLater({ ...ground, chain: through }, seconds);
 
 const later = (seconds: number) => connect(ground.local.rpcUrl).increaseTime({ seconds });
 

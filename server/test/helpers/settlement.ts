@@ -1,6 +1,7 @@
-import { afterAll, beforeAll, beforeEach } from 'vitest';
+import type { Address, PrivateKeyAccount } from 'viem';
+import { afterAll, beforeAll, beforeEach, expect } from 'vitest';
 import { connect, type LocalChain, startLocalChain } from '../../contracts/test/local-chain.ts';
-import type { Database } from '../../src/db/index.ts';
+import type { Database, WriteContext } from '../../src/db/index.ts';
 import { fundAccount, plantBatchContract, plantTestToken } from '../../src/embedded/index.ts';
 import {
   type Chain,
@@ -10,12 +11,18 @@ import {
   findClaim,
   networks,
   type Payment,
+  type PaymentTarget,
+  type Settler,
+  transferTypedData,
 } from '../../src/x402/index.ts';
 import {
   claim,
   contextOf,
+  fingerprint,
   newOrder,
   openChain,
+  openLane,
+  presenter,
   price,
   relayer,
   relayerKey,
@@ -88,6 +95,44 @@ export async function answer(
   const payment = await claim(context, scene);
   await storeAnswer(context, payment);
   return { ...scene, payment };
+}
+
+/** A payment that is settled before anything else is done for it. */
+export async function payUpfront(
+  context: WriteContext,
+  settler: Settler,
+  payer: PrivateKeyAccount,
+  to: Address,
+  at?: PaymentTarget,
+): Promise<Payment> {
+  const { sent, target } = await newOrder();
+  const signed = await signTransferOf(payer, { ...sent.authorization, from: payer.address, to });
+  const claimed = await openLane(context).claim(
+    {
+      facts: exactFacts({ ...sent, ...signed }),
+      presenter,
+      fingerprint,
+      target: at ?? target,
+      mode: 'upfront',
+      hosted: true,
+      balance: { atomic: price, readAt: new Date() },
+    },
+    context,
+  );
+  if (claimed.kind !== 'claimed') throw new Error(claimed.kind);
+  expect(await settler.settle(claimed.payment)).toMatchObject({ kind: 'settled' });
+  return claimed.payment;
+}
+
+/** A transfer of tokens with its owner's signature. */
+export async function signTransferOf(
+  account: PrivateKeyAccount,
+  authorization: Parameters<typeof transferTypedData>[1],
+) {
+  return {
+    authorization,
+    signature: await account.signTypedData(transferTypedData(networks.sandbox, authorization)),
+  };
 }
 
 /** A payment as its row is now. */
