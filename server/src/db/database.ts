@@ -71,6 +71,7 @@ export function openDatabase(
     async transaction(body) {
       const client = await pool.connect();
       let failure: Error | undefined;
+      let over = false;
       // Between two statements nothing else hears that the connection is lost, and an unheard error ends the process.
       const onLost = (error: Error) => {
         failure = error;
@@ -79,6 +80,8 @@ export function openDatabase(
       try {
         const gather = gatherWrites(client);
         const give = <Row extends object>(text: string, values?: readonly unknown[], how?: QueryOptions) => {
+          // Of statements that are given together one may fail, and the body with it, while another's sequel is still to come.
+          if (over) throw new Error('a transaction takes no statement once it has ended');
           gather();
           return run<Row>(client, text, values, naming(text, how));
         };
@@ -88,6 +91,7 @@ export function openDatabase(
           query: give,
           send: (text, values) => void sent.push(handled(give(text, values))),
         });
+        over = true;
         gather();
         const committing = handled(client.query('COMMIT'));
         await Promise.all(sent);
@@ -96,6 +100,7 @@ export function openDatabase(
         assert(command === 'COMMIT', 'a transaction in which a statement has failed throws');
         return result;
       } catch (error) {
+        over = true;
         await client.query('ROLLBACK').catch((rollbackError: Error) => {
           failure = rollbackError;
         });
