@@ -37,3 +37,23 @@ it('a transaction whose body hides a failure is not called committed', async () 
   });
   await expect(hiding).rejects.toThrow('a transaction in which a statement has failed throws');
 });
+
+it('a branch that goes on after another has failed writes nothing', async () => {
+  const { db } = await openTestDatabase({ empty: true });
+  await db.query('CREATE TABLE notes (note int PRIMARY KEY)');
+  const ends: PromiseSettledResult<unknown>[][] = [];
+  for (const fail of [() => Promise.reject(new Error('refused')), () => db.query('SELECT 1 / 0')]) {
+    const left = Promise.withResolvers<Promise<unknown>>();
+    const failing = db.transaction(async (sql) => {
+      const sequel = sql.query('SELECT 1').then(async () => {
+        await sleep(50);
+        await sql.query('INSERT INTO notes VALUES (1)');
+      });
+      left.resolve(sequel);
+      await Promise.all([sequel, fail()]);
+    });
+    ends.push(await Promise.allSettled([failing, left.promise]));
+  }
+  expect(ends.flat().map(({ status }) => status)).toEqual(Array.from({ length: 4 }, () => 'rejected'));
+  expect(await db.query('SELECT * FROM notes')).toEqual([]);
+});

@@ -91,6 +91,7 @@ async function runTransaction<T>(
 ): Promise<T> {
   const client = await pool.connect();
   let failure: Error | undefined;
+  let over = false;
   // Between two statements nothing else hears that the connection is lost, and an unheard error ends the process.
   const onLost = (error: Error) => {
     failure = error;
@@ -99,6 +100,8 @@ async function runTransaction<T>(
   try {
     const gather = gatherWrites(client);
     const give = <Row extends object>(text: string, values?: readonly unknown[], how?: QueryOptions) => {
+      // Of statements that are given together one may fail, and the body with it, while another's sequel is still to come.
+      if (over) throw new Error('a transaction takes no statement once it has ended');
       gather();
       return run<Row>(client, text, values, naming(text, how));
     };
@@ -108,6 +111,7 @@ async function runTransaction<T>(
       query: give,
       send: (text, values) => void sent.push(handled(give(text, values))),
     });
+    over = true;
     gather();
     const committing = handled(client.query('COMMIT'));
     await Promise.all(sent);
@@ -116,6 +120,7 @@ async function runTransaction<T>(
     assert(command === 'COMMIT', 'a transaction in which a statement has failed throws');
     return result;
   } catch (error) {
+    over = true;
     await client.query('ROLLBACK').catch((rollbackError: Error) => {
       failure = rollbackError;
     });

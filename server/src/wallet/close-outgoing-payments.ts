@@ -30,13 +30,20 @@ const isOurs = `EXISTS (
  * Returns how many rows it took; a payer that isn't a wallet here needs nothing.
  */
 export async function followSettlements(context: WriteContext): Promise<number> {
-  for (let taken = await dropStrangers(context); ; taken += 1) {
+  let taken = 0;
+  for (const topic of topics) taken += await followTopic(context, topic);
+  return taken;
+}
+
+/** A topic for itself: by its index, past all that lies there of others. */
+async function followTopic(context: WriteContext, topic: string): Promise<number> {
+  for (let taken = await dropStrangers(context, topic); ; taken += 1) {
     const more = await write(context, async (sql, now) => {
       const [row] = await sql.query<{ payload: SettlementEvent }>(
         `DELETE FROM outbox WHERE id = (
-           SELECT id FROM outbox o WHERE topic = ANY ($1) AND ${isOurs} ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED)
+           SELECT id FROM outbox o WHERE topic = $1 AND ${isOurs} ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED)
          RETURNING payload`,
-        [topics],
+        [topic],
       );
       if (!row) return { result: false, audit: null };
       const payment = await lockByNonce(sql, row.payload);
@@ -62,15 +69,15 @@ async function follow(sql: Sql, payment: OutgoingPayment, now: Date) {
 const strangersMax = 500;
 
 /** Most payers are no wallets of this instance: their rows go many at a time. */
-async function dropStrangers(context: WriteContext): Promise<number> {
+async function dropStrangers(context: WriteContext, topic: string): Promise<number> {
   for (let dropped = 0; ;) {
     const count = await writeBatch(context, async (sql) => {
       const rows = await sql.query(
         `DELETE FROM outbox WHERE id IN (
-           SELECT id FROM outbox o WHERE topic = ANY ($1) AND NOT ${isOurs}
+           SELECT id FROM outbox o WHERE topic = $1 AND NOT ${isOurs}
            ORDER BY id LIMIT ${strangersMax} FOR UPDATE SKIP LOCKED)
          RETURNING id`,
-        [topics],
+        [topic],
       );
       return { result: rows.length, audits: [] };
     });

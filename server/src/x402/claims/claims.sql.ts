@@ -121,10 +121,14 @@ export async function sumOwed(
       [serverIds, [...new Set(payers.map(({ network }) => network))]],
     ),
     sql.query<{ network: string; asset: string; payer: string; amount: bigint }>(
-      `SELECT network, asset, payer, sum(amount) AS amount FROM payments
-       WHERE (network, asset, payer) IN (SELECT * FROM unnest($1::text[], $2::text[], $3::text[]))
-         AND mode = 'optimistic' AND state IN ('forwarding', 'responded', 'settling')
-       GROUP BY network, asset, payer`,
+      // Each payer by its index: joined, all that is owed would be held against each payer of the batch.
+      `SELECT k.network, k.asset, k.payer, owed.amount
+       FROM (SELECT DISTINCT * FROM unnest($1::text[], $2::text[], $3::text[])) AS k (network, asset, payer)
+       CROSS JOIN LATERAL (
+         SELECT sum(amount) AS amount FROM payments p
+         WHERE p.network = k.network AND p.asset = k.asset AND p.payer = k.payer
+           AND p.mode = 'optimistic' AND p.state IN ('forwarding', 'responded', 'settling')
+       ) owed WHERE owed.amount IS NOT NULL`,
       [
         payers.map(({ network }) => network),
         payers.map(({ asset }) => asset),

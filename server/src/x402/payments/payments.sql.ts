@@ -101,7 +101,7 @@ export interface PaymentFilter {
 export async function listPayments(sql: Sql, filter: PaymentFilter): Promise<ListedPayment[]> {
   const rows = await sql.query<ListedRow>(
     `SELECT ${listedColumns} FROM ${listedTables}
-     WHERE p.environment_id = $1 AND ($2::text IS NULL OR p.id < $2)
+     WHERE p.environment_id = $1 AND p.environment_id <> '' AND ($2::text IS NULL OR p.id < $2)
        AND (cardinality($3::text[]) = 0 OR p.state = ANY ($3)) AND ($4::text IS NULL OR p.server_id = $4)
        AND ($5::text IS NULL OR p.payer = $5) AND ($6::timestamptz IS NULL OR p.created_at >= $6)
        AND ($7::timestamptz IS NULL OR p.created_at < $7)

@@ -112,6 +112,8 @@ function createGathering(
   let timer: NodeJS.Timeout | undefined;
 
   function pump(): void {
+    // What it waited for may have come: another reason to wait has another length.
+    clearTimeout(timer);
     const [oldest] = gathering;
     if (preparing || !oldest || inFlight >= batchesInFlightMax) return;
     const restMs = waitUntilMs(oldest) - performance.now();
@@ -119,10 +121,7 @@ function createGathering(
       void run(gathering.splice(0, limits.batchItems));
       return;
     }
-    timer ??= setTimeout(() => {
-      timer = undefined;
-      pump();
-    }, restMs);
+    timer = setTimeout(pump, restMs);
   }
 
   function waitUntilMs(oldest: Waiting): number {
