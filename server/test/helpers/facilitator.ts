@@ -77,6 +77,6 @@ export function countRows(db: Database): Promise<unknown[]> {
     `SELECT (SELECT count(*) FROM payment_claims) AS claims, (SELECT count(*) FROM payments) AS payments,
        (SELECT count(*) FROM payers) AS payers, (SELECT count(*) FROM facilitator_usage) AS usages,
        (SELECT coalesce(sum(settlements), 0) FROM facilitator_usage) AS counted,
-       (SELECT count(*) FROM settlement_transactions) AS transactions, (SELECT count(*) FROM audit_events) AS events`,
+       (SELECT count(*) FROM settlement_transactions) AS transactions, (SELECT count(*) FROM audit_events WHERE actor_kind <> 'system') AS events`,
   );
 }
