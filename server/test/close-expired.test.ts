@@ -113,6 +113,20 @@ describe('payments whose time is over', () => {
     expect(await endOf(spent)).toEqual({ state: 'settled', transaction: null, hold: 'captured' });
   });
 
+  it('come to their turn behind any number that cannot be looked up', async () => {
+    const payer = newAccount();
+    for (let count = 0; count < 100; count += 1) await sign(payer, -1_000);
+    await context.db.query(
+      "UPDATE outgoing_payments SET nonce = '0xnone' || id WHERE state = 'signed' AND valid_before < $1",
+      [BigInt(Math.floor(Date.now() / 1000)) - 500n],
+    );
+    const unspent = await sign(payer, -10);
+    await expect(closeExpired(context, chain)).rejects.toThrow(/./);
+    await closeExpired(context, chain);
+    expect(await endOf(unspent)).toMatchObject({ state: 'released', hold: 'released' });
+    await context.db.query("DELETE FROM outgoing_payments WHERE nonce LIKE '0xnone%'");
+  });
+
   it('of one chain are found however many wait for another', async () => {
     const payer = newAccount();
     for (let count = 0; count < 100; count += 1) await sign(payer, -1_000, networks.production.id);

@@ -131,6 +131,25 @@ describe('what became of a nonce', () => {
     expect((await searchToEnd(openSearch({}), paid)).at(-1)).toBe(hash);
   });
 
+  it('is searched for in larger ranges again once the provider takes them', async () => {
+    const { paid, hash } = await settled(200);
+    const search = openSearch({ blocksAtOnce: 1_000n, requestsMax: 1 });
+    proxy.behave({
+      refuse(calls, response) {
+        if (!calls.some(({ method }) => method === 'eth_getLogs')) return false;
+        const error = { code: -32_602, message: 'block range too large' };
+        response.end(JSON.stringify(calls.map(({ id }) => ({ id, error }))));
+        return true;
+      },
+    });
+    await search([paid]).catch(() => undefined);
+    proxy.behave({ refuse: note });
+    expect(await searchToEnd(search, paid)).toEqual([hash]);
+    const other = await settled(400);
+    expect((await searchToEnd(search, other.paid)).at(-1)).toBe(other.hash);
+    expect(Math.max(...spans)).toBeGreaterThan(250);
+  });
+
   it('is not known where the provider gives no logs for another reason', async () => {
     const { paid } = await settled(1);
     proxy.behave({

@@ -184,6 +184,20 @@ describe('a refund that cannot be paid for a day', () => {
   });
 });
 
+it('a refund that was given up is paid where somebody has sent it all the same', async () => {
+  const refunded = await refuse(price);
+  const { recorded } = await recordBatch({ context, chain, report }, [refunded.refund]);
+  await chain.broadcast(recorded?.transaction.raw ?? '0x');
+  await expect.poll(() => chain.balanceOf(refunded.payer)).toBe(price);
+  await db.query(
+    "UPDATE payments SET state = 'settlement_failed', failure = 'unexpected_settle_error' WHERE id = $1",
+    [refunded.refund.id],
+  );
+  await later(day + 60);
+  expect(await tendRefunds(context, chain)).toBe(0);
+  expect(await rowOf(refunded.refund)).toMatchObject({ state: 'settled', failure: null });
+});
+
 describe('a refund whose payment is not settled any more', () => {
   it('waits, and is paid when the payment is settled again', async () => {
     const refunded = await refuse(price);

@@ -14,3 +14,4 @@ export {
 } from './evidence-rows.ts';
 export { sweepOutbox } from './sweep-outbox.ts';
 export { type Outcome, refuseReusedKey, sweepIdempotencyKeys, write, type WriteContext } from './write.ts';
+export { findInTurn, type RowKey } from './turns.ts';

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { reach } from '#points';
 import type { WriteContext } from '../db/index.ts';
 import { addSeconds } from '../kernel/clock.ts';
@@ -72,11 +73,25 @@ function startOf(call: PaidCall, payment: Payment, transaction: string | undefin
     await releaseDelivery(contextOf(call), payment, delivery);
   };
   return {
-    begun: () => release('done'),
+    begun: () => persist(() => release('done')),
     left: () => release(payment.attempt < limits.streamRunsMax ? 'owed' : 'done'),
     failed: async (reason) =>
       refuseFailed(reason, await failDelivery(call, payment, reason, transaction !== undefined)),
   };
+}
+
+/** Between attempts to write down that a client has its answer: without that, it would get its money back as well. */
+const pausesMs = [100, 500, 2_000];
+
+async function persist(write: () => Promise<void>): Promise<void> {
+  for (const pauseMs of pausesMs) {
+    try {
+      return await write();
+    } catch {
+      await sleep(pauseMs);
+    }
+  }
+  return write();
 }
 
 async function runDelivery(call: PaidCall, payment: Payment): Promise<PaidAnswer> {

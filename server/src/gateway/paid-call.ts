@@ -8,6 +8,7 @@ import {
   type Claim,
   findClaim,
   hasLiveLease,
+  hasRunOut,
   isForSameRequest,
   mayFetch,
   type Payment,
@@ -198,6 +199,8 @@ async function settleAndDeliver(
   payment: Payment,
   response?: StoredResponse,
 ): Promise<PaidAnswer> {
+  if (hasRunOut(payment))
+    return { kind: 'unsettled', settlement: { kind: 'failed', reason: payment.failure ?? '' } };
   const settlement = await call.rail.settle(payment);
   if (settlement.kind !== 'settled') return { kind: 'unsettled', settlement };
   if (payment.delivery !== null) return follow(call, await getClaim(call), true);

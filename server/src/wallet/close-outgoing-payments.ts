@@ -1,5 +1,5 @@
 import { closeHold, reopenHold } from '../authority/index.ts';
-import { type Sql, write, writeBatch, type WriteContext } from '../db/index.ts';
+import { findInTurn, type Sql, write, writeBatch, type WriteContext } from '../db/index.ts';
 import { type Chain, findClaim, settledTopic, undoneTopic } from '../x402/index.ts';
 import { authorizationOf, type OutgoingPayment } from './outgoing-payment.ts';
 import {
@@ -93,7 +93,11 @@ async function dropStrangers(context: WriteContext, topic: string): Promise<numb
  */
 export async function closeExpired(context: WriteContext, chain: Chain): Promise<number> {
   const settledTime = await chain.settledTime();
-  const expired = await findSignedBefore(context.db, chain.network.id, settledTime, batchSize);
+  const { id: network } = chain.network;
+  const round = { name: `expired payments of ${network}`, limit: batchSize };
+  const expired = await findInTurn(context.db, round, (after) =>
+    findSignedBefore(context.db, network, settledTime, { limit: batchSize, after }),
+  );
   const failures: unknown[] = [];
   for (const payment of expired) {
     try {

@@ -1,4 +1,4 @@
-import type { Sql } from '../db/index.ts';
+import type { RowKey, Sql } from '../db/index.ts';
 import type { OutgoingPayment } from './outgoing-payment.ts';
 
 const outgoingColumns = `environment_id, id, agent_id, delegation_id, decision_id, hold_id, network, asset, payer, nonce,
@@ -52,12 +52,13 @@ export async function findSignedBefore(
   sql: Sql,
   network: string,
   validBefore: bigint,
-  limit: number,
+  { limit, after }: { limit: number; after: RowKey },
 ): Promise<OutgoingPayment[]> {
   return sql.query<OutgoingPayment>(
     `SELECT ${outgoingColumns} FROM outgoing_payments WHERE state = 'signed' AND network = $1 AND valid_before <= $2
-     ORDER BY valid_before LIMIT $3`,
-    [network, validBefore, limit],
+       AND (environment_id, id) > ($4, $5)
+     ORDER BY environment_id, id LIMIT $3`,
+    [network, validBefore, limit, after.environmentId, after.id],
   );
 }
 

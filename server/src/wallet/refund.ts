@@ -46,7 +46,7 @@ export async function refundUndelivered(context: WriteContext): Promise<number> 
 
 async function refundOne(context: WriteContext, owed: Payment): Promise<boolean> {
   const refund = await signRefund(context, owed);
-  // A stream to an address outside can't be given back: its payer may still come for it.
+  // Paid upfront to an address outside, it can't be given back: its payer may still come for it.
   const taken = refund && (await takeDelivery(context, owed));
   return taken
     ? finishDelivery(context, taken, { kind: 'failed', failure: 'not delivered in time', refund })

@@ -35,9 +35,9 @@ const keptMax = 20_000;
  * watches for receipts (`latest`): nobody is asked for it. What nobody has told for a second isn't known.
  */
 export function createBlockMemory(
-  latest: () => { header: { number: bigint }; atMs: number } | undefined,
+  latest: () => { header: { number: bigint; hash: string }; atMs: number } | undefined,
 ): BlockMemory {
-  let head: { block: bigint; sinceMs: number; seenAtMs: number } | undefined;
+  let head: { block: bigint; hash: string | undefined; sinceMs: number; seenAtMs: number } | undefined;
   const accounts = new Map<Address, Account>();
   const nonces = new Map<string, boolean>();
 
@@ -46,19 +46,22 @@ export function createBlockMemory(
     nonces.clear();
   }
 
-  function move(block: bigint, atMs: number): void {
-    if (head?.block === block) {
+  /** A block that isn't told by its hash is the one of its number that was seen. */
+  function move(block: bigint, atMs: number, hash?: string): void {
+    if (head?.block === block && (!hash || !head.hash || head.hash === hash)) {
+      head.hash ??= hash;
       head.seenAtMs = Math.max(head.seenAtMs, atMs);
       return;
     }
-    head = { block, sinceMs: atMs, seenAtMs: atMs };
+    head = { block, hash, sinceMs: atMs, seenAtMs: atMs };
     forget();
   }
 
   /** The head as far as it is known now. */
   function known(): typeof head {
     const seen = latest();
-    if (seen && (!head || seen.header.number >= head.block)) move(seen.header.number, seen.atMs);
+    if (seen && (!head || seen.header.number >= head.block))
+      move(seen.header.number, seen.atMs, seen.header.hash);
     return head && performance.now() - head.seenAtMs <= headMsMax ? head : undefined;
   }
 

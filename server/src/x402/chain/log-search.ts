@@ -70,7 +70,8 @@ export function createLogSearch(
   options: { blocksAtOnce?: bigint; requestsMax?: number } = {},
 ): LogSearch {
   const cursors = new Map<string, Cursor>();
-  let blocks = options.blocksAtOnce ?? blocksAtOnce;
+  const blocksMax = options.blocksAtOnce ?? blocksAtOnce;
+  let blocks = blocksMax;
 
   /** Asks for one range, in smaller steps from now on where the provider finds it too large. */
   async function askRange(to: bigint, open: readonly Place[]): Promise<Range | undefined> {
@@ -97,6 +98,7 @@ export function createLogSearch(
     const [answer] = await ask([{ method: 'eth_blockNumber', params: [] }]);
     const head = quantityOf(resultOf(answer));
     const found = new Map<Authorization, FoundLog[]>();
+    let isRefused = false;
     let open = authorizations.map((authorization): Place => ({
       authorization,
       next: head,
@@ -105,7 +107,10 @@ export function createLogSearch(
     for (let count = 0; count < (options.requestsMax ?? requestsMax) && open.length > 0; count += 1) {
       const to = open.reduce((highest, { next }) => (next > highest ? next : highest), 0n);
       const range = await askRange(to, open);
-      if (!range) continue;
+      if (!range) {
+        isRefused = true;
+        continue;
+      }
       for (const [{ authorization }, logs] of range.found) found.set(authorization, logs);
       open = open.filter((place) => {
         if (place.next >= range.from) place.next = pastEarlier(place, range.from - 1n);
@@ -115,6 +120,8 @@ export function createLogSearch(
       });
     }
     for (const place of open) remember(place, head);
+    // A range that was refused once may be taken now: another node has the answer, or fewer logs are in the way.
+    if (!isRefused) blocks = blocks * 2n < blocksMax ? blocks * 2n : blocksMax;
     return { found, unfinished: new Set(open.map(({ authorization }) => authorization)) };
   };
 }
@@ -167,10 +174,12 @@ async function searchRange(
   return { from, beganAt: readHeader(resultOf(first)).timestamp, found: new Map(found) };
 }
 
-/** What a provider says of a range that is too large for it; a rate that is too high is no matter of ranges. */
+/** What a provider says of a range that is too large for it; a rate that is too high is no matter of ranges, nor is a node's head that
+ * the range goes beyond. */
 function isRangeRefused(error: unknown): boolean {
   return (
     error instanceof Error &&
+    !/beyond (the )?(current )?head/i.test(error.message) &&
     /range|max results|more than \d+ results|too many results|status 413/i.test(error.message)
   );
 }

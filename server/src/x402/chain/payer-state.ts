@@ -195,7 +195,8 @@ async function askBlock(
 
 function keep(memory: BlockMemory, { accounts, nonces }: BlockAnswer): void {
   for (const [payer, account] of accounts) memory.keepAccount(payer, account);
-  for (const [{ payer, nonce }, isUsed] of nonces) memory.keepNonce(payer, nonce, isUsed);
+  // No payment is refused by what is kept: another block may have taken that one's place, in which the nonce is unused.
+  for (const [{ payer, nonce }, isUsed] of nonces) if (!isUsed) memory.keepNonce(payer, nonce, isUsed);
 }
 
 function answerOne(

@@ -1,4 +1,4 @@
-import type { Sql } from '../../db/index.ts';
+import type { RowKey, Sql } from '../../db/index.ts';
 import type { Delivery, Payment } from '../payments/payment.ts';
 import { paymentColumns } from '../payments/payments.sql.ts';
 import type { SealedResponse } from './stored-response.ts';
@@ -22,8 +22,8 @@ export async function beginDelivery(
 }
 
 /**
- * Says whether a stream has begun to reach its client, while it is still that attempt's: `done` only once its payment is settled, where
- * that isn't settled behind the answer. What is done can't be given again.
+ * Says whether a stream has begun to reach its client, while it is still that attempt's: `done` only once its payment is settled, or is
+ * being settled again as the chain has forgotten that, where it isn't settled behind the answer. What is done can't be given again.
  */
 export async function endStreamWait(
   sql: Sql,
@@ -33,7 +33,7 @@ export async function endStreamWait(
   const rows = await sql.query(
     `UPDATE payments SET delivery = $4, lease_until = NULL, replayable = replayable AND $4 = 'owed', updated_at = now()
      WHERE environment_id = $1 AND id = $2 AND delivery = 'running' AND attempt = $3
-       AND ($4 = 'owed' OR state = 'settled' OR mode = 'optimistic')
+       AND ($4 = 'owed' OR state IN ('settled', 'settling') OR mode = 'optimistic')
      RETURNING id`,
     [payment.environmentId, payment.id, payment.attempt, delivery],
   );
@@ -81,13 +81,14 @@ export async function endDelivery(
 /** Payments that were paid upfront so long ago and not delivered, with nobody at it. */
 export async function findUndelivered(
   sql: Sql,
-  args: { settledForSeconds: number; limit: number },
+  args: { settledForSeconds: number; limit: number; after: RowKey },
 ): Promise<Payment[]> {
   return sql.query<Payment>(
     `SELECT ${paymentColumns} FROM payments p
      WHERE state = 'settled' AND mode = 'upfront' AND settled_at <= now() - make_interval(secs => $1)
        AND (delivery = 'owed' OR (delivery = 'running' AND lease_until <= now()))
-     ORDER BY settled_at LIMIT $2`,
-    [args.settledForSeconds, args.limit],
+       AND (environment_id, id) > ($3, $4)
+     ORDER BY environment_id, id LIMIT $2`,
+    [args.settledForSeconds, args.limit, args.after.environmentId, args.after.id],
   );
 }

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import type { Address, Hex } from 'viem';
 import { reach } from '#points';
-import { write, type WriteContext } from '../../db/index.ts';
+import { findInTurn, write, type WriteContext } from '../../db/index.ts';
 import { addSeconds, unixSeconds } from '../../kernel/clock.ts';
 import { sha256 } from '../../kernel/crypto.ts';
 import { newId } from '../../kernel/ids.ts';
@@ -78,10 +78,10 @@ export async function finishDelivery(
 
 /** Payments that were settled a while ago, and whose answer nobody has come for. */
 export async function findOwed(context: Pick<WriteContext, 'db'>): Promise<Payment[]> {
-  return findUndelivered(context.db, {
-    settledForSeconds: limits.owedDeliverySeconds,
-    limit: limits.paymentBatch,
-  });
+  const limit = limits.paymentBatch;
+  return findInTurn(context.db, { name: 'owed deliveries', limit }, (after) =>
+    findUndelivered(context.db, { settledForSeconds: limits.owedDeliverySeconds, limit, after }),
+  );
 }
 
 /** The transfer that would give a payment back, for its payee to sign. */

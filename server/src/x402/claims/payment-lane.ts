@@ -34,8 +34,9 @@ import { runBegins } from './begin-calls.ts';
 import { runEnds, tellEnded } from './end-calls.ts';
 
 /**
- * The writes of paid calls, gathered over concurrent calls into one transaction at a time. Each resolves when it is durable, and
- * is decided as if it had come alone, in the order of arrival.
+ * The writes of paid calls, gathered over concurrent calls into transactions, of which each rail has two under way at most. Each resolves
+ * when it is durable, and is decided as if it had come alone: within a batch in the order of arrival, while a later batch that waits for
+ * no lock of an earlier one may commit before it.
  */
 export interface PaymentLane {
   /**

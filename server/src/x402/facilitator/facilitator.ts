@@ -89,8 +89,8 @@ export async function settlePayment(
 async function isLicensed(context: WriteContext, payment: Payment): Promise<boolean> {
   // Most copies come late: they needn't write to hear that they are.
   if (payment.delivery === 'done' && !context.idempotency) return false;
-  return write(context, async (sql, now) => ({
-    result: await licenceDelivery(sql, payment, now),
+  return write(context, async (sql) => ({
+    result: await licenceDelivery(sql, payment),
     // The end of its settlement has written the event.
     audit: null,
   }));

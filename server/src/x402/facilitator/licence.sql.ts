@@ -5,12 +5,11 @@ import type { Payment } from '../payments/payment.ts';
 export async function licenceDelivery(
   sql: Sql,
   payment: Pick<Payment, 'environmentId' | 'id'>,
-  now: Date,
 ): Promise<boolean> {
   const rows = await sql.query(
-    `UPDATE payments SET delivery = 'done', updated_at = $3
+    `UPDATE payments SET delivery = 'done', updated_at = now()
      WHERE environment_id = $1 AND id = $2 AND delivery IS NULL RETURNING id`,
-    [payment.environmentId, payment.id, now],
+    [payment.environmentId, payment.id],
   );
   return rows.length > 0;
 }

@@ -42,8 +42,8 @@ const sentInVain = 'unexpected_settle_error';
 /** Of `p` with its conclusion `k`: back to waiting, and no turn left. */
 const isLast = `(k.state = 'responded' AND p.state = 'settling' AND p.settle_attempts + 1 >= ${attemptsMax})`;
 
-/** Writes conclusions of payments that are in one of these states; gives those that were, by id, as their rows say it.
- * When they were settled is said by the database's clock, as other processes compare it. */
+/** Writes conclusions of payments that are in one of these states; gives those that were, by id, as their rows say it. What has failed
+ * in the same way before has been told. When they were settled is said by the database's clock, as other processes compare it. */
 export async function concludePayments(
   sql: Sql,
   conclusions: readonly Conclusion[],
@@ -58,6 +58,7 @@ export async function concludePayments(
      FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $7::bigint[])
        AS k (environment_id, id, state, transaction, failure, settled_block)
      WHERE p.environment_id = k.environment_id AND p.id = k.id AND p.state = ANY ($6::text[])
+       AND (p.state, k.state, p.failure) IS DISTINCT FROM ('settlement_failed', 'settlement_failed', k.failure)
      RETURNING p.id, p.state, p.failure`,
     [
       conclusions.map(({ payment }) => payment.environmentId),

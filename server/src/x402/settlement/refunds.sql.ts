@@ -1,4 +1,4 @@
-import type { Sql } from '../../db/index.ts';
+import type { RowKey, Sql } from '../../db/index.ts';
 import type { Payment, PaymentFacts } from '../payments/payment.ts';
 import { paymentColumns } from '../payments/payments.sql.ts';
 
@@ -12,14 +12,14 @@ export const isDue = `(p.refund_of IS NULL OR EXISTS (
 /** Refunds on one chain that aren't paid, though due, and that ran out by this time of the chain's. */
 export async function findLapsedRefunds(
   sql: Sql,
-  args: { network: string; settledTime: bigint; limit: number },
+  args: { network: string; settledTime: bigint; limit: number; after: RowKey },
 ): Promise<Payment[]> {
   return sql.query<Payment>(
     `SELECT ${paymentColumns} FROM payments p
      WHERE p.network = $1 AND p.refund_of IS NOT NULL AND p.state IN ('responded', 'settlement_failed')
-       AND p.valid_before <= $2 AND ${isDue}
-     ORDER BY p.updated_at LIMIT $3`,
-    [args.network, args.settledTime, args.limit],
+       AND p.valid_before <= $2 AND ${isDue} AND (p.environment_id, p.id) > ($4, $5)
+     ORDER BY p.environment_id, p.id LIMIT $3`,
+    [args.network, args.settledTime, args.limit, args.after.environmentId, args.after.id],
   );
 }
 
@@ -62,7 +62,7 @@ export interface UndoneOriginal {
  */
 export async function findUndoneOriginals(
   sql: Sql,
-  args: { network: string; settledTime: bigint; limit: number },
+  args: { network: string; settledTime: bigint; limit: number; after: RowKey },
 ): Promise<UndoneOriginal[]> {
   const rows = await sql.query<Payment & { original: string }>(
     `SELECT ${paymentColumns}, o.id AS original FROM payments o
@@ -70,8 +70,9 @@ export async function findUndoneOriginals(
      WHERE o.network = $1 AND o.delivery = 'refunded' AND o.state = 'settlement_failed' AND o.valid_before <= $2
        AND ((p.state IN ('responded', 'settlement_failed') AND p.failure IS DISTINCT FROM '${originalNotSettled}')
          OR (p.state = 'settled' AND ${isKept}))
-     ORDER BY o.updated_at LIMIT $3`,
-    [args.network, args.settledTime, args.limit],
+       AND (o.environment_id, o.id) > ($4, $5)
+     ORDER BY o.environment_id, o.id LIMIT $3`,
+    [args.network, args.settledTime, args.limit, args.after.environmentId, args.after.id],
   );
   const originals = await findPayments(
     sql,

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import type { Address, Hex } from 'viem';
 import { reach } from '#points';
-import { write } from '../../db/index.ts';
+import { findInTurn, write } from '../../db/index.ts';
 import { unixSeconds } from '../../kernel/clock.ts';
 import { limits } from '../../kernel/limits.ts';
 import type { Authorization } from '../exact/exact.ts';
@@ -28,14 +28,23 @@ export interface LapsedRefund {
 }
 
 /**
- * Refunds that ran out unpaid, by the chain's own time, and whose nonce the chain doesn't know as used: no block that can still appear
+ * Concludes those that are paid after all. Gives the refunds that ran out unpaid, by the chain's own time, and whose nonce the chain doesn't know as used: no block that can still appear
  * pays them, so that another may be signed and there are never two.
  */
 export async function findLapsed({ context, chain }: ConcludeDeps): Promise<LapsedRefund[]> {
   const settledTime = await chain.settledTime();
   const network = chain.network.id;
-  const lapsed = await findLapsedRefunds(context.db, { network, settledTime, limit: refundsMax });
+  const lapsed = await findInTurn(
+    context.db,
+    { name: `lapsed refunds of ${network}`, limit: refundsMax },
+    (after) => findLapsedRefunds(context.db, { network, settledTime, limit: refundsMax, after }),
+  );
   const uses = await chain.findUses(lapsed.map(authorizationOf));
+  // Somebody else has sent these, after we gave up or ran out of time.
+  await concludeUnsent(
+    { context, chain },
+    lapsed.filter((_refund, index) => uses[index]?.kind === 'settled'),
+  );
   const now = BigInt(unixSeconds(context.clock.now()));
   const validBefore = (now > settledTime ? now : settledTime) + BigInt(limits.refundValiditySeconds);
   return lapsed.flatMap((refund, index) =>
@@ -85,7 +94,18 @@ export async function concludeUndone(deps: ConcludeDeps): Promise<number> {
   const { context, chain } = deps;
   const settledTime = await chain.settledTime();
   const network = chain.network.id;
-  const undone = await findUndoneOriginals(context.db, { network, settledTime, limit: refundsMax });
+  const undone = await findInTurn(
+    context.db,
+    { name: `undone originals of ${network}`, limit: refundsMax },
+    async (after) =>
+      (await findUndoneOriginals(context.db, { network, settledTime, limit: refundsMax, after })).map(
+        (one) => ({
+          ...one,
+          environmentId: one.original.environmentId,
+          id: one.original.id,
+        }),
+      ),
+  );
   const uses = await chain.findUses(undone.map(({ original }) => authorizationOf(original)));
   const paid = undone.filter((_one, index) => uses[index]?.kind === 'settled');
   // Somebody has sent it after all.

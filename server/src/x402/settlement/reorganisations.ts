@@ -53,12 +53,13 @@ export function createReorganisationWatch(deps: BatchDeps): () => Promise<void> 
         return { result: undefined, audits: [] };
       });
     if (gone.length > 0) await reach('forgotten');
+    // One whose receipt can't be believed is looked at again, and keeps none of the others.
     for (const block of gone) {
       for (const transaction of await findMinedIn(context.db, chain.network.id, block)) {
-        await followTransaction(deps, transaction);
+        await followTransaction(deps, transaction).catch(deps.report);
       }
       for (const outside of await findOutsideIn(context.db, chain.network.id, block)) {
-        await followOutside(deps, outside);
+        await followOutside(deps, outside).catch(deps.report);
       }
     }
     checkedHead = gone.length === 0 && blocks.length < blocksMax ? head.hash : undefined;

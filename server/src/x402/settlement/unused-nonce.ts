@@ -5,6 +5,8 @@ import type { Payment } from '../payments/payment.ts';
 /** A payment with which nothing is wrong that we know of, but that the token refuses: its payee perhaps, or a token that is paused. */
 const transferRefused = 'transfer_refused';
 
+const expired = 'invalid_exact_evm_payload_authorization_valid_before';
+
 /** What there is to say of a payment that wasn't settled, and whose nonce is unused. */
 export type UnusedVerdict =
   /** It goes through, if it is sent. */
@@ -27,7 +29,7 @@ export function judgeUnused(
   if (validBefore <= timestamp || validBefore <= BigInt(unixSeconds(now)))
     return {
       kind: 'failed',
-      failure: 'invalid_exact_evm_payload_authorization_valid_before',
+      failure: expired,
       byPayer: false,
     };
   if (hasCode) return { kind: 'failed', failure: 'invalid_exact_evm_payload_signature', byPayer: true };
@@ -35,4 +37,9 @@ export function judgeUnused(
   // EIP-3009: valid only after that second.
   if (validAfter >= timestamp) return { kind: 'early' };
   return { kind: 'failed', failure: transferRefused, byPayer: false };
+}
+
+/** Whether a payment ran out before anybody had it settled: its row says all that the chain could. */
+export function hasRunOut({ state, failure }: Pick<Payment, 'failure' | 'state'>): boolean {
+  return state === 'settlement_failed' && failure === expired;
 }
