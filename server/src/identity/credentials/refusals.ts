@@ -19,6 +19,8 @@ export interface Refusal {
   clientName: string;
   /** By which way the caller wanted to show who it is. */
   method: string;
+  /** What was wrong, in our words, where that tells the owner more. */
+  reason?: string;
 }
 
 const unknown = 'unknown';
@@ -58,12 +60,18 @@ export async function writeDownRefusals(
 }
 
 function eventOf(
-  { origin, action, clientName, method }: Refusal,
+  { origin, action, clientName, method, reason }: Refusal,
   { agentId, scope, count }: { agentId: string; scope: Scope; count: number },
 ): AuditEvent {
   const isName = isAgentId(clientName) || isId('client', clientName);
   const resource = agentId === unknown && isName ? clientName : agentId;
-  return { ...origin, scope, action, resource, data: { method, refusals: count } };
+  return {
+    ...origin,
+    scope,
+    action,
+    resource,
+    data: { method, ...(reason === undefined ? {} : { reason }), refusals: count },
+  };
 }
 
 /** Whether the so-many-th refusal of a quarter of an hour has an event of its own. */
