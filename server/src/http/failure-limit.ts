@@ -9,14 +9,14 @@ import { rateLimits } from './route.ts';
 const windowMs = 60_000;
 
 /**
- * Bounds what wrong API keys and tokens cost: the other limits count by principal, and these have none. As those do, it counts in each
+ * Bounds what wrong API keys cost: the other limits count by principal, and these have none. As those do, it counts in each
  * process for itself. What is good passes from whichever address; a failure beyond the limit is told to wait.
  */
 export interface FailureLimit {
   /** Comes before a look-up. Throws `rate_limited` where the address has failed too often, has had its looks, and shows nothing known. */
   admit(address: string, credential: string): void;
-  /** Counts a failure. Throws `rate_limited` instead beyond the limit. */
-  failed(address: string): void;
+  /** Counts a failure, and forgets that the credential was good. Throws `rate_limited` instead of counting beyond the limit. */
+  failed(address: string, credential: string): void;
   succeeded(credential: string): void;
 }
 
@@ -54,7 +54,8 @@ export function createFailureLimit(clock: Clock): FailureLimit {
       if (known.has(digestOf(credential)) || looks.take(addressBlock(address), clock.now())) return;
       refuse(found.endsAt);
     },
-    failed(address) {
+    failed(address, credential) {
+      known.delete(digestOf(credential));
       const entry = entryOf(address);
       if (entry.count >= rateLimits.credential) refuse(entry.endsAt);
       entry.count += 1;
