@@ -84,18 +84,23 @@ export function createGuessGuard(context: { db: Database; clock: Clock }): Guess
       const isSuspect =
         known.pair.find(keys.pair, now) ?? (address && address.count > limits.freeFailuresOfAddress);
       if (isSuspect) {
-        known.learn(await findFailures(context.db, Object.values(keys)));
+        known.learn(await findFailures(context.db, Object.values(keys)), now);
         demandNoWait(keys, now);
       }
       // Before anything is waited for: of many at once, each is counted before the next is asked.
       known.add(keys, now);
-      known.learn(await lane.submit({ keys, at: now, refusal }));
+      let counted: readonly FailureCount[] = [];
+      try {
+        counted = await lane.submit({ keys, at: now, refusal });
+      } finally {
+        known.written(keys, counted, now);
+      }
     },
     succeeded(attempt) {
       const { pair } = keysOf(attempt);
       if (!known.pair.forget(pair)) return;
       // Where that fails, it is forgiven here alone, and forgotten elsewhere in a quarter of an hour.
-      lane.submit({ forgiven: pair }).catch(() => undefined);
+      Promise.try(() => lane.submit({ forgiven: pair })).catch(() => undefined);
     },
     stop: () => lane.stop(),
   };
