@@ -149,6 +149,35 @@ describe('guessing at two processes', { timeout: 30_000 }, () => {
       expect(jwt.status, jwt.text).toBe(200);
     });
 
+    it('has used up all its looks: who is known by its key or API key gets in at once', async () => {
+      const at = pair[0];
+      const [client, key] = [await createClient(at), await newKey()];
+      await addKey(at, client, key);
+      const grant = async () => ({
+        grant_type: 'client_credentials',
+        client_assertion_type: assertionType,
+        client_assertion: await signAssertion(at, client, key),
+      });
+      const apiKey = { 'x-api-key': at.info.api_key };
+      expect((await post('/oauth/token', await grant())).status).toBe(200);
+      expect((await post('/oauth/introspect', { token: 'x' }, apiKey)).status).toBe(200);
+      const wrongKey = { 'x-api-key': `awx_test_${'x'.repeat(50)}` };
+      const [good] = await Promise.all([
+        Promise.all(
+          Array.from({ length: 300 }, async (_, index) =>
+            index % 10 === 9
+              ? [
+                  await post('/oauth/token', await grant()),
+                  await post('/oauth/introspect', { token: 'x' }, apiKey),
+                ]
+              : [],
+          ),
+        ),
+        ...Array.from({ length: 600 }, () => post('/oauth/introspect', { token: 'x' }, wrongKey)),
+      ]);
+      expect(new Set(good.flat().map(({ status }) => status))).toEqual(new Set([200]));
+    });
+
     it('makes it wait for its own name’s failures, and lets the right secret in at once', async () => {
       const client = await createClient(pair[0]);
       expect((await askToken(pair[0], client)).status).toBe(200);
