@@ -89,8 +89,13 @@ export function lastWithEvent(number: number): number {
 export async function sweepRefusals(context: WriteContext): Promise<void> {
   const before = addSeconds(context.clock.now(), -limits.guessMemorySeconds);
   await sweepFailures(context.db, before);
-  await writeBatch(context, async (sql) => {
-    const rows = await takeRefusals(sql, before);
+  while ((await sweepBatch(context, before)) === limits.sweepBatch);
+}
+
+/** Gives how many agents' there were. */
+async function sweepBatch(context: WriteContext, before: Date): Promise<number> {
+  return writeBatch(context, async (sql) => {
+    const rows = await takeRefusals(sql, before, limits.sweepBatch);
     const audits = rows.flatMap(({ agentId, environmentId, count }): AuditEvent[] => {
       const rest = count - lastWithEvent(count);
       if (rest === 0) return [];
@@ -99,6 +104,6 @@ export async function sweepRefusals(context: WriteContext): Promise<void> {
       const origin = { actor, requestId, clientAddress };
       return [{ ...origin, scope: environmentId, action: 'agent.token_refused', resource: agentId, data }];
     });
-    return { result: undefined, audits };
+    return { result: rows.length, audits };
   });
 }
