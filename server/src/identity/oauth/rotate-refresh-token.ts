@@ -203,7 +203,10 @@ function findMismatch({ refresh, family }: Case, issuer: string): AppError | und
 }
 
 /** An agent whose tokens must be bound has them bound to a key that it still has. */
-async function findKeyFault(sql: Sql, { agent, family, now }: Case): Promise<AppError | undefined> {
+export async function findKeyFault(
+  sql: Sql,
+  { agent, family, now }: Pick<Case, 'agent' | 'family' | 'now'>,
+): Promise<AppError | undefined> {
   if (!agent.senderBound) return undefined;
   const live = await findLiveCredentials(sql, agent.id, now);
   if (live.some(({ thumbprint }) => thumbprint !== null && thumbprint === family.keyThumbprint))
