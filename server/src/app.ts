@@ -12,7 +12,7 @@ import {
 import { addConsolePages, answerDirectly, createControlServer, createJsonReader } from './http/index.ts';
 import { isClientSecretShaped, isRefreshTokenShaped, signingKeysChannel } from './identity/index.ts';
 import { findServerBySlug, serverChangedChannel } from './market/index.ts';
-import { createServices, type Parts, type Services, systemContext } from './services.ts';
+import { closeServices, createServices, type Parts, type Services, systemContext } from './services.ts';
 import { createCreditKeys, creditKeysChangedChannel } from './wallet/index.ts';
 import { createCreditVerifier, createPaymentLane, type PaymentLane, signatureBackend } from './x402/index.ts';
 import { startCountLoop, startKeysLoop, startWorkerLoops, type WorkerLoops } from './workers.ts';
@@ -39,6 +39,13 @@ export interface App {
 /** Constructs the program over an open database: migrates it, loads its keys, and wires the rooms. */
 export async function createApp(parts: Parts): Promise<App> {
   const services = await createServices(parts);
+  return createAppOver(services).catch(async (error: unknown) => {
+    await closeServices(services);
+    throw error;
+  });
+}
+
+async function createAppOver(services: Services): Promise<App> {
   const { db, logger, config } = services;
   logger.info({ signatureBackend }, 'payment signatures are checked by this build of libsecp256k1');
   let developmentPrincipal: DevelopmentPrincipal | undefined;
@@ -88,9 +95,8 @@ export async function createApp(parts: Parts): Promise<App> {
       await services.usage.flush().catch((error: unknown) => {
         logger.warn({ err: error }, 'the last usage counts are lost');
       });
-      await services.oauth.stop();
       await Promise.all([control.close(), forwarder.close(), listener.close(), payments.stop()]);
-      await Promise.all([db.close(), services.batches.close()]);
+      await closeServices(services);
     },
   };
 }

@@ -87,8 +87,14 @@ async function createServicesOver(
     'at+jwt': signatures.tokens,
     'vc+jwt': signatures.credentials,
   });
+  const chains = await openChains(parts, context);
+  const egress = createEgressGuard({
+    allow: config.egressAllow,
+    allowLoopback: config.mode === 'development',
+  });
   const usage = createAgentUsage({ db, clock });
   const guessGuard = createGuessGuard({ db, clock });
+  // Last, as it goes on reading in the background: nothing that fails after it would stop that.
   const oauth = await openOAuth({
     db,
     clock,
@@ -108,13 +114,19 @@ async function createServicesOver(
     box,
     keys,
     tokens,
-    chains: await openChains(parts, context),
-    egress: createEgressGuard({ allow: config.egressAllow, allowLoopback: config.mode === 'development' }),
+    chains,
+    egress,
     usage,
     guessGuard,
     oauth,
     identifier: oauth.identifier,
   };
+}
+
+/** Ends what goes on in the background, then lets go of the database. */
+export async function closeServices({ oauth, db, batches }: Services): Promise<void> {
+  await oauth.stop();
+  await Promise.all([db.close(), batches.close()]);
 }
 
 async function openChains(parts: Parts, context: WriteContext): Promise<Chains> {

@@ -16,7 +16,7 @@ export async function sweepOutbox(
     do {
       const rows = await context.db.query(
         `DELETE FROM outbox WHERE id IN (
-           SELECT id FROM outbox WHERE topic = $1 AND created_at < $2 ORDER BY id LIMIT $3 FOR UPDATE SKIP LOCKED)
+           SELECT id FROM outbox WHERE topic = $1 AND created_at < $2 ORDER BY created_at LIMIT $3 FOR UPDATE SKIP LOCKED)
          RETURNING 1 AS one`,
         [topic, before, limits.sweepBatch],
       );

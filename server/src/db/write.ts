@@ -4,6 +4,7 @@ import { AppError } from '../kernel/errors.ts';
 import { parseTyped, stringifyTyped } from '../kernel/json.ts';
 import { limits } from '../kernel/limits.ts';
 import type { Database, Sql, Transaction } from './database.ts';
+import { deleteInBatches } from './delete-in-batches.ts';
 import {
   type Actor,
   type AuditEntry,
@@ -89,14 +90,21 @@ export async function refuseReusedKey(context: WriteContext): Promise<void> {
 /** Forgets answers that are a day old, and the secrets of those that are ten minutes old. Until then a repeated key gets the same one. */
 export async function sweepIdempotencyKeys(context: { db: Database; clock: Clock }): Promise<void> {
   const now = context.clock.now();
-  await context.db.query('DELETE FROM idempotency_keys WHERE created_at <= $1', [
-    addSeconds(now, -limits.idempotencySeconds),
-  ]);
-  await context.db.query(
-    `UPDATE idempotency_keys SET result = later_result, later_result = NULL
-     WHERE later_result IS NOT NULL AND created_at <= $1`,
-    [addSeconds(now, -limits.secretShownSeconds)],
-  );
+  const before = addSeconds(now, -limits.idempotencySeconds);
+  await deleteInBatches(context.db, {
+    table: 'idempotency_keys',
+    condition: 'created_at <= $1',
+    values: [before],
+  });
+  for (;;) {
+    const rows = await context.db.query(
+      `UPDATE idempotency_keys SET result = later_result, later_result = NULL WHERE ctid = ANY(ARRAY(
+         SELECT ctid FROM idempotency_keys WHERE later_result IS NOT NULL AND created_at <= $1
+         LIMIT $2 FOR UPDATE SKIP LOCKED)) RETURNING 1 AS one`,
+      [addSeconds(now, -limits.secretShownSeconds), limits.sweepBatch],
+    );
+    if (rows.length < limits.sweepBatch) return;
+  }
 }
 
 /** Waits on the unique index for a concurrent request with the same key, then gives its result. */

@@ -74,7 +74,7 @@ async function findPrincipal(
   if (credential !== undefined) {
     if (credential.scheme !== 'DPoP' && authenticators.isOperatorKey(credential.token))
       return { kind: 'operator', development: false };
-    return lookUp(authenticators, failures, request.ip, credential);
+    return lookUp(authenticators, failures, request.clientAddress, credential);
   }
   if (!authenticators.development) {
     throw new AppError(
@@ -107,7 +107,10 @@ async function findPrincipal(
   return principal;
 }
 
-/** Who shows this. A failure is counted for its address, whatever it was. */
+/**
+ * Who shows this. A wrong API key is counted for its address, and has to wait, as only it asks the database; a token gets its 401 always, from
+ * which its client learns that it needs a fresh one, or a proof with a nonce.
+ */
 async function lookUp(
   authenticators: Authenticators,
   failures: FailureLimit,
@@ -116,21 +119,17 @@ async function lookUp(
 ): Promise<Principal> {
   const { token, scheme } = credential;
   if (token.includes('.') || scheme === 'DPoP') {
-    const found = await authenticators.findAgent(credential).catch((error: unknown) => {
-      if (error instanceof AppError && error.code === 'unauthorized') failures.failed(address);
-      throw error;
-    });
+    const found = await authenticators.findAgent(credential);
     if (found) return found;
   } else {
-    // Only this one asks the database.
     failures.admit(address, token);
     const found = await authenticators.findApiKey(token);
     if (found) {
       failures.succeeded(token);
       return found;
     }
+    failures.failed(address, token);
   }
-  failures.failed(address);
   throw new AppError(
     'unauthorized',
     'The credential is not valid: it may be mistyped, expired or revoked. An agent gets a fresh jwt from POST /refresh',

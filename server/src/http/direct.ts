@@ -32,6 +32,8 @@ export function answerDirectly(options: DirectOptions, next: RequestListener): R
     const route = byPath.get(request.url ?? '');
     if (!route || !isPlain(request, route)) return next(request, response);
     const address = addressOf(request);
+    // Who has left by now can't be told from others, nor be answered.
+    if (address === undefined) return void request.destroy();
     const chunks: Buffer[] = [];
     request.on('data', (chunk: Buffer) => chunks.push(chunk));
     request.on('end', () => void answer(options, route, { request, response, chunks, address }));
@@ -68,7 +70,7 @@ interface Exchange {
   request: IncomingMessage;
   response: ServerResponse;
   chunks: readonly Buffer[];
-  address: string | undefined;
+  address: string;
 }
 
 async function answer(options: DirectOptions, route: DirectRoute, exchange: Exchange): Promise<void> {
@@ -128,7 +130,7 @@ async function handle(
       actor: { kind: 'anonymous', id: 'anonymous' },
       scope: 'instance',
       requestId,
-      clientAddress: address ?? null,
+      clientAddress: address,
     },
   });
 }

@@ -24,7 +24,7 @@ function openLimit() {
   return {
     limit,
     pass: (seconds: number) => (now = addSeconds(now, seconds)),
-    fail: (times: number, address = '192.0.2.1') => count(times, () => limit.failed(address)),
+    fail: (times: number, address = '192.0.2.1') => count(times, () => limit.failed(address, 'wrong')),
     look: (times: number, credential: string, address = '192.0.2.1') =>
       count(times, () => limit.admit(address, credential)),
   };
@@ -56,11 +56,19 @@ describe('wrong credentials', () => {
     expect(look(1000, 'other')).toBe(1000);
   });
 
+  it('that were good once have no more looked up than others', () => {
+    const { limit, fail, look } = openLimit();
+    limit.succeeded('revoked');
+    fail(1000);
+    expect(() => limit.failed('192.0.2.1', 'revoked')).toThrow('Too many');
+    expect(look(1000, 'revoked')).toBe(limits.looksWhileWaiting);
+  });
+
   it('say how long to wait', () => {
     const { limit, fail, pass } = openLimit();
     fail(1000);
     pass(20);
-    expect(() => limit.failed('192.0.2.1')).toThrow(
+    expect(() => limit.failed('192.0.2.1', 'wrong')).toThrow(
       expect.objectContaining({
         code: 'rate_limited',
         details: expect.objectContaining({ retryAfterSeconds: 40 }),

@@ -1,6 +1,6 @@
 import { addressBlock } from '../kernel/address-block.ts';
 import type { Clock } from '../kernel/clock.ts';
-import { sha256 } from '../kernel/crypto.ts';
+import { createDigestMemory } from '../kernel/digest-memory.ts';
 import { AppError } from '../kernel/errors.ts';
 import { limits } from '../kernel/limits.ts';
 import { createLookBudget } from '../kernel/look-budget.ts';
@@ -9,21 +9,20 @@ import { rateLimits } from './route.ts';
 const windowMs = 60_000;
 
 /**
- * Bounds what wrong API keys and tokens cost: the other limits count by principal, and these have none. As those do, it counts in each
+ * Bounds what wrong API keys cost: the other limits count by principal, and these have none. As those do, it counts in each
  * process for itself. What is good passes from whichever address; a failure beyond the limit is told to wait.
  */
 export interface FailureLimit {
   /** Comes before a look-up. Throws `rate_limited` where the address has failed too often, has had its looks, and shows nothing known. */
   admit(address: string, credential: string): void;
-  /** Counts a failure. Throws `rate_limited` instead beyond the limit. */
-  failed(address: string): void;
+  /** Counts a failure, and forgets that the credential was good. Throws `rate_limited` instead of counting beyond the limit. */
+  failed(address: string, credential: string): void;
   succeeded(credential: string): void;
 }
 
 export function createFailureLimit(clock: Clock): FailureLimit {
   const counts = new Map<string, { endsAt: number; count: number }>();
-  /** Hashes of what was good, the latest last. It lets nobody in: it is only looked up for. */
-  const known = new Set<string>();
+  const known = createDigestMemory();
   const looks = createLookBudget();
 
   function entryOf(address: string) {
@@ -34,7 +33,8 @@ export function createFailureLimit(clock: Clock): FailureLimit {
     const entry = { endsAt: now + windowMs, count: 0 };
     counts.delete(key);
     counts.set(key, entry);
-    forgetOldest(counts);
+    const [oldest] = counts.size > limits.guessMemoryEntries ? counts.keys() : [];
+    if (oldest !== undefined) counts.delete(oldest);
     return entry;
   }
 
@@ -51,28 +51,15 @@ export function createFailureLimit(clock: Clock): FailureLimit {
     admit(address, credential) {
       const found = counts.get(addressBlock(address));
       if (!found || found.count < rateLimits.credential || clock.now().getTime() >= found.endsAt) return;
-      if (known.has(digestOf(credential)) || looks.take(addressBlock(address), clock.now())) return;
+      if (known.has(credential) || looks.take(addressBlock(address), clock.now())) return;
       refuse(found.endsAt);
     },
-    failed(address) {
+    failed(address, credential) {
+      known.forget(credential);
       const entry = entryOf(address);
       if (entry.count >= rateLimits.credential) refuse(entry.endsAt);
       entry.count += 1;
     },
-    succeeded(credential) {
-      const digest = digestOf(credential);
-      known.delete(digest);
-      known.add(digest);
-      forgetOldest(known);
-    },
+    succeeded: (credential) => known.add(credential),
   };
-}
-
-function digestOf(credential: string): string {
-  return sha256(credential).toString('base64url');
-}
-
-function forgetOldest(entries: Map<string, unknown> | Set<string>): void {
-  const [oldest] = entries.size > limits.guessMemoryEntries ? entries.keys() : [];
-  if (oldest !== undefined) entries.delete(oldest);
 }

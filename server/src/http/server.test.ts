@@ -83,12 +83,19 @@ beforeAll(async () => {
     trustedProxies: [],
     routes,
     authenticators: {
-      findApiKey: async (credential) =>
-        ({ good: key, other: { ...key, apiKeyId: newId('api_key') }, weak: { ...key, scopes: [] } })[
-          credential
-        ],
+      async findApiKey(credential) {
+        return {
+          good: key,
+          other: { ...key, apiKeyId: newId('api_key') },
+          weak: { ...key, scopes: [] },
+        }[credential];
+      },
       isOperatorKey: () => false,
-      findAgent: async () => undefined,
+      async findAgent({ scheme }) {
+        if (scheme === 'Bearer') return undefined;
+        const headers = { 'www-authenticate': 'DPoP error="use_dpop_nonce"' };
+        throw new AppError('unauthorized', 'With a nonce', { headers });
+      },
     },
     db,
     clock: systemClock,
@@ -247,25 +254,22 @@ describe('an answer', () => {
   });
 });
 
-it.each([
-  ['API keys', { 'x-api-key': 'wrong' }],
-  ['tokens', { authorization: 'Bearer a.b.c' }],
-])(
-  'wrong %s are refused with 429 after a while, and good keys from the same address are not',
-  async (_what, wrong) => {
-    const from = 'x-api-key' in wrong ? '127.6.6.1' : '127.6.6.2';
-    const post = (headers: Record<string, string>) =>
-      send(`${url}/v1/things`, {
-        method: 'POST',
-        headers: { 'content-type': 'application/json', ...headers },
-        body: '{"name":"a"}',
-        from,
-      });
-    const statuses: number[] = [];
-    for (let index = 0; index < rateLimits.credential + 100; index += 1)
-      statuses.push((await post(wrong)).status);
-    expect(new Set(statuses.slice(0, rateLimits.credential))).toEqual(new Set([401]));
-    expect(statuses.at(-1)).toBe(429);
-    expect((await post({ 'x-api-key': 'good' })).status).toBe(201);
-  },
-);
+it('wrong API keys are refused with 429 after a while; good keys from the same address are not, and tokens and challenges get their 401', async () => {
+  const from = '127.6.6.1';
+  const post = (headers: Record<string, string>) =>
+    send(`${url}/v1/things`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', ...headers },
+      body: '{"name":"a"}',
+      from,
+    });
+  const statuses: number[] = [];
+  for (let index = 0; index < rateLimits.credential + 100; index += 1)
+    statuses.push((await post({ 'x-api-key': 'wrong' })).status);
+  expect(new Set(statuses.slice(0, rateLimits.credential))).toEqual(new Set([401]));
+  expect(statuses.at(-1)).toBe(429);
+  expect((await post({ 'x-api-key': 'good' })).status).toBe(201);
+  expect((await post({ authorization: 'Bearer a.b.c' })).status).toBe(401);
+  const challenged = await post({ authorization: 'DPoP a.b.c' });
+  expect(challenged.headers['www-authenticate']).toBe('DPoP error="use_dpop_nonce"');
+});

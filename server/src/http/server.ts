@@ -26,6 +26,8 @@ import { refuseUnstorableText, toAppError } from './validation.ts';
 declare module 'fastify' {
   interface FastifyRequest {
     principal: Principal | null;
+    /** Of the caller, read while it was there: `ip` is gone with its connection. */
+    clientAddress: string;
   }
 }
 
@@ -61,6 +63,8 @@ export async function createControlServer(options: ControlServerOptions): Promis
     routerOptions: { ignoreTrailingSlash: true },
   });
   app.decorateRequest('principal', null);
+  app.decorateRequest('clientAddress', '');
+  app.addHook('onRequest', readAddress);
   app.setValidatorCompiler(compileValidator);
   acceptEmptyJson(app);
   reportErrors(app, options);
@@ -74,6 +78,14 @@ export async function createControlServer(options: ControlServerOptions): Promis
   });
   app.addHook('onResponse', logRequest);
   return app;
+}
+
+/** Who has left by now can't be told from others, nor be answered. */
+async function readAddress(request: FastifyRequest): Promise<void> {
+  const address = request.ip as string | undefined;
+  if (address === undefined)
+    throw new AppError('invalid_request', 'The connection ended before its request was read');
+  request.clientAddress = address;
 }
 
 /** `/api/v1/…` and `/api/…` are `/v1/…`: clients write all three. What has its place at the root is found there under each of them. */
@@ -146,7 +158,7 @@ function rateLimitOf(route: Route): RateLimitOptions {
     timeWindow: '1 minute',
     hook: 'preValidation',
     keyGenerator: (request) =>
-      `${route.id} ${request.principal ? actorOf(request.principal).id : addressBlock(request.ip)}`,
+      `${route.id} ${request.principal ? actorOf(request.principal).id : addressBlock(request.clientAddress)}`,
     errorResponseBuilder: (_request, context) =>
       new AppError('rate_limited', `Too many requests for ${route.id}; try again in ${context.after}`),
   };
@@ -166,7 +178,7 @@ function writeContext(route: Route, request: FastifyRequest, options: ControlSer
     actor: actorOf(principal),
     scope: principal && 'environmentId' in principal ? principal.environmentId : 'instance',
     requestId: request.id,
-    clientAddress: request.ip,
+    clientAddress: request.clientAddress,
     // Anonymous callers share one actor: a key of one must never give the answer of another.
     ...(key !== undefined && principal
       ? { idempotency: { key, operation: route.id, fingerprint: sha256(canonicalJson(content)) } }
@@ -246,7 +258,7 @@ async function logRequest(request: FastifyRequest, reply: FastifyReply): Promise
       path: request.url.split('?', 1)[0],
       status: reply.statusCode,
       actor: actorOf(request.principal).id,
-      address: request.ip,
+      address: request.clientAddress,
       durationMs: Math.round(reply.elapsedTime),
     },
     'request',

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Database } from '../../src/db/index.ts';
 import { newId } from '../../src/kernel/ids.ts';
+import { limits } from '../../src/kernel/limits.ts';
 import { registerAgent } from '../helpers/agent.ts';
 import { openTestDatabase } from '../helpers/database.ts';
 import type { Instance } from '../helpers/instance.ts';
@@ -148,6 +149,30 @@ describe('guessing at two processes', { timeout: 30_000 }, () => {
       expect(jwt.status, jwt.text).toBe(200);
     });
 
+    it('has used up all its looks: who is known by its key or API key gets in at once', async () => {
+      const at = pair[0];
+      const [client, key] = [await createClient(at), await newKey()];
+      await addKey(at, client, key);
+      const grant = async () => ({
+        grant_type: 'client_credentials',
+        client_assertion_type: assertionType,
+        client_assertion: await signAssertion(at, client, key),
+      });
+      const apiKey = { 'x-api-key': at.info.api_key };
+      expect((await post('/oauth/token', await grant())).status).toBe(200);
+      expect((await post('/oauth/introspect', { token: 'x' }, apiKey)).status).toBe(200);
+      const wrongKey = { 'x-api-key': `awx_test_${'x'.repeat(50)}` };
+      await fail();
+      const guess = () => post('/oauth/introspect', { token: 'x' }, wrongKey);
+      const statuses = new Set<number>();
+      for (let round = 0; round < 5; round += 1) {
+        await Promise.all(Array.from({ length: 80 }, guess));
+        statuses.add((await post('/oauth/token', await grant())).status);
+        statuses.add((await post('/oauth/introspect', { token: 'x' }, apiKey)).status);
+      }
+      expect(statuses).toEqual(new Set([200]));
+    });
+
     it('makes it wait for its own name’s failures, and lets the right secret in at once', async () => {
       const client = await createClient(pair[0]);
       expect((await askToken(pair[0], client)).status).toBe(200);
@@ -157,6 +182,79 @@ describe('guessing at two processes', { timeout: 30_000 }, () => {
       expect(guesses.filter(({ status }) => status === 401).length).toBeLessThanOrEqual(6);
       expect(guesses.filter(({ status }) => status === 429).length).toBeGreaterThanOrEqual(394);
       expect((await ask(client.secret)).status).toBe(200);
+    });
+  });
+
+  describe('refresh tokens', () => {
+    const from = '127.9.3.1';
+    const post = (path: string, fields: Record<string, string>, by = from) =>
+      send(`${pair[0].info.api_url}${path}`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/x-www-form-urlencoded' },
+        body: new URLSearchParams(fields).toString(),
+        from: by,
+      });
+    const countEvents = async (client: OAuthClient) =>
+      (
+        await db.query("SELECT 1 FROM audit_events WHERE resource = $1 AND action LIKE 'agent.refresh%'", [
+          client.agentId,
+        ])
+      ).length;
+    const send100 = async (path: string, fields: Record<string, string>, by: string) => {
+      const statuses = [];
+      for (let index = 0; index < 100; index += 1) statuses.push((await post(path, fields, by)).status);
+      return statuses.filter((status) => status === 429).length;
+    };
+
+    it('of somebody else’s family that are guessed by a client of one’s own fill nobody’s log', async () => {
+      const [victim, own] = [await createClient(pair[0]), await createClient(pair[0])];
+      const { refresh_token } = (await askToken(pair[0], victim)).json();
+      const guessed = {
+        grant_type: 'refresh_token',
+        refresh_token: `${refresh_token.slice(0, 25)}${'A'.repeat(43)}`,
+        client_id: own.clientId,
+        client_secret: own.secret,
+      };
+      expect(await send100('/oauth/token', guessed, '127.9.3.1')).toBeGreaterThan(80);
+      expect(await countEvents(victim)).toBeLessThan(20);
+      expect((await post('/oauth/refresh', { refresh_token })).status).toBe(200);
+    });
+
+    it.each([
+      ['dead', '127.9.3.2', {}],
+      ['for another resource', '127.9.3.3', { resource: 'https://elsewhere.example' }],
+      ['of another client', '127.9.3.4', { client_id: newId('client') }],
+    ] as [string, string, Record<string, string>][])(
+      'that are %s fill nobody’s log, and make who sends them wait',
+      async (what, by, fields) => {
+        const client = await createClient(pair[0]);
+        const { refresh_token } = (await askToken(pair[0], client)).json();
+        if (what === 'dead')
+          await callApi(pair[0], `/v1/agents/${client.agentId}/stop`, {
+            body: {},
+            credential: pair[0].info.api_key,
+          });
+        expect(await send100('/oauth/refresh', { refresh_token, ...fields }, by)).toBeGreaterThan(80);
+        expect(await countEvents(client)).toBeLessThan(20);
+      },
+    );
+
+    it('that are repeated within their window are one refresh in the log, and bounded for who registered itself', async () => {
+      const agent = await registerAgent(pair[0]);
+      const client = { client_id: agent.agent_id, client_secret: agent.token };
+      const { refresh_token } = (
+        await post('/oauth/token', { grant_type: 'client_credentials', ...client })
+      ).json();
+      const statuses = [];
+      for (let index = 0; index < limits.homelessGrantsPerMinute + 5; index += 1)
+        statuses.push((await post('/oauth/refresh', { refresh_token })).status);
+      expect(statuses.slice(0, 100)).toEqual(Array.from({ length: 100 }, () => 200));
+      expect(statuses.at(-1)).toBe(429);
+      const rows = await db.query<{ action: string }>(
+        "SELECT action FROM audit_events WHERE resource = $1 AND action IN ('agent.refresh_refused', 'agent.token_refreshed')",
+        [agent.agent_id],
+      );
+      expect(rows).toEqual([{ action: 'agent.token_refreshed' }]);
     });
   });
 

@@ -152,7 +152,17 @@ describe('a refresh token', { timeout: 30_000 }, () => {
       await remove(id);
       expectError(await refresh(refresh_token), 400, 'invalid_target');
       expectError(await refreshBare(refresh_token), 400, 'invalid_target');
+      const introspect = async () =>
+        (
+          await postForm(instance, '/oauth/introspect', {
+            client_id: client.clientId,
+            client_secret: client.secret,
+            token: refresh_token,
+          })
+        ).json().active;
+      expect(await introspect()).toBe(false);
       await register([], identifier);
+      expect(await introspect()).toBe(true);
       expect((await refresh(refresh_token)).status).toBe(200);
     });
 

@@ -86,6 +86,16 @@ export async function findRotations(sql: Sql, agentId: AgentId, limit: number): 
   );
 }
 
+/** How many of its secrets took the place of another since then. */
+export async function countRotations(sql: Sql, agentId: AgentId, since: Date): Promise<number> {
+  const [row] = await sql.query<{ count: number }>(
+    `SELECT count(*)::int AS count FROM agent_credentials
+     WHERE agent_id = $1 AND rotated_from IS NOT NULL AND created_at > $2`,
+    [agentId, since],
+  );
+  return row?.count ?? 0;
+}
+
 /** They stop working at once. */
 export async function revokeCredentials(sql: Sql, ids: readonly CredentialId[], now: Date): Promise<void> {
   await sql.query('UPDATE agent_credentials SET revoked_at = $2 WHERE id = ANY($1) AND revoked_at IS NULL', [

@@ -1,4 +1,4 @@
-import type { Scope, Sql } from '../../db/index.ts';
+import { deleteInBatches, type Scope, type Sql } from '../../db/index.ts';
 import { type AgentId, isAgentId, isId } from '../../kernel/ids.ts';
 import { limits } from '../../kernel/limits.ts';
 
@@ -38,7 +38,7 @@ export async function forgetFailures(sql: Sql, keys: readonly string[]): Promise
 }
 
 export async function sweepFailures(sql: Sql, before: Date): Promise<void> {
-  await sql.query('DELETE FROM failed_attempts WHERE last_at <= $1', [before]);
+  await deleteInBatches(sql, { table: 'failed_attempts', condition: 'last_at <= $1', values: [before] });
 }
 
 /** Whom a refused caller said it was, and where the events of that agent go. */
@@ -78,13 +78,16 @@ export async function countRefusals(
   );
 }
 
-/** Takes those that began before; two workers never take the same. */
+/** Takes so many at most of those that began before; two workers never take the same. */
 export async function takeRefusals(
   sql: Sql,
   before: Date,
+  limit: number,
 ): Promise<{ agentId: string; environmentId: Scope; count: number }[]> {
   return sql.query<{ agentId: string; environmentId: Scope; count: number }>(
-    'DELETE FROM counted_refusals WHERE began_at <= $1 RETURNING agent_id, environment_id, count',
-    [before],
+    `DELETE FROM counted_refusals WHERE agent_id IN (
+       SELECT agent_id FROM counted_refusals WHERE began_at <= $1 LIMIT $2 FOR UPDATE SKIP LOCKED)
+     RETURNING agent_id, environment_id, count`,
+    [before, limit],
   );
 }

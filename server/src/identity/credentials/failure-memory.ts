@@ -18,20 +18,43 @@ const kinds = ['pair', 'address', 'client'] as const;
 
 export type FailureMemory = ReturnType<typeof createFailureMemory>;
 
-/** What this process knows of the counts. */
+/** What this process knows of the counts. Those of all processes lack its own failures that aren't written yet, and never make it forget them. */
 export function createFailureMemory() {
   const tallies = { pair: createTally(), address: createTally(), client: createTally() };
+  const unwritten = new Map<string, number>();
+  const change = (keys: Keys, by: 1 | -1): void => {
+    for (const key of Object.values(keys)) {
+      const count = (unwritten.get(key) ?? 0) + by;
+      if (count > 0) unwritten.set(key, count);
+      else unwritten.delete(key);
+    }
+  };
+  const set = ({ key, count, lastAt }: FailureCount, now: Date, atLeast: 'known' | 'nothing'): void => {
+    const kind = kinds.find((one) => key.startsWith(`${one} `));
+    if (!kind) return;
+    const known = tallies[kind].find(key, now);
+    const whole = count + (unwritten.get(key) ?? 0);
+    tallies[kind].set(key, {
+      count: atLeast === 'known' ? Math.max(whole, known?.count ?? 0) : whole,
+      // Dated by another process's clock: what is ahead of this one's would make callers wait for as long as it is ahead.
+      lastAt: lastAt > now ? (known?.lastAt ?? now.getTime()) : lastAt.getTime(),
+    });
+  };
   return {
     ...tallies,
+    /** Counts a failure that is going to be written. */
     add(keys: Keys, now: Date): void {
       for (const kind of kinds) tallies[kind].add(keys[kind], now);
+      change(keys, 1);
     },
-    /** Takes over what all processes have counted. */
-    learn(rows: readonly FailureCount[]): void {
-      for (const { key, count, lastAt } of rows) {
-        const kind = kinds.find((one) => key.startsWith(`${one} `));
-        if (kind) tallies[kind].set(key, { count, lastAt: lastAt.getTime() });
-      }
+    /** A failure is written, and this is what all processes have counted with it; or it couldn't be. */
+    written(keys: Keys, rows: readonly FailureCount[], now: Date): void {
+      change(keys, -1);
+      for (const row of rows) set(row, now, 'nothing');
+    },
+    /** Takes over what all processes had counted when they were asked: by now, more may be known here. */
+    learn(rows: readonly FailureCount[], now: Date): void {
+      for (const row of rows) set(row, now, 'known');
     },
   };
 }

@@ -116,6 +116,28 @@ describe('who guesses credentials', () => {
   });
 });
 
+it('who guesses while other failures are being written gets no more tries than who guesses alone', async () => {
+  const waits: number[] = [];
+  const guessAgain = async (times: number) => {
+    for (let index = 0; index < times; index += 1) waits.push(await waitOf(at('192.0.2.1')));
+  };
+  await Promise.all(Array.from({ length: 50 }, () => guessAgain(10)));
+  expect(waits.filter((wait) => wait === 0).length).toBeLessThanOrEqual(6);
+});
+
+it('a process whose clock is ahead makes nobody wait for as long as it is ahead', async () => {
+  await fail(6, at('192.0.2.1'), later(600));
+  const other = newGuard();
+  await fail(1, at('192.0.2.1'), start, other);
+  expect(await waitOf(at('192.0.2.1'), later(1), other)).toBeLessThanOrEqual(limits.guessWaitSecondsMax);
+});
+
+it('that was stopped takes a success, which has nothing left to forgive', async () => {
+  await fail(1, at('192.0.2.7'));
+  await guard.stop();
+  guard.succeeded(at('192.0.2.7'));
+});
+
 describe('an owner', () => {
   it('is let through from an address without failures, whatever strangers do', async () => {
     const strangers = Array.from({ length: 5_000 }, (_, index) => `10.0.${index % 200}.${index % 250}`);

@@ -15,8 +15,8 @@ export interface Attempt {
   clientId: string;
 }
 
-/** In the place of a client, for a refresh token that comes alone. */
-export const bareRefreshToken = 'refresh token';
+/** In the place of a client, for refresh tokens: who guesses at those says nothing of whom. */
+export const refreshTokens = 'refresh token';
 
 /**
  * Slows down who guesses credentials. What is shown is looked at first, and only a failure ever waits, a minute at most: who shares an
@@ -84,18 +84,23 @@ export function createGuessGuard(context: { db: Database; clock: Clock }): Guess
       const isSuspect =
         known.pair.find(keys.pair, now) ?? (address && address.count > limits.freeFailuresOfAddress);
       if (isSuspect) {
-        known.learn(await findFailures(context.db, Object.values(keys)));
+        known.learn(await findFailures(context.db, Object.values(keys)), now);
         demandNoWait(keys, now);
       }
       // Before anything is waited for: of many at once, each is counted before the next is asked.
       known.add(keys, now);
-      known.learn(await lane.submit({ keys, at: now, refusal }));
+      let counted: readonly FailureCount[] = [];
+      try {
+        counted = await lane.submit({ keys, at: now, refusal });
+      } finally {
+        known.written(keys, counted, now);
+      }
     },
     succeeded(attempt) {
       const { pair } = keysOf(attempt);
       if (!known.pair.forget(pair)) return;
       // Where that fails, it is forgiven here alone, and forgotten elsewhere in a quarter of an hour.
-      lane.submit({ forgiven: pair }).catch(() => undefined);
+      Promise.try(() => lane.submit({ forgiven: pair })).catch(() => undefined);
     },
     stop: () => lane.stop(),
   };
@@ -134,13 +139,13 @@ function keysOf(attempt: Attempt): Keys {
   const address = addressBlock(attempt.address);
   const { clientId } = attempt;
   // What no client is called is all one name: it may be anything, however long.
-  const isName = isAgentId(clientId) || isId('client', clientId) || clientId === bareRefreshToken;
+  const isName = isAgentId(clientId) || isId('client', clientId) || clientId === refreshTokens;
   const client = isName ? clientId : 'unknown';
   return { pair: `pair ${address} ${client}`, address: `address ${address}`, client: `client ${client}` };
 }
 
-/** Of this one, everybody's failures say nothing about anybody. */
-const unknownClient = 'client unknown';
+/** Of these, everybody's failures say nothing about anybody. */
+const namesOfNobody = ['client unknown', `client ${refreshTokens}`];
 
 /** When the next attempt may come, by each rule that makes it wait at all. */
 function waitsOf(known: FailureMemory, keys: Keys, now: Date): number[] {
@@ -150,7 +155,7 @@ function waitsOf(known: FailureMemory, keys: Keys, now: Date): number[] {
     waitOf(own, limits.freeFailuresOfPair),
     waitOf(known.address.find(keys.address, now), limits.freeFailuresOfAddress),
     // Timed from the address's own last failure: nobody else can prolong it.
-    own && everyones && keys.client !== unknownClient
+    own && everyones && !namesOfNobody.includes(keys.client)
       ? waitOf({ ...everyones, lastAt: own.lastAt }, limits.freeFailuresOfClient)
       : undefined,
   ].filter((wait) => wait !== undefined);

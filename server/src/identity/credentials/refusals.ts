@@ -19,6 +19,8 @@ export interface Refusal {
   clientName: string;
   /** By which way the caller wanted to show who it is. */
   method: string;
+  /** What was wrong, in our words, where that tells the owner more. */
+  reason?: string;
 }
 
 const unknown = 'unknown';
@@ -58,12 +60,18 @@ export async function writeDownRefusals(
 }
 
 function eventOf(
-  { origin, action, clientName, method }: Refusal,
+  { origin, action, clientName, method, reason }: Refusal,
   { agentId, scope, count }: { agentId: string; scope: Scope; count: number },
 ): AuditEvent {
   const isName = isAgentId(clientName) || isId('client', clientName);
   const resource = agentId === unknown && isName ? clientName : agentId;
-  return { ...origin, scope, action, resource, data: { method, refusals: count } };
+  return {
+    ...origin,
+    scope,
+    action,
+    resource,
+    data: { method, ...(reason === undefined ? {} : { reason }), refusals: count },
+  };
 }
 
 /** Whether the so-many-th refusal of a quarter of an hour has an event of its own. */
@@ -81,8 +89,13 @@ export function lastWithEvent(number: number): number {
 export async function sweepRefusals(context: WriteContext): Promise<void> {
   const before = addSeconds(context.clock.now(), -limits.guessMemorySeconds);
   await sweepFailures(context.db, before);
-  await writeBatch(context, async (sql) => {
-    const rows = await takeRefusals(sql, before);
+  while ((await sweepBatch(context, before)) === limits.sweepBatch);
+}
+
+/** Gives how many agents' there were. */
+async function sweepBatch(context: WriteContext, before: Date): Promise<number> {
+  return writeBatch(context, async (sql) => {
+    const rows = await takeRefusals(sql, before, limits.sweepBatch);
     const audits = rows.flatMap(({ agentId, environmentId, count }): AuditEvent[] => {
       const rest = count - lastWithEvent(count);
       if (rest === 0) return [];
@@ -91,6 +104,6 @@ export async function sweepRefusals(context: WriteContext): Promise<void> {
       const origin = { actor, requestId, clientAddress };
       return [{ ...origin, scope: environmentId, action: 'agent.token_refused', resource: agentId, data }];
     });
-    return { result: undefined, audits };
+    return { result: rows.length, audits };
   });
 }

@@ -1,7 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import { codeOf, newKey, openAgents, self, start } from '../agents/agents.fixture.ts';
 import { changeAgent } from '../agents/update-agent.ts';
+import { registerAgent } from '../agents/register-agent.ts';
 import { addSeconds } from '../../kernel/clock.ts';
+import { limits } from '../../kernel/limits.ts';
 import { addPublicKey, addSecret } from './add-credential.ts';
 import { findLiveCredentials } from './credentials.sql.ts';
 import { thumbprintOf } from './public-key.ts';
@@ -35,6 +37,23 @@ describe('rotation', () => {
     const { agent } = await newAgent();
     await Promise.all([1, 2, 3].map(() => rotateSecret(at(start), home.id, agent.id, 0)));
     expect(await findLiveCredentials(db, agent.id, start)).toHaveLength(1);
+  });
+
+  it('by an agent that registered itself is bounded by the hour, by one with an owner is not', async () => {
+    const { agent: own } = await registerAgent(at(start), {
+      name: 'Itself',
+      clientInfo: 'test',
+      email: null,
+    });
+    const { agent } = await newAgent();
+    const rotate = async (id: typeof own.id, time = start) => codeOf(rotateOwnSecret(at(time), self(id), 0));
+    for (let index = 0; index < limits.homelessRotationsPerHour; index += 1) {
+      expect(await rotate(own.id)).toBe('done');
+      expect(await rotate(agent.id)).toBe('done');
+    }
+    expect(await rotate(own.id)).toBe('rate_limited');
+    expect(await rotate(agent.id)).toBe('done');
+    expect(await rotate(own.id, addSeconds(start, 60 * 60 + 1))).toBe('done');
   });
 
   it('by the agent leaves a notice to every environment that it is linked to', async () => {

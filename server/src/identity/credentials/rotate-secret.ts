@@ -2,12 +2,18 @@ import { type Sql, write, type WriteContext } from '../../db/index.ts';
 import { addSeconds } from '../../kernel/clock.ts';
 import { AppError } from '../../kernel/errors.ts';
 import type { AgentId, EnvironmentId } from '../../kernel/ids.ts';
+import { limits } from '../../kernel/limits.ts';
 import { findLinkedEnvironments, touchAgent } from '../agents/agents.sql.ts';
 import { noticeTopic } from '../agents/tell-stopped.ts';
 import { lockOwnedAgent } from '../agents/owned-agent.ts';
 import { type ActingAgent, lockActingAgent } from '../oauth/acting-agent.ts';
 import type { Credential } from './credential.ts';
-import { findLiveCredentials, limitCredentials, revokeCredentials } from './credentials.sql.ts';
+import {
+  countRotations,
+  findLiveCredentials,
+  limitCredentials,
+  revokeCredentials,
+} from './credentials.sql.ts';
 import { newSecretCredential, type NewSecret } from './new-secret-credential.ts';
 import { withSecret } from './shown-secret.ts';
 
@@ -47,7 +53,7 @@ export interface SelfProof extends ActingAgent {
 /**
  * As `rotateSecret`, by the agent itself; every environment that it is linked to gets a notice. Throws `unauthorized` where its token
  * is dead by now, and `forbidden` for a delegated token, where the owner has switched it off, and for an agent whose tokens must be bound to its keys where the request proves
- * possession of none of them.
+ * possession of none of them; `rate_limited` for one that registered itself and rotates all the time.
  */
 export async function rotateOwnSecret(
   context: WriteContext,
@@ -63,6 +69,7 @@ export async function rotateOwnSecret(
     if (!agent.selfRotation)
       throw new AppError('forbidden', 'The owner has switched self-rotation off; ask them to rotate');
     if (agent.senderBound) await demandKey(sql, self, now);
+    if (agent.homeEnvironmentId === null) await demandFewRotations(sql, agentId, now);
     const credential = await replace(sql, secret, { agentId, createdBy: 'agent', graceSeconds, now });
     const linked = await findLinkedEnvironments(sql, agentId);
     const payload = { kind: 'agent.rotated_itself', agent_id: agentId, at: now.toISOString() };
@@ -75,6 +82,17 @@ export async function rotateOwnSecret(
       outbox: linked.map((scope) => ({ topic: noticeTopic, scope, payload })),
     };
   });
+}
+
+/** Nobody answers for it, and whatever it once had is kept. */
+async function demandFewRotations(sql: Sql, agentId: AgentId, now: Date): Promise<void> {
+  const count = await countRotations(sql, agentId, addSeconds(now, -60 * 60));
+  if (count < limits.homelessRotationsPerHour) return;
+  throw new AppError(
+    'rate_limited',
+    `An agent that registered itself rotates its secret ${limits.homelessRotationsPerHour} times an hour; try again later`,
+    { retryAfterSeconds: 60 * 60 },
+  );
 }
 
 async function demandKey(sql: Sql, self: SelfProof, now: Date): Promise<void> {

@@ -82,8 +82,6 @@ async function authenticateByAssertion(
   if (typeof assertion === 'string') throw await fail(`The client_assertion is not good: ${assertion}`);
   if (proof.clientId !== undefined && proof.clientId !== assertion.clientId)
     throw await fail('The client_assertion is not good: it is not of the client_id');
-  // Verifying signatures takes long enough to be counted as a look.
-  server.guessGuard.admit(attempt, now);
   const shown = await findShown(server, attempt, ({ keys }) =>
     findAssertionKey(
       assertion,

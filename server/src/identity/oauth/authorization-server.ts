@@ -1,6 +1,7 @@
 import type { Database, Origin } from '../../db/index.ts';
 import type { Clock } from '../../kernel/clock.ts';
 import type { SecretBox } from '../../kernel/crypto.ts';
+import type { DigestMemory } from '../../kernel/digest-memory.ts';
 import type { AgentUsage } from '../agents/usage.ts';
 import type { GuessGuard } from '../credentials/guess-guard.ts';
 import type { Tokens } from '../tokens/tokens.ts';
@@ -27,6 +28,8 @@ export interface AuthorizationServer {
   usage: AgentUsage;
   guessGuard: GuessGuard;
   grantLimit: GrantLimit;
+  /** API keys that were good: who shares an address with a guesser is looked up all the same. */
+  knownApiKeys: DigestMemory;
 }
 
 /** A request to an OAuth endpoint, as far as they look at it. */

@@ -1,12 +1,15 @@
 import { equalDigests } from '../../kernel/crypto.ts';
 import { unixSeconds } from '../../kernel/clock.ts';
 import { findAgent } from '../agents/agents.sql.ts';
+import { AppError } from '../../kernel/errors.ts';
+import { findAudience } from './audience.ts';
 import type { AccessTokens } from './access-tokens.ts';
 import type { AuthorizationServer } from './authorization-server.ts';
 import { findFamilyEnd } from './family-end.ts';
 import { type Caller, mayKnow } from './oauth-caller.ts';
-import { findFamily } from './refresh-families.sql.ts';
+import { type FamilyState, findFamily } from './refresh-families.sql.ts';
 import { readRefreshToken } from './refresh-token.ts';
+import { findKeyFault } from './rotate-refresh-token.ts';
 
 /** RFC 7662 section 2.2; `{ active: false }` and nothing else for whatever isn't good, or isn't the caller's to know about. */
 export type Introspection = { active: false } | ({ active: true } & Record<string, unknown>);
@@ -35,12 +38,27 @@ async function introspectAccessToken(server: { accessTokens: AccessTokens }, tex
   return { agentId: token.agentId, answer };
 }
 
+/** Whether the registry still has the resource of a family, for its agent. */
+function isForResource({ db, issuer }: AuthorizationServer, family: FamilyState): Promise<boolean> {
+  return findAudience({ db, issuer }, family, family.resource).then(
+    () => true,
+    (error: unknown) => {
+      if (error instanceof AppError && error.code === 'invalid_target') return false;
+      throw error;
+    },
+  );
+}
+
 async function introspectRefreshToken(server: AuthorizationServer, text: string) {
   const token = readRefreshToken(text);
   const family = token && (await findFamily(server.db, token.familyId));
   if (!token || !family || !equalDigests(token.hash, family.tokenHash)) return undefined;
   const agent = await findAgent(server.db, family.agentId);
-  if (!agent || findFamilyEnd(family, agent, server.clock.now()) !== undefined) return undefined;
+  const now = server.clock.now();
+  if (!agent || findFamilyEnd(family, agent, now) !== undefined) return undefined;
+  // What a refresh would be refused for whoever asked: RFC 7662 section 2.2 calls active what could be used at this moment.
+  if (await findKeyFault(server.db, { agent, family, now })) return undefined;
+  if (!(await isForResource(server, family))) return undefined;
   const answer = {
     active: true as const,
     iss: server.issuer,

@@ -39,15 +39,17 @@ export async function authenticateCaller(
     throw new AppError('invalid_request', 'Authenticate in one way, not in several');
   const { origin } = request;
   const attempt = { address: origin.clientAddress ?? '', clientId: '' };
-  server.guessGuard.admit(attempt, server.clock.now());
+  if (!server.knownApiKeys.has(key)) server.guessGuard.admit(attempt, server.clock.now());
   const found = (await findApiKey(key)) as ApiKey | undefined;
   if (!found) {
+    server.knownApiKeys.forget(key);
     const refusal = { origin, action: 'agent.token_refused', clientName: '', method: 'api_key' } as const;
     await server.guessGuard.failed(attempt, server.clock.now(), refusal);
     throw new AppError('invalid_client', 'The API key is not good', {
       headers: { 'www-authenticate': 'Bearer realm="credence", error="invalid_token"' },
     });
   }
+  server.knownApiKeys.add(key);
   if (!found.scopes.includes(scope)) throw new AppError('forbidden', `The API key lacks the scope ${scope}`);
   return { kind: 'api_key', apiKeyId: found.apiKeyId, environmentId: found.environmentId };
 }

@@ -1,6 +1,7 @@
 import type { Database, WriteContext } from '../../db/index.ts';
 import { addSeconds, type Clock } from '../../kernel/clock.ts';
 import type { SecretBox } from '../../kernel/crypto.ts';
+import { createDigestMemory } from '../../kernel/digest-memory.ts';
 import { limits } from '../../kernel/limits.ts';
 import type { AgentUsage } from '../agents/usage.ts';
 import type { GuessGuard } from '../credentials/guess-guard.ts';
@@ -53,6 +54,7 @@ export async function openOAuth(given: {
     server: {
       ...given,
       grantLimit: createGrantLimit(),
+      knownApiKeys: createDigestMemory(),
       issuer,
       clients,
       proofs,

@@ -1,4 +1,4 @@
-import { type Database, writeBatch } from '../../db/index.ts';
+import { type Database, deleteInBatches, writeBatch } from '../../db/index.ts';
 import { addSeconds, type Clock } from '../../kernel/clock.ts';
 import { sha256 } from '../../kernel/crypto.ts';
 import { limits } from '../../kernel/limits.ts';
@@ -66,7 +66,6 @@ async function insertProofs(
 
 /** Forgets what could not be used any more anyway, with room for clocks that differ. */
 export async function sweepProofs(context: { db: Database; clock: Clock }): Promise<void> {
-  await context.db.query('DELETE FROM used_proofs WHERE expires_at < $1', [
-    addSeconds(context.clock.now(), -limits.clockSkewSeconds),
-  ]);
+  const values = [addSeconds(context.clock.now(), -limits.clockSkewSeconds)];
+  await deleteInBatches(context.db, { table: 'used_proofs', condition: 'expires_at < $1', values });
 }

@@ -87,10 +87,12 @@ export interface FamilyState extends RefreshFamily {
   keyRevoked: boolean | null;
 }
 
+/** A later rotation ends what the first one let live at the latest, so that the first few tell when the earliest ended. */
 const familyQuery = `SELECT f.*, a.client_id, c.expires_at AS credential_expires_at, c.revoked_at AS credential_revoked_at,
     (SELECT min(least(old.revoked_at, old.expires_at))
-     FROM agent_credentials successor JOIN agent_credentials old ON old.id = successor.rotated_from
-     WHERE successor.agent_id = f.agent_id AND successor.created_at >= f.created_at AND successor.id <> f.credential_id) AS secret_ended_at,
+     FROM (SELECT rotated_from FROM agent_credentials WHERE agent_id = f.agent_id AND rotated_from IS NOT NULL
+       AND created_at >= f.created_at AND id <> f.credential_id ORDER BY created_at LIMIT 4) successor
+     JOIN agent_credentials old ON old.id = successor.rotated_from) AS secret_ended_at,
     (SELECT bool_and(k.revoked_at IS NOT NULL) FROM agent_credentials k
      WHERE k.agent_id = f.agent_id AND k.thumbprint = f.key_thumbprint) AS key_revoked
   FROM refresh_families f LEFT JOIN agents a ON a.id = f.agent_id AND a.deleted_at IS NULL

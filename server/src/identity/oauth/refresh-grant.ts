@@ -1,12 +1,12 @@
-import type { WriteContext } from '../../db/index.ts';
+import type { Origin, WriteContext } from '../../db/index.ts';
 import { AppError } from '../../kernel/errors.ts';
-import { bareRefreshToken } from '../credentials/guess-guard.ts';
+import { refreshTokens } from '../credentials/guess-guard.ts';
 import type { TokenAnswer } from './answer.ts';
 import { type AuthenticatedClient, authenticateClient } from './authenticate-client.ts';
 import type { AuthorizationServer, OAuthRequest } from './authorization-server.ts';
 import { readClientProof } from './client-proof.ts';
 import type { GrantParameters } from './grant-client-credentials.ts';
-import { rotateRefreshToken } from './rotate-refresh-token.ts';
+import { type Refresh, rotateRefreshToken } from './rotate-refresh-token.ts';
 import { readSenderKey } from './sender-binding.ts';
 
 /** The parameters of RFC 6749 section 6. */
@@ -36,6 +36,8 @@ export async function grantRefresh(
       ...readRefresh(refreshToken, body),
       client: { agentId: client.agentId, credentialId, method },
       keyThumbprint: await readSenderKey(server, request),
+      // Whoever it is: anybody may register a client, and guess with that.
+      onRefused: countRefusal(server, { ...request.origin, actor: context.actor }, method),
     });
   }
   return grantBare(server, request, readRefresh(refreshToken, body));
@@ -57,27 +59,37 @@ async function grantBare(
   refresh: ReturnType<typeof readRefresh>,
 ): Promise<TokenAnswer> {
   const { clock, guessGuard } = server;
-  const attempt = { address: request.origin.clientAddress ?? '', clientId: bareRefreshToken };
-  const count = (clientName: string) =>
-    guessGuard.failed(attempt, clock.now(), {
-      origin: request.origin,
-      action: 'agent.refresh_refused',
-      clientName,
-      method: 'none',
-    });
+  const attempt = attemptOf(request.origin);
+  const count = countRefusal(server, request.origin, 'none');
   guessGuard.admit(attempt, clock.now());
   const keyThumbprint = await readSenderKey(server, request).catch(async (error: unknown) => {
-    if (error instanceof AppError && error.code === 'invalid_dpop_proof') await count('unknown');
+    if (error instanceof AppError && error.code === 'invalid_dpop_proof')
+      await count('unknown', error.message);
     throw error;
   });
   const answer = await rotateRefreshToken(server, request.context, {
     ...refresh,
     client: undefined,
     keyThumbprint,
-    onUnknown: count,
+    onRefused: count,
   });
   guessGuard.succeeded(attempt);
   return answer;
+}
+
+/** Counts a refused refresh for the address that it came from. Throws `rate_limited` instead, and writes nothing, where it comes too soon. */
+function countRefusal(
+  { clock, guessGuard }: AuthorizationServer,
+  origin: Origin,
+  method: string,
+): Refresh['onRefused'] {
+  const action = 'agent.refresh_refused';
+  return (clientName, reason) =>
+    guessGuard.failed(attemptOf(origin), clock.now(), { origin, action, clientName, method, reason });
+}
+
+function attemptOf({ clientAddress }: Origin) {
+  return { address: clientAddress ?? '', clientId: refreshTokens };
 }
 
 async function findClient(

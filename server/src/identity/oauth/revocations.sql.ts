@@ -1,4 +1,4 @@
-import type { Sql } from '../../db/index.ts';
+import { deleteInBatches, type Sql } from '../../db/index.ts';
 import type { AgentId } from '../../kernel/ids.ts';
 import type { AgentState } from '../agents/agent.ts';
 
@@ -54,5 +54,9 @@ export async function notifyTokensRevoked(sql: Sql): Promise<void> {
 }
 
 export async function sweepRevokedTokens(sql: Sql, before: Date): Promise<void> {
-  await sql.query('DELETE FROM revoked_access_tokens WHERE expires_at < $1', [before]);
+  await deleteInBatches(sql, {
+    table: 'revoked_access_tokens',
+    condition: 'expires_at < $1',
+    values: [before],
+  });
 }

@@ -38,27 +38,28 @@ export interface Refresh {
   resource: string | undefined;
   keyThumbprint: string | null;
   /**
-   * Called where there is no such token and nobody authenticated: whoever sent it may be guessing. Writes that down, for the agent
-   * of the family that it named, if it named one.
+   * Called where it is refused: counts that for who sent it, and writes it down, within bounds, for the owner of the agent whose
+   * family the token names, if it names one. Anybody may name any family: what is wrong must fill nobody's log.
    */
-  onUnknown?: (agentId: string) => Promise<void>;
+  onRefused(agentId: AgentId | 'unknown', reason: string): Promise<void>;
 }
 
 interface Refused {
   kind: 'refused';
   error: AppError;
-  guessedAt?: AgentId | 'unknown';
 }
 
 type Outcome =
   | { kind: 'answered'; agentId: AgentId; answer: TokenAnswer }
+  | { kind: 'repeated'; agentId: AgentId; answer: TokenAnswer }
   | Refused
   | { kind: 'reused'; familyId: string };
 
 /**
  * Takes a refresh token and gives the next one (RFC 6749 section 6, RFC 9700 section 4.14.2). A spent token given again by the same
  * client for the same thing within the retry window gets the very same answer, as the first may have been lost; later, or once its
- * successor was used, it is a theft, and ends the family. Throws `invalid_grant`, `invalid_scope`, `invalid_target` or `invalid_dpop_proof`, none of which ends it.
+ * successor was used, it is a theft, and ends the family. Throws `invalid_grant`, `invalid_scope`, `invalid_target` or `invalid_dpop_proof`, none of which ends it,
+ * and `rate_limited` where its agent has had the answers of this minute.
  */
 export async function rotateRefreshToken(
   server: AuthorizationServer,
@@ -66,21 +67,21 @@ export async function rotateRefreshToken(
   refresh: Refresh,
 ): Promise<TokenAnswer> {
   const token = readRefreshToken(refresh.refreshToken);
-  const outcome = await write(context, async (sql, now) => {
+  const outcome = await write<Outcome & { accused: AgentId | 'unknown' }>(context, async (sql, now) => {
     const family = token && (await lockFamily(sql, token.familyId));
     const agent = family && (await findAgent(sql, family.agentId));
     const result: Outcome =
       token && family && agent
         ? await decide(server, sql, { refresh, token, family, agent, now })
-        : unknownTo(refresh);
-    return { result, audit: isGuess(result) ? null : auditOf(result, family, agent) };
+        : refused('It is unknown');
+    return { result: { ...result, accused: agent?.id ?? 'unknown' }, audit: auditOf(result, family, agent) };
   });
-  if (outcome.kind === 'answered') {
+  if (outcome.kind === 'answered' || outcome.kind === 'repeated') {
     server.usage.count(outcome.agentId, 'refresh');
     return outcome.answer;
   }
   if (outcome.kind === 'refused') {
-    if (isGuess(outcome)) await refresh.onUnknown?.(outcome.guessedAt);
+    await refresh.onRefused(outcome.accused, outcome.error.message);
     throw outcome.error;
   }
   server.revocations.learn(outcome.familyId);
@@ -101,7 +102,7 @@ async function decide(server: AuthorizationServer, sql: Sql, one: Case): Promise
   const { token, family, agent } = one;
   const isCurrent = equalDigests(token.hash, family.tokenHash);
   const spent = isCurrent ? undefined : await findSpentToken(sql, family.id, token.hash);
-  if (!isCurrent && !spent) return unknownTo(one.refresh, agent.id);
+  if (!isCurrent && !spent) return refused('It is unknown');
   const fault = await findClientFault(sql, one);
   if (fault) return { kind: 'refused', error: fault };
   const ended = findFamilyEnd(family, agent, one.now);
@@ -128,7 +129,7 @@ async function findClientFault(
 }
 
 async function replay(server: AuthorizationServer, sql: Sql, one: Case, spent: SpentToken): Promise<Outcome> {
-  const { family } = one;
+  const { agent, family } = one;
   const answer = findLostAnswer(server, one, spent);
   if (!answer) {
     await revokeFamily(sql, family.id, one.now);
@@ -137,7 +138,8 @@ async function replay(server: AuthorizationServer, sql: Sql, one: Case, spent: S
   }
   if (!equalDigests(spent.fingerprint, fingerprintOf(one)))
     return refused('It was used before, for something else');
-  return { kind: 'answered', agentId: family.agentId, answer };
+  server.grantLimit.admit(agent, agent.id, one.now);
+  return { kind: 'repeated', agentId: family.agentId, answer };
 }
 
 /** What may have been lost: within the window, and as long as nobody has used the token in it, which shows that it came through. */
@@ -157,9 +159,10 @@ async function rotate(server: AuthorizationServer, sql: Sql, one: Case): Promise
   const mismatch = findMismatch(one, server.issuer) ?? (await findKeyFault(sql, one));
   if (mismatch) return { kind: 'refused', error: mismatch };
   const granted = (splitScope(family.scope) ?? []).filter((scope) => agent.scopes.includes(scope));
+  // Thrown out of the transaction: what has to wait writes nothing.
+  server.grantLimit.admit(agent, agent.id, now);
   let scope: string;
   try {
-    server.grantLimit.admit(agent, agent.id, now);
     // The registry is asked at each grant: the resource may be gone, or another organisation's by now.
     const audience = await findAudience({ db: sql, issuer: server.issuer }, family, family.resource);
     scope = grantScope(refresh.scope, audience.limit(granted));
@@ -200,7 +203,10 @@ function findMismatch({ refresh, family }: Case, issuer: string): AppError | und
 }
 
 /** An agent whose tokens must be bound has them bound to a key that it still has. */
-async function findKeyFault(sql: Sql, { agent, family, now }: Case): Promise<AppError | undefined> {
+export async function findKeyFault(
+  sql: Sql,
+  { agent, family, now }: Pick<Case, 'agent' | 'family' | 'now'>,
+): Promise<AppError | undefined> {
   if (!agent.senderBound) return undefined;
   const live = await findLiveCredentials(sql, agent.id, now);
   if (live.some(({ thumbprint }) => thumbprint !== null && thumbprint === family.keyThumbprint))
@@ -226,29 +232,13 @@ function refused(reason: string): Refused {
   return { kind: 'refused', error: badToken(reason) };
 }
 
-/** There is no such token; who did not authenticate may have guessed it. */
-function unknownTo(refresh: Refresh, guessedAt: AgentId | 'unknown' = 'unknown'): Outcome {
-  const outcome = refused('It is unknown');
-  return refresh.client === undefined ? { ...outcome, guessedAt } : outcome;
-}
-
-function isGuess(outcome: Outcome): outcome is Refused & Required<Pick<Refused, 'guessedAt'>> {
-  return outcome.kind === 'refused' && outcome.guessedAt !== undefined;
-}
-
-function auditOf(outcome: Outcome, family: FamilyState | undefined, agent: Agent | undefined) {
-  const actions = {
-    answered: 'agent.token_refreshed',
-    refused: 'agent.refresh_refused',
-    reused: 'agent.refresh_token_reused',
-  };
+/** Nothing where nothing has changed: a refusal is written down by `onRefused`, and an answer given again was written down at first. */
+function auditOf({ kind }: Outcome, family: FamilyState | undefined, agent: Agent | undefined) {
+  if (kind === 'refused' || kind === 'repeated') return null;
   return {
-    action: actions[outcome.kind],
+    action: kind === 'answered' ? 'agent.token_refreshed' : 'agent.refresh_token_reused',
     resource: family?.agentId ?? 'unknown',
     scope: agent?.homeEnvironmentId ?? ('instance' as const),
-    data: {
-      family: family?.id ?? null,
-      ...(outcome.kind === 'refused' ? { reason: outcome.error.message } : {}),
-    },
+    data: { family: family?.id ?? null },
   };
 }
