@@ -60,7 +60,7 @@ describe('wrong credentials', () => {
     const { limit, fail, look } = openLimit();
     limit.succeeded('revoked');
     fail(1000);
-    expect(() => limit.failed('192.0.2.1', 'revoked')).toThrow();
+    expect(() => limit.failed('192.0.2.1', 'revoked')).toThrow('Too many');
     expect(look(1000, 'revoked')).toBe(limits.looksWhileWaiting);
   });
 
