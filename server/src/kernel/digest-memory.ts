@@ -11,7 +11,6 @@ export interface DigestMemory {
 /** Of too many, the one that was shown longest ago goes first. */
 export function createDigestMemory(): DigestMemory {
   const digests = new Set<string>();
-  const digestOf = (credential: string) => sha256(credential).toString('base64url');
   return {
     has: (credential) => digests.has(digestOf(credential)),
     add(credential) {
@@ -23,4 +22,8 @@ export function createDigestMemory(): DigestMemory {
     },
     forget: (credential) => void digests.delete(digestOf(credential)),
   };
+}
+
+function digestOf(credential: string): string {
+  return sha256(credential).toString('base64url');
 }

@@ -85,6 +85,13 @@ describe('guessing at two processes', { timeout: 30_000 }, () => {
     expect((await askToken(pair[1], client)).status).toBe(200);
   });
 
+  const countEvents = async (client: OAuthClient) =>
+    (
+      await db.query("SELECT 1 FROM audit_events WHERE resource = $1 AND action LIKE 'agent.refresh%'", [
+        client.agentId,
+      ])
+    ).length;
+
   describe('from an address that a good client shares', () => {
     const from = '127.9.1.1';
     const post = (path: string, fields: Record<string, string>, headers: Record<string, string> = {}) =>
@@ -163,10 +170,10 @@ describe('guessing at two processes', { timeout: 30_000 }, () => {
       expect((await post('/oauth/introspect', { token: 'x' }, apiKey)).status).toBe(200);
       const wrongKey = { 'x-api-key': `awx_test_${'x'.repeat(50)}` };
       await fail();
-      const guess = () => post('/oauth/introspect', { token: 'x' }, wrongKey);
+      const askWrongly = () => post('/oauth/introspect', { token: 'x' }, wrongKey);
       const statuses = new Set<number>();
       for (let round = 0; round < 5; round += 1) {
-        await Promise.all(Array.from({ length: 80 }, guess));
+        await Promise.all(Array.from({ length: 80 }, askWrongly));
         statuses.add((await post('/oauth/token', await grant())).status);
         statuses.add((await post('/oauth/introspect', { token: 'x' }, apiKey)).status);
       }
@@ -194,12 +201,6 @@ describe('guessing at two processes', { timeout: 30_000 }, () => {
         body: new URLSearchParams(fields).toString(),
         from: by,
       });
-    const countEvents = async (client: OAuthClient) =>
-      (
-        await db.query("SELECT 1 FROM audit_events WHERE resource = $1 AND action LIKE 'agent.refresh%'", [
-          client.agentId,
-        ])
-      ).length;
     const send100 = async (path: string, fields: Record<string, string>, by: string) => {
       const statuses = [];
       for (let index = 0; index < 100; index += 1) statuses.push((await post(path, fields, by)).status);

@@ -152,7 +152,7 @@ describe('a refresh token', { timeout: 30_000 }, () => {
       await remove(id);
       expectError(await refresh(refresh_token), 400, 'invalid_target');
       expectError(await refreshBare(refresh_token), 400, 'invalid_target');
-      const introspect = async () =>
+      const isActive = async () =>
         (
           await postForm(instance, '/oauth/introspect', {
             client_id: client.clientId,
@@ -160,9 +160,9 @@ describe('a refresh token', { timeout: 30_000 }, () => {
             token: refresh_token,
           })
         ).json().active;
-      expect(await introspect()).toBe(false);
+      expect(await isActive()).toBe(false);
       await register([], identifier);
-      expect(await introspect()).toBe(true);
+      expect(await isActive()).toBe(true);
       expect((await refresh(refresh_token)).status).toBe(200);
     });
 

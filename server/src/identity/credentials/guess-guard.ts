@@ -145,7 +145,7 @@ function keysOf(attempt: Attempt): Keys {
 }
 
 /** Of these, everybody's failures say nothing about anybody. */
-const namesOfNobody = ['client unknown', `client ${refreshTokens}`];
+const namesOfNobody = new Set(['client unknown', `client ${refreshTokens}`]);
 
 /** When the next attempt may come, by each rule that makes it wait at all. */
 function waitsOf(known: FailureMemory, keys: Keys, now: Date): number[] {
@@ -155,7 +155,7 @@ function waitsOf(known: FailureMemory, keys: Keys, now: Date): number[] {
     waitOf(own, limits.freeFailuresOfPair),
     waitOf(known.address.find(keys.address, now), limits.freeFailuresOfAddress),
     // Timed from the address's own last failure: nobody else can prolong it.
-    own && everyones && !namesOfNobody.includes(keys.client)
+    own && everyones && !namesOfNobody.has(keys.client)
       ? waitOf({ ...everyones, lastAt: own.lastAt }, limits.freeFailuresOfClient)
       : undefined,
   ].filter((wait) => wait !== undefined);
