@@ -71,12 +71,12 @@ export async function newTenantKey(
   return key;
 }
 
-/** How much is written of what a facilitator does: what may not change where nothing is to change. */
+/** How much is written of what a facilitator does: what may not change where nothing is to change. The instance's own work goes on meanwhile. */
 export function countRows(db: Database): Promise<unknown[]> {
   return db.query(
     `SELECT (SELECT count(*) FROM payment_claims) AS claims, (SELECT count(*) FROM payments) AS payments,
        (SELECT count(*) FROM payers) AS payers, (SELECT count(*) FROM facilitator_usage) AS usages,
        (SELECT coalesce(sum(settlements), 0) FROM facilitator_usage) AS counted,
-       (SELECT count(*) FROM settlement_transactions) AS transactions, (SELECT count(*) FROM audit_events WHERE actor_kind <> 'system') AS events`,
+       (SELECT count(*) FROM settlement_transactions) AS transactions, (SELECT count(*) FROM audit_events WHERE actor_id <> 'system') AS events`,
   );
 }
