@@ -494,7 +494,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Start an agent again that was stopped or deactivated */
+        /** Start an agent again that you have stopped or deactivated */
         post: operations["agent.reactivate"];
         delete?: never;
         options?: never;
@@ -511,7 +511,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Stop an agent now: its credentials and its tokens are dead */
+        /** Stop an agent now: its tokens are dead, and it gets nothing of the environment until you start it again */
         post: operations["agent.stop"];
         delete?: never;
         options?: never;
@@ -2802,6 +2802,8 @@ export interface operations {
                         /** @description Tokens are given only bound to one of its public keys */
                         sender_bound: boolean;
                         status: "active" | "inactive" | "suspended";
+                        /** @description When the caller stopped it: only the caller lifts that. Others may have stopped it too */
+                        stopped_at: string | null;
                         tags: string[];
                         type: string | null;
                         /** Format: date-time */
@@ -2845,7 +2847,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `idempotency_key_reused`: The Idempotency-Key was used for another request */
+            /** @description `conflict`: Conflicts with what is there; `idempotency_key_reused`: The Idempotency-Key was used for another request */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -3051,6 +3053,8 @@ export interface operations {
                             /** @description Tokens are given only bound to one of its public keys */
                             sender_bound: boolean;
                             status: "active" | "inactive" | "suspended";
+                            /** @description When the caller stopped it: only the caller lifts that. Others may have stopped it too */
+                            stopped_at: string | null;
                             tags: string[];
                             type: string | null;
                             /** Format: date-time */
@@ -3172,6 +3176,8 @@ export interface operations {
                             /** @description Tokens are given only bound to one of its public keys */
                             sender_bound: boolean;
                             status: "active" | "inactive" | "suspended";
+                            /** @description When the caller stopped it: only the caller lifts that. Others may have stopped it too */
+                            stopped_at: string | null;
                             tags: string[];
                             type: string | null;
                             /** Format: date-time */
@@ -3315,6 +3321,8 @@ export interface operations {
                         /** @description Tokens are given only bound to one of its public keys */
                         sender_bound: boolean;
                         status: "active" | "inactive" | "suspended";
+                        /** @description When the caller stopped it: only the caller lifts that. Others may have stopped it too */
+                        stopped_at: string | null;
                         tags: string[];
                         type: string | null;
                         /** Format: date-time */
@@ -3624,6 +3632,8 @@ export interface operations {
                         /** @description Tokens are given only bound to one of its public keys */
                         sender_bound: boolean;
                         status: "active" | "inactive" | "suspended";
+                        /** @description When the caller stopped it: only the caller lifts that. Others may have stopped it too */
+                        stopped_at: string | null;
                         tags: string[];
                         type: string | null;
                         /** Format: date-time */
@@ -4071,6 +4081,8 @@ export interface operations {
                         /** @description Tokens are given only bound to one of its public keys */
                         sender_bound: boolean;
                         status: "active" | "inactive" | "suspended";
+                        /** @description When the caller stopped it: only the caller lifts that. Others may have stopped it too */
+                        stopped_at: string | null;
                         tags: string[];
                         type: string | null;
                         /** Format: date-time */
@@ -4210,6 +4222,8 @@ export interface operations {
                         /** @description Tokens are given only bound to one of its public keys */
                         sender_bound: boolean;
                         status: "active" | "inactive" | "suspended";
+                        /** @description When the caller stopped it: only the caller lifts that. Others may have stopped it too */
+                        stopped_at: string | null;
                         tags: string[];
                         type: string | null;
                         /** Format: date-time */
@@ -4349,6 +4363,8 @@ export interface operations {
                         /** @description Tokens are given only bound to one of its public keys */
                         sender_bound: boolean;
                         status: "active" | "inactive" | "suspended";
+                        /** @description When the caller stopped it: only the caller lifts that. Others may have stopped it too */
+                        stopped_at: string | null;
                         tags: string[];
                         type: string | null;
                         /** Format: date-time */
@@ -4482,6 +4498,8 @@ export interface operations {
                             /** @description Tokens are given only bound to one of its public keys */
                             sender_bound: boolean;
                             status: "active" | "inactive" | "suspended";
+                            /** @description When the caller stopped it: only the caller lifts that. Others may have stopped it too */
+                            stopped_at: string | null;
                             tags: string[];
                             type: string | null;
                             /** Format: date-time */
@@ -4499,7 +4517,7 @@ export interface operations {
                             requests: number;
                             tokens: number;
                         }[];
-                        /** @description The latest 100; GET /v1/agents/{id}/credentials has all of them */
+                        /** @description The latest 100; GET /v1/agents/{id}/credentials has all that are kept */
                         rotation_history: {
                             credential_id: string;
                             /** Format: date-time */
@@ -4598,6 +4616,8 @@ export interface operations {
                         /** @description Tokens are given only bound to one of its public keys */
                         sender_bound: boolean;
                         status: "active" | "inactive" | "suspended";
+                        /** @description When the caller stopped it: only the caller lifts that. Others may have stopped it too */
+                        stopped_at: string | null;
                         tags: string[];
                         type: string | null;
                         /** Format: date-time */
@@ -4690,6 +4710,8 @@ export interface operations {
                         /** @description Tokens are given only bound to one of its public keys */
                         sender_bound: boolean;
                         status: "active" | "inactive" | "suspended";
+                        /** @description When the caller stopped it: only the caller lifts that. Others may have stopped it too */
+                        stopped_at: string | null;
                         tags: string[];
                         type: string | null;
                         /** Format: date-time */
@@ -4925,6 +4947,8 @@ export interface operations {
                             /** @description Tokens are given only bound to one of its public keys */
                             sender_bound: boolean;
                             status: "active" | "inactive" | "suspended";
+                            /** @description When the caller stopped it: only the caller lifts that. Others may have stopped it too */
+                            stopped_at: string | null;
                             tags: string[];
                             type: string | null;
                             /** Format: date-time */
@@ -4942,7 +4966,7 @@ export interface operations {
                             requests: number;
                             tokens: number;
                         }[];
-                        /** @description The latest 100; GET /v1/agents/{id}/credentials has all of them */
+                        /** @description The latest 100; GET /v1/agents/{id}/credentials has all that are kept */
                         rotation_history: {
                             credential_id: string;
                             /** Format: date-time */
@@ -5480,7 +5504,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `idempotency_key_reused`: The Idempotency-Key was used for another request */
+            /** @description `conflict`: Conflicts with what is there; `idempotency_key_reused`: The Idempotency-Key was used for another request */
             409: {
                 headers: {
                     [name: string]: unknown;

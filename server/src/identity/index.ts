@@ -1,11 +1,12 @@
-export { findLinkedEnvironments, linkAgent } from './agents/agents.sql.ts';
+export { findOpenEnvironments } from './agents/agents.sql.ts';
 export { sweepIdleAgents, sweepUsage } from './agents/delete-idle-agents.ts';
 export { newsTopics } from './agents/tell-stopped.ts';
 export { createAgentUsage, type AgentUsage } from './agents/usage.ts';
 export { isClientSecretShaped } from './credentials/client-secret.ts';
 export { createGuessGuard, type GuessGuard } from './credentials/guess-guard.ts';
 export { demandLink } from './links/demand-link.ts';
-export { type ActingAgent, findActingAgent, getActingAgent } from './oauth/acting-agent.ts';
+export { linkAgent } from './links/link-agent.ts';
+export { type ActingAgent, findAgentActingIn, getActingAgent } from './oauth/acting-agent.ts';
 export { type AgentIdentifier } from './oauth/identify-agent.ts';
 export { type OAuth, openOAuth, sweepOAuth } from './oauth/open-oauth.ts';
 export { isRefreshTokenShaped } from './oauth/refresh-token.ts';

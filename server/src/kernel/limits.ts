@@ -123,8 +123,13 @@ export const limits = {
   agentTokenSeconds: 15 * 60,
   /** Grants in a minute of an agent that anybody may have registered: one is good for an hour, and kept for a month. */
   homelessGrantsPerMinute: 120,
-  /** Rotations in an hour of an agent that anybody may have registered: each is a row of its history, which is kept as long as it is. */
+  /** Rotations in an hour of an agent that anybody may have registered: each is a row of its history. */
   homelessRotationsPerHour: 20,
+  /**
+   * How long that history has a secret which ended: a quarter, for whoever asks what was good when. Longer than a refresh family lives, whose end may
+   * follow from the secret's. That of an agent with a home is kept as long as the agent.
+   */
+  homelessHistorySeconds: 90 * 24 * 60 * 60,
   /** News that nobody has taken: whoever was away for a week looks at what is true instead. */
   newsSeconds: 7 * 24 * 60 * 60,
   /** Rows that are forgotten in one statement: their locks are held for milliseconds. */

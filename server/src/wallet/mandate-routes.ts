@@ -2,7 +2,7 @@ import type { Static } from 'typebox';
 import { findLimits, type Limit } from '../authority/index.ts';
 import type { Sql } from '../db/index.ts';
 import { defineRoute, type Principal, type Route } from '../http/index.ts';
-import { demandLink, findLinkedEnvironments } from '../identity/index.ts';
+import { demandLink, findOpenEnvironments } from '../identity/index.ts';
 import { AppError } from '../kernel/errors.ts';
 import type { LinkId } from '../kernel/ids.ts';
 import { limits } from '../kernel/limits.ts';
@@ -40,12 +40,14 @@ export function mandateRoutes(deps: {
       schema: { query: PageQuery, response: MandateList },
       errors: ['agent_not_linked'],
       handler: async ({ principal, query, context }) => {
-        if (principal.kind === 'agent') await demandLink(context, principal, deps.linkUrl);
-        const limit = query.limit ?? limits.pageSizeDefault;
         const owner =
           principal.kind === 'agent'
-            ? { agentId: principal.agentId }
+            ? {
+                agentId: principal.agentId,
+                openEnvironments: await demandLink(context, principal, deps.linkUrl),
+              }
             : { environmentId: principal.environmentId };
+        const limit = query.limit ?? limits.pageSizeDefault;
         const page = { before: query.cursor ?? null, limit: limit + 1 };
         const rows = await listMandateRequests(context.db, owner, page);
         const shown = rows.slice(0, limit);
@@ -72,14 +74,14 @@ export function mandateRoutes(deps: {
       errors: [],
       handler: async ({ principal, body, context }) => {
         const mandate = await requestMandate(context, principal, readIntent(body.intent));
-        const linked = await findLinkedEnvironments(context.db, principal.agentId);
+        const open = await findOpenEnvironments(context.db, principal.agentId);
         return {
           id: mandate.id,
           mandateId: mandate.id,
           status: mandateStatus(mandate, null, context.clock.now()),
           authorizationUrl: deps.authorizationUrl(mandate.id),
           expiresAt: mandate.expiresAt.toISOString(),
-          agentStatus: linked.length > 0 ? ('ready' as const) : ('needs_wallet_authorization' as const),
+          agentStatus: open.length > 0 ? ('ready' as const) : ('needs_wallet_authorization' as const),
         };
       },
     }),
@@ -99,6 +101,7 @@ export function mandateRoutes(deps: {
         const mandate = await findMandateRequest(context.db, params.mandateId);
         if (!mandate || !maySee(principal, mandate))
           throw new AppError('not_found', 'There is no such mandate');
+        if (principal.kind === 'agent') await demandOpen(context.db, mandate);
         return presentMandate(context.db, mandate, context.clock.now());
       },
     }),
@@ -113,7 +116,7 @@ export function mandateRoutes(deps: {
       limit: 'write',
       status: 200,
       schema: { params: MandateParams, body: NoFields, response: MandateView },
-      errors: ['mandate_expired'],
+      errors: ['mandate_expired', 'conflict'],
       handler: async ({ principal, params, context }) => {
         const mandate = await signMandate(context, params.mandateId, principal.environmentId);
         return presentMandate(context.db, mandate, context.clock.now());
@@ -141,6 +144,17 @@ function maySee(principal: Exclude<Principal, { kind: 'operator' }>, mandate: Ma
   if (principal.kind === 'agent') return mandate.agentId === principal.agentId;
   if (mandate.environmentId === null) return principal.kind === 'person';
   return mandate.environmentId === principal.environmentId;
+}
+
+/** What an environment has signed is no business of an agent that it has stopped. Throws `forbidden`. */
+async function demandOpen(sql: Sql, { agentId, environmentId }: MandateRequest): Promise<void> {
+  if (environmentId === null) return;
+  const open = await findOpenEnvironments(sql, agentId);
+  if (!open.includes(environmentId))
+    throw new AppError(
+      'forbidden',
+      'Whoever signed this mandate has stopped the agent, and may start it again',
+    );
 }
 
 async function presentMandate(

@@ -43,18 +43,26 @@ export async function lockMandateRequest(sql: Sql, id: string): Promise<MandateR
   return row;
 }
 
-/** Of an agent, or signed for an environment; newest first. `before` is the id that the last page ended with. */
+/**
+ * Of an agent, those apart that other environments than these have signed; or signed for an environment. Newest first; `before` is the
+ * id that the last page ended with.
+ */
 export async function listMandateRequests(
   sql: Sql,
-  owner: { agentId: AgentId } | { environmentId: EnvironmentId },
+  owner: { agentId: AgentId; openEnvironments: readonly EnvironmentId[] } | { environmentId: EnvironmentId },
   page: { before: string | null; limit: number },
 ): Promise<MandateRequest[]> {
-  const [column, value] =
-    'agentId' in owner ? ['agent_id', owner.agentId] : ['environment_id', owner.environmentId];
+  const [condition, values] =
+    'agentId' in owner
+      ? [
+          'agent_id = $3 AND (environment_id IS NULL OR environment_id = ANY($4))',
+          [owner.agentId, owner.openEnvironments],
+        ]
+      : ['environment_id = $3', [owner.environmentId]];
   return sql.query<MandateRequest>(
-    `SELECT ${mandateColumns} FROM mandate_requests WHERE ${column} = $1 AND ($2::text IS NULL OR id < $2)
-     ORDER BY id DESC LIMIT $3`,
-    [value, page.before, page.limit],
+    `SELECT ${mandateColumns} FROM mandate_requests WHERE ${condition} AND ($1::text IS NULL OR id < $1)
+     ORDER BY id DESC LIMIT $2`,
+    [page.before, page.limit, ...values],
   );
 }
 

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { getAddress } from 'viem';
 import { decideAndHold, type RecordedDecision } from '../authority/index.ts';
 import { write, type WriteContext } from '../db/index.ts';
-import { type ActingAgent, findActingAgent } from '../identity/index.ts';
+import { type ActingAgent, findAgentActingIn } from '../identity/index.ts';
 import { unixSeconds } from '../kernel/clock.ts';
 import { AppError } from '../kernel/errors.ts';
 import { type AgentId, type EnvironmentId, newId } from '../kernel/ids.ts';
@@ -57,7 +57,7 @@ export async function payX402(
 
   const outcome = await write({ ...context, scope: mandate.environmentId }, async (sql, now) => {
     // What let the request in may be some seconds old, and a signed payment can't be taken back.
-    const agent = await findActingAgent(sql, args.agent, now);
+    const agent = await findAgentActingIn(sql, mandate.environmentId, args.agent, now);
     const decision = await decideAndHold(
       sql,
       { environmentId: mandate.environmentId, id: mandate.id },

@@ -10,7 +10,8 @@ import { lockMandateRequest, markSigned } from './mandates.sql.ts';
 /**
  * A person agrees: the agent is linked to the environment and gets the delegation that it asked for, in one transaction.
  * Signing what this environment has signed already is no error, and does nothing.
- * Throws `not_found`, `mandate_expired`, or `conflict` where it was signed for another environment.
+ * Throws `not_found`, also where it was signed for another environment, `mandate_expired`, or `conflict` where the environment has
+ * stopped the agent.
  */
 export async function signMandate(
   context: WriteContext,

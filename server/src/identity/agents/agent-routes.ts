@@ -61,7 +61,7 @@ export function agentRoutes(): Route[] {
           agent_id: id,
           client_id: clientId,
           ...showSecret(made),
-          agent: presentAgent(agent, principal.environmentId, now),
+          agent: presentAgent({ ...agent, stoppedAt: null }, principal.environmentId, now),
         };
       },
     }),

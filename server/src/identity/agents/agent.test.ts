@@ -9,18 +9,17 @@ import {
   isLive,
   newAgent,
   started,
-  stopped,
+  statusFor,
   tokenTime,
 } from './agent.ts';
 
 const now = new Date('2026-11-22T10:00:00.500Z');
-const [home, other, third] = ['env_home', 'env_other', 'env_third'] as EnvironmentId[] as [
-  EnvironmentId,
-  EnvironmentId,
-  EnvironmentId,
-];
+const [home, other] = ['env_home', 'env_other'] as EnvironmentId[] as [EnvironmentId, EnvironmentId];
 const agent = newAgent({ name: 'A', homeEnvironmentId: home }, now);
 const homeless = newAgent({ name: 'B', homeEnvironmentId: null }, now);
+
+/** What a stop by its home makes of it. */
+const stopped = { status: 'suspended', suspendedAt: now, deactivatedAt: null } as const;
 
 describe('an agent', () => {
   it.each([
@@ -44,7 +43,7 @@ describe('an agent', () => {
   });
 
   it('takes no token while it is stopped, however new', () => {
-    const state = { ...agent, ...stopped(agent, home), tokensValidFrom: now };
+    const state = { ...agent, ...stopped, tokensValidFrom: now };
     expect(acceptsTokenOf(state, unixSeconds(now) + 60, addSeconds(now, 60))).toBe(false);
   });
 
@@ -69,38 +68,32 @@ describe('an agent', () => {
   });
 });
 
-describe('a stopped agent is started again', () => {
-  const stoppedBy = (base: typeof agent, ...by: EnvironmentId[]) =>
-    by.reduce((state, environment) => Object.assign(state, stopped(state, environment)), { ...base });
-
-  it('by its owner, whoever stopped it', () => {
-    expect(started(stoppedBy(agent, other, home), home)).toEqual({
-      suspendedBy: [],
-      deactivatedAt: null,
-      status: 'active',
-    });
-  });
-
+describe('an agent that is stopped for everybody', () => {
   it.each([
-    ['only by whoever stopped it, where that is not the owner', stoppedBy(agent, other), other, 'active'],
-    ['by no third one', stoppedBy(agent, other), third, 'suspended'],
-    ['by no one alone, where two stopped it', stoppedBy(homeless, other, third), third, 'suspended'],
-    ['by the owner alone, where the owner stopped it', stoppedBy(agent, home), other, 'suspended'],
-  ] as const)('%s', (_rule, state, by, status) => {
-    expect(started(state, by).status).toBe(status);
+    ['its home', agent, home, 'active'],
+    ['another environment, though it has a home,', agent, other, 'suspended'],
+    ['anybody it is linked to, as it has none,', homeless, other, 'active'],
+  ] as const)('and started by %s is %s', (_who, base, by, status) => {
+    expect(started({ ...base, ...stopped }, by).status).toBe(status);
   });
 
-  it('and stays deactivated where the owner or itself did that, but not an agent without an owner', () => {
-    const both = (base: typeof agent) => ({ ...base, ...deactivated(stoppedBy(base, other), now) });
+  it('and was deactivated runs again where whoever starts it may lift both', () => {
+    const both = (base: typeof agent) => ({ ...base, ...deactivated({ ...base, ...stopped }, now) });
     expect(both(agent).status).toBe('suspended');
-    expect(started(both(agent), other).status).toBe('inactive');
+    expect(started(both(agent), other)).toEqual({ ...stopped, deactivatedAt: now });
     expect(started(both(agent), home).status).toBe('active');
     expect(started(both(homeless), other).status).toBe('active');
   });
 
-  it('twice as once', () => {
-    expect(stopped({ ...agent, ...stopped(agent, other) }, other).suspendedBy).toEqual([other]);
+  it('is deactivated once, however often', () => {
     const once = deactivated(agent, now);
     expect(deactivated({ ...agent, ...once }, addSeconds(now, 9))).toEqual(once);
+  });
+});
+
+describe('an agent that the environment has stopped', () => {
+  it.each(['active', 'inactive', 'suspended'] as const)('is suspended there, and elsewhere %s', (status) => {
+    expect(statusFor({ status, stoppedAt: now })).toBe('suspended');
+    expect(statusFor({ status, stoppedAt: null })).toBe(status);
   });
 });

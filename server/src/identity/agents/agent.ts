@@ -2,7 +2,7 @@ import { addSeconds, unixSeconds } from '../../kernel/clock.ts';
 import { type AgentId, type ClientId, type EnvironmentId, newAgentId, newId } from '../../kernel/ids.ts';
 import type { JsonObject } from '../../kernel/json.ts';
 
-/** `inactive`: deactivated by its owner or by itself. `suspended`: stopped, which only those lift who may start it. */
+/** `inactive`: deactivated by its owner or by itself. `suspended`: stopped for everybody, which only those lift who may start it. */
 export type AgentStatus = 'active' | 'inactive' | 'suspended';
 
 /** A software identity, of the whole instance; also an OAuth client. */
@@ -21,8 +21,8 @@ export interface Agent {
   /** The environment that owns it; nothing where it registered itself. */
   homeEnvironmentId: EnvironmentId | null;
   status: AgentStatus;
-  /** Every environment that has stopped it and not started it again. */
-  suspendedBy: EnvironmentId[];
+  /** Since when it is stopped for everybody: by its home or, where it has none, by each environment that is linked to it. */
+  suspendedAt: Date | null;
   deactivatedAt: Date | null;
   expiresAt: Date | null;
   /** Access tokens and refresh families that began before this are dead. */
@@ -35,6 +35,12 @@ export interface Agent {
   senderBound: boolean;
   createdAt: Date;
   updatedAt: Date;
+}
+
+/** An agent as an environment that is linked to it has it. */
+export interface LinkedAgent extends Agent {
+  /** When that environment stopped it: then the agent gets nothing of it, and only that environment lifts that. */
+  stoppedAt: Date | null;
 }
 
 /** An agent as it begins, with what it is given and nothing else. */
@@ -53,7 +59,7 @@ export function newAgent(
     tags: [],
     metadata: {},
     status: 'active',
-    suspendedBy: [],
+    suspendedAt: null,
     deactivatedAt: null,
     expiresAt: null,
     tokensValidFrom: null,
@@ -114,14 +120,13 @@ export function isOwnedBy(agent: Pick<Agent, 'homeEnvironmentId'>, environmentId
   return agent.homeEnvironmentId === environmentId;
 }
 
-/** What stops or deactivates an agent changes of it. */
-export type StateChange = Pick<Agent, 'deactivatedAt' | 'status' | 'suspendedBy'>;
-
-/** After the environment's stop. */
-export function stopped(agent: StateChange, environmentId: EnvironmentId): StateChange {
-  const suspendedBy = [...agent.suspendedBy.filter((id) => id !== environmentId), environmentId];
-  return withStatus({ ...agent, suspendedBy });
+/** The agent's status for the environment: what it has stopped is stopped there, though it runs for others. */
+export function statusFor(agent: Pick<LinkedAgent, 'status' | 'stoppedAt'>): AgentStatus {
+  return agent.stoppedAt === null ? agent.status : 'suspended';
 }
+
+/** What deactivates or starts an agent changes of it. */
+export type StateChange = Pick<Agent, 'deactivatedAt' | 'status' | 'suspendedAt'>;
 
 /** After a deactivation by the owner, or by itself. */
 export function deactivated(agent: StateChange, now: Date): StateChange {
@@ -129,20 +134,19 @@ export function deactivated(agent: StateChange, now: Date): StateChange {
 }
 
 /**
- * After the environment has started it again. The owner lifts everything; another environment its own stop and, where the agent has
- * no owner, what the agent did to itself. The rest stays, and so may the status.
+ * After the environment has started it again: running for everybody else too where the environment is its home, or where it has none.
+ * Another environment lifts nothing here but its own stop, which its link has; and nobody that of another.
  */
 export function started(
   agent: StateChange & Pick<Agent, 'homeEnvironmentId'>,
   environmentId: EnvironmentId,
 ): StateChange {
-  const owned = isOwnedBy(agent, environmentId);
-  const suspendedBy = owned ? [] : agent.suspendedBy.filter((id) => id !== environmentId);
-  const deactivatedAt = owned || agent.homeEnvironmentId === null ? null : agent.deactivatedAt;
-  return withStatus({ ...agent, suspendedBy, deactivatedAt });
+  const mayLift = agent.homeEnvironmentId === null || isOwnedBy(agent, environmentId);
+  const { suspendedAt, deactivatedAt } = agent;
+  return withStatus(mayLift ? { suspendedAt: null, deactivatedAt: null } : { suspendedAt, deactivatedAt });
 }
 
-function withStatus({ suspendedBy, deactivatedAt }: StateChange): StateChange {
+function withStatus({ suspendedAt, deactivatedAt }: Omit<StateChange, 'status'>): StateChange {
   const standing = deactivatedAt === null ? 'active' : 'inactive';
-  return { suspendedBy, deactivatedAt, status: suspendedBy.length > 0 ? 'suspended' : standing };
+  return { suspendedAt, deactivatedAt, status: suspendedAt === null ? standing : 'suspended' };
 }

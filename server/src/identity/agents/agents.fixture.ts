@@ -8,7 +8,7 @@ import { AppError } from '../../kernel/errors.ts';
 import type { AgentId } from '../../kernel/ids.ts';
 import { findAgentBySecret } from '../credentials/credentials.sql.ts';
 import { parsePublicKey } from '../credentials/public-key.ts';
-import { linkAgent } from './agents.sql.ts';
+import { insertLink } from './agents.sql.ts';
 import { createAgent } from './create-agent.ts';
 
 export const start = new Date('2026-11-22T10:00:00Z');
@@ -38,7 +38,7 @@ export async function openAgents() {
         expiresInSeconds: null,
       }),
     link: (agentId: AgentId, environment: Environment) =>
-      linkAgent(db, { environmentId: environment.id, agentId, linkedBy: 'test', now: start }),
+      insertLink(db, { environmentId: environment.id, agentId, linkedBy: 'test', now: start }),
     works: (clientId: string, secret: string | null, now = start) => doesWork(db, clientId, secret, now),
   };
 }

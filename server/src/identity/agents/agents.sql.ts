@@ -1,13 +1,13 @@
 import type { Sql } from '../../db/index.ts';
 import { type AgentId, type EnvironmentId, isAgentId, isId } from '../../kernel/ids.ts';
-import type { Agent, StateChange } from './agent.ts';
+import type { Agent, LinkedAgent, StateChange } from './agent.ts';
 
 /** Every process hears on it of an agent whose state, expiry, rights or epoch has changed: the payload is the agent's id. */
 export const agentChangedChannel = 'agent_changed';
 
 const columns =
   `id client_id name type description client_info email scopes tags metadata home_environment_id status
-  suspended_by deactivated_at expires_at tokens_valid_from self_rotation refresh_without_client_auth sender_bound
+  suspended_at deactivated_at expires_at tokens_valid_from self_rotation refresh_without_client_auth sender_bound
   created_at updated_at`.split(/\s+/);
 /** The members of `Agent`, of a table that the query calls `a`. */
 export const agentColumns = columns.map((name) => `a.${name}`).join(', ');
@@ -27,7 +27,7 @@ export async function insertAgent(sql: Sql, agent: Agent): Promise<void> {
     JSON.stringify(agent.metadata),
     agent.homeEnvironmentId,
     agent.status,
-    agent.suspendedBy,
+    agent.suspendedAt,
     agent.deactivatedAt,
     agent.expiresAt,
     agent.tokensValidFrom,
@@ -68,18 +68,21 @@ export async function lockAgent(sql: Sql, id: AgentId): Promise<Agent | undefine
   return row;
 }
 
-/** The agent, if the environment is linked to it; `lock` as in `lockAgent`. */
+/** The agent, if the environment is linked to it; `lock` as in `lockAgent`, and the link is then what its last holder left. */
 export async function findLinkedAgent(
   sql: Sql,
   environmentId: EnvironmentId,
   id: AgentId,
   lock = false,
-): Promise<Agent | undefined> {
-  const [row] = await sql.query<Agent>(
-    `SELECT ${agentColumns} FROM agents a JOIN agent_links l ON l.agent_id = a.id
-     WHERE l.environment_id = $1 AND a.id = $2 AND a.deleted_at IS NULL ${lock ? 'FOR UPDATE OF a' : ''}`,
-    [environmentId, id],
-  );
+): Promise<LinkedAgent | undefined> {
+  const linked = `FROM agents a JOIN agent_links l ON l.agent_id = a.id
+    WHERE l.environment_id = $1 AND a.id = $2 AND a.deleted_at IS NULL`;
+  // Read again once the lock was got: a statement that waited for it has the link as it was before.
+  if (lock) await sql.query(`SELECT a.id ${linked} FOR UPDATE OF a`, [environmentId, id]);
+  const [row] = await sql.query<LinkedAgent>(`SELECT ${agentColumns}, l.stopped_at ${linked}`, [
+    environmentId,
+    id,
+  ]);
   return row;
 }
 
@@ -94,15 +97,17 @@ export async function listAgents(
     search: string | null;
     /** All of them. */
     tags: readonly string[];
+    /** As the environment sees it. */
     status: string | null;
   },
-): Promise<Agent[]> {
+): Promise<LinkedAgent[]> {
   const pattern = args.search === null ? null : `%${args.search.replaceAll(/[\\%_]/g, '\\$&')}%`;
-  return sql.query<Agent>(
-    `SELECT ${agentColumns} FROM agent_links l JOIN agents a ON a.id = l.agent_id
+  return sql.query<LinkedAgent>(
+    `SELECT ${agentColumns}, l.stopped_at FROM agent_links l JOIN agents a ON a.id = l.agent_id
      WHERE l.environment_id = $1 AND a.deleted_at IS NULL AND ($2::uuid IS NULL OR l.agent_id < $2)
        AND ($4::text IS NULL OR a.name ILIKE $4 OR a.description ILIKE $4 OR a.client_id ILIKE $4)
-       AND a.tags @> $5::text[] AND ($6::text IS NULL OR a.status = $6)
+       AND a.tags @> $5::text[]
+       AND ($6::text IS NULL OR $6 = CASE WHEN l.stopped_at IS NULL THEN a.status ELSE 'suspended' END)
      ORDER BY l.agent_id DESC LIMIT $3`,
     [args.environmentId, args.before, args.limit, pattern, args.tags, args.status],
   );
@@ -149,10 +154,10 @@ export async function updateAgentState(
   now: Date,
 ): Promise<{ tokensValidFrom: Date; updatedAt: Date }> {
   const [row] = await sql.query<{ tokensValidFrom: Date; updatedAt: Date }>(
-    `UPDATE agents SET status = $2, suspended_by = $3, deactivated_at = $4,
+    `UPDATE agents SET status = $2, suspended_at = $3, deactivated_at = $4,
        tokens_valid_from = greatest(tokens_valid_from, $5), updated_at = ${versionAt('$5')} WHERE id = $1
      RETURNING tokens_valid_from, updated_at`,
-    [id, change.status, change.suspendedBy, change.deactivatedAt, now],
+    [id, change.status, change.suspendedAt, change.deactivatedAt, now],
   );
   await notifyAgentsChanged(sql, [id]);
   return row ?? { tokensValidFrom: now, updatedAt: now };
@@ -172,7 +177,7 @@ export async function touchAgent(sql: Sql, id: AgentId, now: Date): Promise<Date
 export async function markAgentsDeleted(sql: Sql, ids: readonly AgentId[], now: Date): Promise<void> {
   await sql.query(
     `UPDATE agents SET deleted_at = $2, tokens_valid_from = $2, updated_at = ${versionAt('$2')},
-       status = CASE WHEN suspended_by <> '{}' THEN 'suspended' ELSE 'inactive' END WHERE id = ANY($1)`,
+       status = CASE WHEN suspended_at IS NOT NULL THEN 'suspended' ELSE 'inactive' END WHERE id = ANY($1)`,
     [ids, now],
   );
   await sql.query(
@@ -183,28 +188,64 @@ export async function markAgentsDeleted(sql: Sql, ids: readonly AgentId[], now: 
   await notifyAgentsChanged(sql, ids);
 }
 
-/** Suspends every agent that the environment is linked to and hasn't stopped yet; gives them, and whether they ran until then. */
-export async function suspendLinkedAgents(
+/** What a stop has made of an agent. */
+export interface StoppedAgent {
+  id: AgentId;
+  /** Whether it ran for anybody until then. */
+  wasRunning: boolean;
+  /** Whether it is stopped for everybody by it, and not for the environment alone. */
+  forAll: boolean;
+}
+
+/** Holds the agents that the environment is linked to and hasn't stopped, and gives them. */
+export async function lockStoppableAgents(sql: Sql, environmentId: EnvironmentId): Promise<AgentId[]> {
+  // In the order of ids, so that two such stops don't wait for each other in a ring.
+  const rows = await sql.query<{ id: AgentId }>(
+    `SELECT a.id FROM agents a JOIN agent_links l ON l.agent_id = a.id
+     WHERE l.environment_id = $1 AND a.deleted_at IS NULL AND l.stopped_at IS NULL ORDER BY a.id FOR UPDATE OF a`,
+    [environmentId],
+  );
+  return rows.map(({ id }) => id);
+}
+
+/**
+ * Stops these agents for the environment, and for everybody where it is their home, or the last that had not stopped one without a
+ * home. The tokens and refresh families that they have are dead everywhere. The agents are locked by the caller; gives those that the
+ * environment had not stopped before.
+ */
+export async function stopLinkedAgents(
   sql: Sql,
   environmentId: EnvironmentId,
+  ids: readonly AgentId[],
   now: Date,
-): Promise<{ id: AgentId; wasRunning: boolean }[]> {
-  // In the order of ids, so that two such stops don't wait for each other in a ring.
-  const rows = await sql.query<{ id: AgentId; wasRunning: boolean }>(
-    `WITH linked AS (
-       SELECT a.id FROM agents a JOIN agent_links l ON l.agent_id = a.id
-       WHERE l.environment_id = $1 AND a.deleted_at IS NULL AND NOT a.suspended_by @> ARRAY[$1]
-       ORDER BY a.id FOR UPDATE OF a)
-     UPDATE agents SET suspended_by = suspended_by || $1, status = 'suspended',
-       tokens_valid_from = greatest(tokens_valid_from, $2), updated_at = ${versionAt('$2')}
-     WHERE id IN (SELECT id FROM linked) RETURNING id, cardinality(suspended_by) = 1 AND deactivated_at IS NULL AS was_running`,
-    [environmentId, now],
+): Promise<StoppedAgent[]> {
+  const links = await sql.query<{ agentId: AgentId }>(
+    `UPDATE agent_links SET stopped_at = $3 WHERE environment_id = $1 AND agent_id = ANY($2) AND stopped_at IS NULL
+     RETURNING agent_id`,
+    [environmentId, ids, now],
   );
-  await notifyAgentsChanged(
-    sql,
-    rows.map(({ id }) => id),
+  const stopped = links.map(({ agentId }) => agentId);
+  const rows = await sql.query<StoppedAgent>(
+    `WITH ending AS (
+       SELECT a.id, a.status = 'active' AS was_running, a.home_environment_id = $1 OR (a.home_environment_id IS NULL
+         AND NOT EXISTS (SELECT 1 FROM agent_links l WHERE l.agent_id = a.id AND l.stopped_at IS NULL)) AS for_all
+       FROM agents a WHERE a.id = ANY($2))
+     UPDATE agents a SET suspended_at = CASE WHEN e.for_all THEN coalesce(a.suspended_at, $3) ELSE a.suspended_at END,
+       status = CASE WHEN e.for_all THEN 'suspended' ELSE a.status END,
+       tokens_valid_from = greatest(tokens_valid_from, $3), updated_at = ${versionAt('$3')}
+     FROM ending e WHERE a.id = e.id RETURNING a.id, e.was_running, e.for_all`,
+    [environmentId, stopped, now],
   );
+  await notifyAgentsChanged(sql, stopped);
   return rows;
+}
+
+/** Lifts the environment's own stop, if there is one. */
+export async function liftStop(sql: Sql, environmentId: EnvironmentId, id: AgentId): Promise<void> {
+  await sql.query('UPDATE agent_links SET stopped_at = NULL WHERE environment_id = $1 AND agent_id = $2', [
+    environmentId,
+    id,
+  ]);
 }
 
 /** Ends agents without a home and without links that did nothing since then; gives their ids. */
@@ -247,8 +288,13 @@ export async function notifyAgentsChanged(sql: Sql, ids: readonly AgentId[]): Pr
   await sql.query('SELECT pg_notify($1, id) FROM unnest($2::text[]) AS id', [agentChangedChannel, ids]);
 }
 
+/** Has stops and deletions of the agent wait until the transaction ends, and no other change. */
+export async function holdAgent(sql: Sql, id: AgentId): Promise<void> {
+  await sql.query('SELECT 1 FROM agents WHERE id = $1 FOR KEY SHARE', [id]);
+}
+
 /** Makes the agent one of the environment's. Linking twice is linking once. */
-export async function linkAgent(
+export async function insertLink(
   sql: Sql,
   row: { environmentId: EnvironmentId; agentId: AgentId; linkedBy: string; now: Date },
 ): Promise<void> {
@@ -259,21 +305,40 @@ export async function linkAgent(
   );
 }
 
+/** A link, with since when its environment has stopped the agent. */
+export interface Link {
+  agentId: AgentId;
+  environmentId: EnvironmentId;
+  stoppedAt: Date | null;
+}
+
 /** Every link of these agents. */
-export async function findLinksOf(
-  sql: Sql,
-  agentIds: readonly AgentId[],
-): Promise<{ agentId: AgentId; environmentId: EnvironmentId }[]> {
-  return sql.query<{ agentId: AgentId; environmentId: EnvironmentId }>(
-    'SELECT agent_id, environment_id FROM agent_links WHERE agent_id = ANY($1) ORDER BY agent_id, environment_id',
+export async function findLinksOf(sql: Sql, agentIds: readonly AgentId[]): Promise<Link[]> {
+  return sql.query<Link>(
+    `SELECT agent_id, environment_id, stopped_at FROM agent_links WHERE agent_id = ANY($1)
+     ORDER BY agent_id, environment_id`,
     [agentIds],
   );
 }
 
-/** The environments that an agent may act in. */
-export async function findLinkedEnvironments(sql: Sql, agentId: AgentId): Promise<EnvironmentId[]> {
+/** The link between the two, if there is one. */
+export async function findLink(
+  sql: Sql,
+  environmentId: EnvironmentId,
+  agentId: AgentId,
+): Promise<Link | undefined> {
+  const [row] = await sql.query<Link>(
+    'SELECT agent_id, environment_id, stopped_at FROM agent_links WHERE environment_id = $1 AND agent_id = $2',
+    [environmentId, agentId],
+  );
+  return row;
+}
+
+/** The environments that an agent may act in: those that are linked to it and haven't stopped it. */
+export async function findOpenEnvironments(sql: Sql, agentId: AgentId): Promise<EnvironmentId[]> {
   const rows = await sql.query<{ environmentId: EnvironmentId }>(
-    'SELECT environment_id FROM agent_links WHERE agent_id = $1 ORDER BY created_at, environment_id',
+    `SELECT environment_id FROM agent_links WHERE agent_id = $1 AND stopped_at IS NULL
+     ORDER BY created_at, environment_id`,
     [agentId],
   );
   return rows.map((row) => row.environmentId);

@@ -2,57 +2,60 @@ import { type Sql, write, type WriteContext } from '../../db/index.ts';
 import { AppError } from '../../kernel/errors.ts';
 import type { AgentId, EnvironmentId } from '../../kernel/ids.ts';
 import { type ActingAgent, lockActingAgent } from '../oauth/acting-agent.ts';
-import { type Agent, deactivated, started, stopped } from './agent.ts';
-import { updateAgentState } from './agents.sql.ts';
+import { type Agent, deactivated, type LinkedAgent, started, statusFor } from './agent.ts';
+import { liftStop, stopLinkedAgents, updateAgentState } from './agents.sql.ts';
 import { getLinkedAgent, lockOwnedAgent } from './owned-agent.ts';
-import { tellStopped } from './tell-stopped.ts';
+import { tellEnded, tellStopped } from './tell-stopped.ts';
 
 /**
- * Stops an agent, for whoever is linked to it: its credentials don't work until it is started again, and the tokens that it has are
- * dead for good. Stopping it twice is stopping it once.
+ * Stops an agent for the environment: it gets nothing of it until this environment starts it again, and the tokens that it has are dead
+ * for good, everywhere. By its home, or by the last that is linked to one without a home, it is stopped for everybody: its credentials
+ * don't work. Stopping it twice is stopping it once.
  */
 export async function stopAgent(
   context: WriteContext,
   environmentId: EnvironmentId,
   id: AgentId,
-): Promise<Agent> {
+): Promise<LinkedAgent> {
   return write(context, async (sql, now) => {
     const agent = await getLinkedAgent(sql, environmentId, id, true);
-    if (agent.suspendedBy.includes(environmentId)) return { result: agent, audit: null };
-    const change = stopped(agent, environmentId);
-    const written = await updateAgentState(sql, id, change, now);
+    if (agent.stoppedAt !== null) return { result: agent, audit: null };
+    const stopped = await stopLinkedAgents(sql, environmentId, [id], now);
     return {
-      result: { ...agent, ...change, ...written },
+      result: await getLinkedAgent(sql, environmentId, id),
       audit: { action: 'agent.stopped', resource: id },
-      outbox: agent.status === 'active' ? await tellStopped(sql, [id]) : [],
+      outbox: await tellStopped(sql, environmentId, stopped, now),
     };
   });
 }
 
 /**
- * Starts an agent that was stopped or deactivated. Tokens that were being granted while it was stopped stay dead as well. Throws
- * `forbidden` where that is another environment's to do.
+ * Starts an agent that the environment has stopped and, where the environment is its home or it has none, one that was stopped for
+ * everybody or deactivated. The stops of others stand. Tokens that were being granted while nobody could use it stay dead as well.
+ * Throws `forbidden` where that is another environment's to do.
  */
 export async function startAgent(
   context: WriteContext,
   environmentId: EnvironmentId,
   id: AgentId,
-): Promise<Agent> {
+): Promise<LinkedAgent> {
   return write(context, async (sql, now) => {
     const agent = await getLinkedAgent(sql, environmentId, id, true);
-    if (agent.status === 'active') return { result: agent, audit: null };
     const change = started(agent, environmentId);
-    const lifted =
-      change.suspendedBy.length < agent.suspendedBy.length || change.deactivatedAt !== agent.deactivatedAt;
-    if (!lifted)
+    const isChanged = change.status !== agent.status;
+    if (agent.stoppedAt === null && !isChanged) {
+      if (agent.status === 'active') return { result: agent, audit: null };
       throw new AppError(
         'forbidden',
         `The agent is ${agent.status}, and not by you: whoever did it may end it`,
       );
-    const written = await updateAgentState(sql, id, change, now);
+    }
+    await liftStop(sql, environmentId, id);
+    const written = isChanged ? await updateAgentState(sql, id, change, now) : {};
+    const result = { ...agent, ...change, ...written, stoppedAt: null };
     return {
-      result: { ...agent, ...change, ...written },
-      audit: { action: 'agent.started', resource: id, data: { status: change.status } },
+      result,
+      audit: { action: 'agent.started', resource: id, data: { status: statusFor(result) } },
     };
   });
 }
@@ -62,7 +65,7 @@ export async function deactivateAgent(
   context: WriteContext,
   environmentId: EnvironmentId,
   id: AgentId,
-): Promise<Agent> {
+): Promise<LinkedAgent> {
   return write(context, async (sql, now) =>
     deactivate(sql, await lockOwnedAgent(sql, environmentId, id), now),
   );
@@ -78,13 +81,13 @@ export async function deactivateItself(context: WriteContext, acting: ActingAgen
   });
 }
 
-async function deactivate(sql: Sql, agent: Agent, now: Date) {
+async function deactivate<Kind extends Agent>(sql: Sql, agent: Kind, now: Date) {
   if (agent.deactivatedAt !== null) return { result: agent, audit: null };
   const change = deactivated(agent, now);
   const written = await updateAgentState(sql, agent.id, change, now);
   return {
     result: { ...agent, ...change, ...written },
     audit: { action: 'agent.deactivated', resource: agent.id },
-    outbox: agent.status === 'active' ? await tellStopped(sql, [agent.id]) : [],
+    outbox: agent.status === 'active' ? await tellEnded(sql, [agent.id]) : [],
   };
 }

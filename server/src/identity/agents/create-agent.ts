@@ -4,7 +4,7 @@ import type { EnvironmentId } from '../../kernel/ids.ts';
 import { newSecretCredential } from '../credentials/new-secret-credential.ts';
 import { withSecret } from '../credentials/shown-secret.ts';
 import { type Agent, newAgent } from './agent.ts';
-import { insertAgent, linkAgent } from './agents.sql.ts';
+import { insertAgent, insertLink } from './agents.sql.ts';
 
 /** What an owner says of a new agent. */
 export type NewAgent = Pick<
@@ -23,7 +23,7 @@ export async function createAgent(
     const expiresAt = expiresInSeconds === null ? null : addSeconds(now, expiresInSeconds);
     const agent = newAgent({ ...given, expiresAt, homeEnvironmentId: environmentId }, now);
     await insertAgent(sql, agent);
-    await linkAgent(sql, { environmentId, agentId: agent.id, linkedBy: context.actor.id, now });
+    await insertLink(sql, { environmentId, agentId: agent.id, linkedBy: context.actor.id, now });
     await secret.insert(sql, { agentId: agent.id, createdBy: 'owner', now });
     const data = { name: agent.name, scopes: agent.scopes };
     return withSecret<{ agent: Agent; secret: string | null }>(

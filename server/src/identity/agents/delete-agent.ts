@@ -2,7 +2,7 @@ import { write, type WriteContext } from '../../db/index.ts';
 import type { AgentId, EnvironmentId } from '../../kernel/ids.ts';
 import { markAgentsDeleted } from './agents.sql.ts';
 import { lockOwnedAgent } from './owned-agent.ts';
-import { tellStopped } from './tell-stopped.ts';
+import { tellEnded } from './tell-stopped.ts';
 
 /** Ends an agent for good: credentials, tokens and links. What it did stays in the books. */
 export async function deleteAgent(
@@ -13,7 +13,7 @@ export async function deleteAgent(
   await write(context, async (sql, now) => {
     const agent = await lockOwnedAgent(sql, environmentId, id);
     // Its links end with it: who is to be told is read before.
-    const outbox = agent.status === 'active' ? await tellStopped(sql, [id]) : [];
+    const outbox = agent.status === 'active' ? await tellEnded(sql, [id]) : [];
     await markAgentsDeleted(sql, [id], now);
     return {
       result: undefined,

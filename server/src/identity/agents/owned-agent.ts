@@ -1,7 +1,7 @@
 import type { Sql } from '../../db/index.ts';
 import { AppError } from '../../kernel/errors.ts';
 import { type AgentId, type EnvironmentId, isAgentId } from '../../kernel/ids.ts';
-import { type Agent, isOwnedBy } from './agent.ts';
+import { isOwnedBy, type LinkedAgent } from './agent.ts';
 import { findLinkedAgent } from './agents.sql.ts';
 
 /** An agent's id from a path. Throws `not_found` for what is none: it names nothing here. */
@@ -16,14 +16,18 @@ export async function getLinkedAgent(
   environmentId: EnvironmentId,
   id: AgentId,
   lock = false,
-): Promise<Agent> {
+): Promise<LinkedAgent> {
   const agent = await findLinkedAgent(sql, environmentId, id, lock);
   if (!agent) throw unknownAgent();
   return agent;
 }
 
 /** As `getLinkedAgent`, locked; throws `forbidden` where the environment may see the agent but doesn't own it. */
-export async function lockOwnedAgent(sql: Sql, environmentId: EnvironmentId, id: AgentId): Promise<Agent> {
+export async function lockOwnedAgent(
+  sql: Sql,
+  environmentId: EnvironmentId,
+  id: AgentId,
+): Promise<LinkedAgent> {
   const agent = await getLinkedAgent(sql, environmentId, id, true);
   if (isOwnedBy(agent, environmentId)) return agent;
   // Its credentials open whatever else it is linked to, so that being linked to it gives no hold on them.

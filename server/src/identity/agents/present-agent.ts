@@ -4,16 +4,22 @@ import type { EnvironmentId } from '../../kernel/ids.ts';
 import { type Credential, isCredentialLive } from '../credentials/credential.ts';
 import { findRotations } from '../credentials/credentials.sql.ts';
 import { limits } from '../../kernel/limits.ts';
-import { type Agent, isLive, isOwnedBy } from './agent.ts';
+import { type Agent, isLive, isOwnedBy, type LinkedAgent, statusFor } from './agent.ts';
 import type { AgentView, CredentialView, UsageView } from './schemas.ts';
 import { findUsage, findUsageDays } from './usage.sql.ts';
 
+/** As it sees itself: whom it runs for and whom not, it learns where it acts. */
+export function presentSelf(agent: Agent, now: Date): Static<typeof AgentView> {
+  return presentAgent({ ...agent, stoppedAt: null }, null, now);
+}
+
 /** As an environment that is linked to it sees it, or itself (`null`). */
 export function presentAgent(
-  agent: Agent,
+  agent: LinkedAgent,
   viewer: EnvironmentId | null,
   now: Date,
 ): Static<typeof AgentView> {
+  const status = statusFor(agent);
   return {
     id: agent.id,
     agent_id: agent.id,
@@ -24,13 +30,14 @@ export function presentAgent(
     scopes: agent.scopes,
     tags: agent.tags,
     metadata: { ...agent.metadata },
-    status: agent.status,
-    is_active: isLive(agent, now),
+    status,
+    is_active: isLive({ ...agent, status }, now),
     is_owned: viewer !== null && isOwnedBy(agent, viewer),
     self_rotation: agent.selfRotation,
     refresh_without_client_auth: agent.refreshWithoutClientAuth,
     sender_bound: agent.senderBound,
     expires_at: agent.expiresAt?.toISOString() ?? null,
+    stopped_at: agent.stoppedAt?.toISOString() ?? null,
     deactivated_at: agent.deactivatedAt?.toISOString() ?? null,
     created_at: agent.createdAt.toISOString(),
     updated_at: agent.updatedAt.toISOString(),
@@ -60,7 +67,7 @@ const usageDays = 31;
 
 export async function presentUsage(
   sql: Sql,
-  agent: Agent,
+  agent: LinkedAgent,
   viewer: EnvironmentId | null,
   now: Date,
 ): Promise<Static<typeof UsageView>> {

@@ -88,6 +88,9 @@ export const AgentView = Type.Object({
   refresh_without_client_auth: Type.Boolean(),
   sender_bound: Type.Boolean({ description: 'Tokens are given only bound to one of its public keys' }),
   expires_at: TimeOrNull,
+  stopped_at: Type.Union([Time, Type.Null()], {
+    description: 'When the caller stopped it: only the caller lifts that. Others may have stopped it too',
+  }),
   deactivated_at: TimeOrNull,
   created_at: Time,
   updated_at: Time,
@@ -217,7 +220,9 @@ export const UsageView = Type.Object(
         credential_id: Type.String(),
         rotated_from: Type.String(),
       }),
-      { description: `The latest ${limits.pageSizeMax}; GET /v1/agents/{id}/credentials has all of them` },
+      {
+        description: `The latest ${limits.pageSizeMax}; GET /v1/agents/{id}/credentials has all that are kept`,
+      },
     ),
     requests_per_day: Type.Array(
       Type.Object({

@@ -7,7 +7,7 @@ import { showSecret } from '../credentials/shown-secret.ts';
 import type { Agent } from './agent.ts';
 import { findAgent } from './agents.sql.ts';
 import { deactivateItself } from './change-agent-state.ts';
-import { presentAgent, presentUsage } from './present-agent.ts';
+import { presentSelf, presentUsage } from './present-agent.ts';
 import { AgentView, NoFields, RotateBody, RotatedSecret, UsageView } from './schemas.ts';
 
 /** What an agent does with itself. */
@@ -25,7 +25,7 @@ export function selfRoutes(): Route[] {
       schema: { response: AgentView },
       errors: [],
       handler: async ({ principal, context }) =>
-        presentAgent(await getSelf(context.db, principal.agentId), null, context.clock.now()),
+        presentSelf(await getSelf(context.db, principal.agentId), context.clock.now()),
     }),
 
     defineRoute({
@@ -41,7 +41,7 @@ export function selfRoutes(): Route[] {
       errors: [],
       handler: async ({ principal, context }) => {
         const agent = await getSelf(context.db, principal.agentId);
-        return presentUsage(context.db, agent, null, context.clock.now());
+        return presentUsage(context.db, { ...agent, stoppedAt: null }, null, context.clock.now());
       },
     }),
 
@@ -79,7 +79,7 @@ export function selfRoutes(): Route[] {
       schema: { body: NoFields, response: AgentView },
       errors: [],
       handler: async ({ principal, context }) =>
-        presentAgent(await deactivateItself(context, principal), null, context.clock.now()),
+        presentSelf(await deactivateItself(context, principal), context.clock.now()),
     }),
   ];
 }

@@ -1,7 +1,7 @@
 import type { WriteContext } from '../../db/index.ts';
 import { defineRoute, type Route } from '../../http/index.ts';
 import type { AgentId, EnvironmentId } from '../../kernel/ids.ts';
-import type { Agent } from './agent.ts';
+import type { LinkedAgent } from './agent.ts';
 import { deactivateAgent, startAgent, stopAgent } from './change-agent-state.ts';
 import { parseAgentId } from './owned-agent.ts';
 import { presentAgent } from './present-agent.ts';
@@ -19,8 +19,12 @@ const management = {
 /** Stopping agents, and starting them again. */
 export function stateRoutes(): Route[] {
   return [
-    action('stop', 'Stop an agent now: its credentials and its tokens are dead', stopAgent),
-    action('reactivate', 'Start an agent again that was stopped or deactivated', startAgent),
+    action(
+      'stop',
+      'Stop an agent now: its tokens are dead, and it gets nothing of the environment until you start it again',
+      stopAgent,
+    ),
+    action('reactivate', 'Start an agent again that you have stopped or deactivated', startAgent),
     action('deactivate', 'Deactivate an agent, its tokens included', deactivateAgent),
 
     defineRoute({
@@ -40,7 +44,7 @@ export function stateRoutes(): Route[] {
 function action(
   name: string,
   summary: string,
-  run: (context: WriteContext, environmentId: EnvironmentId, id: AgentId) => Promise<Agent>,
+  run: (context: WriteContext, environmentId: EnvironmentId, id: AgentId) => Promise<LinkedAgent>,
 ): Route {
   return defineRoute({
     ...management,

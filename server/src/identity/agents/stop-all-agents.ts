@@ -1,20 +1,17 @@
 import { write, type WriteContext } from '../../db/index.ts';
 import type { EnvironmentId } from '../../kernel/ids.ts';
-import { suspendLinkedAgents } from './agents.sql.ts';
+import { lockStoppableAgents, stopLinkedAgents } from './agents.sql.ts';
 import { tellStopped } from './tell-stopped.ts';
 
-/** Stops every agent that the environment is linked to, in one transaction. Gives how many it had not stopped before. */
+/** As `stopAgent`, every agent that the environment is linked to, in one transaction. Gives how many it had not stopped before. */
 export async function stopAllAgents(context: WriteContext, environmentId: EnvironmentId): Promise<number> {
   return write(context, async (sql, now) => {
-    const agents = await suspendLinkedAgents(sql, environmentId, now);
-    const running = agents.filter(({ wasRunning }) => wasRunning);
+    const ids = await lockStoppableAgents(sql, environmentId);
+    const agents = await stopLinkedAgents(sql, environmentId, ids, now);
     return {
       result: agents.length,
       audit: agents.map(({ id }) => ({ action: 'agent.stopped', resource: id, data: { all: true } })),
-      outbox: await tellStopped(
-        sql,
-        running.map(({ id }) => id),
-      ),
+      outbox: await tellStopped(sql, environmentId, agents, now),
     };
   });
 }

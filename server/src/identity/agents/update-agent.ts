@@ -2,7 +2,7 @@ import { type Sql, write, type WriteContext } from '../../db/index.ts';
 import { AppError } from '../../kernel/errors.ts';
 import type { AgentId, EnvironmentId } from '../../kernel/ids.ts';
 import { findLiveCredentials } from '../credentials/credentials.sql.ts';
-import type { Agent } from './agent.ts';
+import type { Agent, LinkedAgent } from './agent.ts';
 import { updateAgent } from './agents.sql.ts';
 import { lockOwnedAgent } from './owned-agent.ts';
 
@@ -32,7 +32,7 @@ export async function changeAgent(
   environmentId: EnvironmentId,
   id: AgentId,
   patch: AgentPatch,
-): Promise<Agent> {
+): Promise<LinkedAgent> {
   return write(context, async (sql, now) => {
     const before = await lockOwnedAgent(sql, environmentId, id);
     const isBoundNow = patch.senderBound === true && !before.senderBound;

@@ -1,4 +1,4 @@
-import type { Sql } from '../../db/index.ts';
+import { deleteInBatches, type Sql } from '../../db/index.ts';
 import { type AgentId, type CredentialId, isAgentId, isId } from '../../kernel/ids.ts';
 import type { Agent } from '../agents/agent.ts';
 import { agentColumns } from '../agents/agents.sql.ts';
@@ -96,18 +96,33 @@ export async function countRotations(sql: Sql, agentId: AgentId, since: Date): P
   return row?.count ?? 0;
 }
 
-/** They stop working at once. */
-export async function revokeCredentials(sql: Sql, ids: readonly CredentialId[], now: Date): Promise<void> {
-  await sql.query('UPDATE agent_credentials SET revoked_at = $2 WHERE id = ANY($1) AND revoked_at IS NULL', [
-    ids,
-    now,
-  ]);
+/** They stop working at once, and are forgotten when `keptUntil` has come, if ever. */
+export async function revokeCredentials(
+  sql: Sql,
+  ids: readonly CredentialId[],
+  now: Date,
+  keptUntil: Date | null = null,
+): Promise<void> {
+  await sql.query(
+    'UPDATE agent_credentials SET revoked_at = $2, kept_until = $3 WHERE id = ANY($1) AND revoked_at IS NULL',
+    [ids, now, keptUntil],
+  );
 }
 
-/** They work until then, unless they end earlier anyway. */
-export async function limitCredentials(sql: Sql, ids: readonly CredentialId[], until: Date): Promise<void> {
-  await sql.query('UPDATE agent_credentials SET expires_at = least(expires_at, $2) WHERE id = ANY($1)', [
-    ids,
-    until,
-  ]);
+/** They work until then, unless they end earlier anyway; `keptUntil` as in `revokeCredentials`. */
+export async function limitCredentials(
+  sql: Sql,
+  ids: readonly CredentialId[],
+  until: Date,
+  keptUntil: Date | null,
+): Promise<void> {
+  await sql.query(
+    'UPDATE agent_credentials SET expires_at = least(expires_at, $2), kept_until = $3 WHERE id = ANY($1)',
+    [ids, until, keptUntil],
+  );
+}
+
+/** Forgets those that need be kept no longer. */
+export async function sweepCredentials(sql: Sql, now: Date): Promise<void> {
+  await deleteInBatches(sql, { table: 'agent_credentials', condition: 'kept_until <= $1', values: [now] });
 }

@@ -5,7 +5,7 @@ import { registerAgent } from '../agents/register-agent.ts';
 import { addSeconds } from '../../kernel/clock.ts';
 import { limits } from '../../kernel/limits.ts';
 import { addPublicKey, addSecret } from './add-credential.ts';
-import { findLiveCredentials } from './credentials.sql.ts';
+import { findLiveCredentials, findRotations, listCredentials, sweepCredentials } from './credentials.sql.ts';
 import { thumbprintOf } from './public-key.ts';
 import { revokeCredential } from './revoke-credential.ts';
 import { rotateOwnSecret, rotateSecret } from './rotate-secret.ts';
@@ -54,6 +54,28 @@ describe('rotation', () => {
     expect(await rotate(own.id)).toBe('rate_limited');
     expect(await rotate(agent.id)).toBe('done');
     expect(await rotate(own.id, addSeconds(start, 60 * 60 + 1))).toBe('done');
+  });
+
+  it('leaves the old secrets of an agent that registered itself in its history for 90 days after their end, of others for good', async () => {
+    const { agent: own } = await registerAgent(at(start), { name: 'Own', clientInfo: 'x', email: null });
+    const { agent } = await newAgent();
+    const [first, second] = [addSeconds(start, 1), addSeconds(start, 100)];
+    for (const { id } of [own, agent]) {
+      await rotateOwnSecret(at(first), self(id), 0);
+      await rotateOwnSecret(at(second), self(id), 3600);
+    }
+    const keptAt = async (seconds: number) => {
+      await sweepCredentials(db, addSeconds(start, seconds));
+      const kept = [own, agent].map(({ id }) => listCredentials(db, { agentId: id, before: null, limit: 9 }));
+      return (await Promise.all(kept)).map((rows) => rows.length);
+    };
+    const days = 90 * 24 * 60 * 60;
+    expect(await keptAt(days)).toEqual([3, 3]);
+    expect(await keptAt(days + 1)).toEqual([2, 3]);
+    expect(await keptAt(days + 3600 + 99)).toEqual([2, 3]);
+    expect(await keptAt(days + 3600 + 100)).toEqual([1, 3]);
+    expect(await keptAt(9 * days), 'the secret that is good stays').toEqual([1, 3]);
+    expect(await findRotations(db, own.id, 9), 'and says whom it follows').toHaveLength(1);
   });
 
   it('by the agent leaves a notice to every environment that it is linked to', async () => {

@@ -3,7 +3,7 @@ import { addSeconds } from '../../kernel/clock.ts';
 import { AppError } from '../../kernel/errors.ts';
 import type { AgentId, EnvironmentId } from '../../kernel/ids.ts';
 import { limits } from '../../kernel/limits.ts';
-import { findLinkedEnvironments, touchAgent } from '../agents/agents.sql.ts';
+import { findLinksOf, touchAgent } from '../agents/agents.sql.ts';
 import { noticeTopic } from '../agents/tell-stopped.ts';
 import { lockOwnedAgent } from '../agents/owned-agent.ts';
 import { type ActingAgent, lockActingAgent } from '../oauth/acting-agent.ts';
@@ -37,7 +37,8 @@ export async function rotateSecret(
   const secret = newSecretCredential();
   return write(context, async (sql, now) => {
     await lockOwnedAgent(sql, environmentId, agentId);
-    const credential = await replace(sql, secret, { agentId, createdBy: 'owner', graceSeconds, now });
+    const terms = { graceSeconds, keptSeconds: null };
+    const credential = await replace(sql, secret, { agentId, createdBy: 'owner', ...terms, now });
     return withSecret<Rotation>({ credential, secret: secret.text }, auditOf(credential, graceSeconds));
   });
 }
@@ -69,9 +70,11 @@ export async function rotateOwnSecret(
     if (!agent.selfRotation)
       throw new AppError('forbidden', 'The owner has switched self-rotation off; ask them to rotate');
     if (agent.senderBound) await demandKey(sql, self, now);
-    if (agent.homeEnvironmentId === null) await demandFewRotations(sql, agentId, now);
-    const credential = await replace(sql, secret, { agentId, createdBy: 'agent', graceSeconds, now });
-    const linked = await findLinkedEnvironments(sql, agentId);
+    const isHomeless = agent.homeEnvironmentId === null;
+    if (isHomeless) await demandFewRotations(sql, agentId, now);
+    const terms = { graceSeconds, keptSeconds: isHomeless ? limits.homelessHistorySeconds : null };
+    const credential = await replace(sql, secret, { agentId, createdBy: 'agent', ...terms, now });
+    const links = await findLinksOf(sql, [agentId]);
     const payload = { kind: 'agent.rotated_itself', agent_id: agentId, at: now.toISOString() };
     const audit = {
       ...auditOf(credential, graceSeconds),
@@ -79,12 +82,12 @@ export async function rotateOwnSecret(
     };
     return {
       ...withSecret<Rotation>({ credential, secret: secret.text }, audit),
-      outbox: linked.map((scope) => ({ topic: noticeTopic, scope, payload })),
+      outbox: links.map(({ environmentId: scope }) => ({ topic: noticeTopic, scope, payload })),
     };
   });
 }
 
-/** Nobody answers for it, and whatever it once had is kept. */
+/** Nobody answers for it, and whatever it once had is kept for months. */
 async function demandFewRotations(sql: Sql, agentId: AgentId, now: Date): Promise<void> {
   const count = await countRotations(sql, agentId, addSeconds(now, -60 * 60));
   if (count < limits.homelessRotationsPerHour) return;
@@ -107,9 +110,17 @@ async function demandKey(sql: Sql, self: SelfProof, now: Date): Promise<void> {
 async function replace(
   sql: Sql,
   secret: NewSecret,
-  args: { agentId: AgentId; createdBy: Credential['createdBy']; graceSeconds: number; now: Date },
+  args: {
+    agentId: AgentId;
+    createdBy: Credential['createdBy'];
+    graceSeconds: number;
+    /** How long what ends now stays in the history; `null` for good. */
+    keptSeconds: number | null;
+    now: Date;
+  },
 ): Promise<Credential> {
-  const { agentId, createdBy, graceSeconds, now } = args;
+  const { agentId, createdBy, graceSeconds, keptSeconds, now } = args;
+  const keptAfter = (end: Date) => (keptSeconds === null ? null : addSeconds(end, keptSeconds));
   const live = await findLiveCredentials(sql, agentId, now);
   const old = live.filter(({ kind }) => kind === 'secret');
   const newest = old.at(-1);
@@ -123,8 +134,10 @@ async function replace(
     sql,
     ending.map(({ id }) => id),
     now,
+    keptAfter(now),
   );
-  if (graceSeconds > 0) await limitCredentials(sql, [newest.id], addSeconds(now, graceSeconds));
+  const end = addSeconds(now, graceSeconds);
+  if (graceSeconds > 0) await limitCredentials(sql, [newest.id], end, keptAfter(end));
   // Dated as the agent's new version: a refresh family is of before it or after it, and never of the same moment.
   const rotatedAt = await touchAgent(sql, agentId, now);
   return secret.insert(sql, { agentId, createdBy, rotatedFrom: newest.id, now: rotatedAt });

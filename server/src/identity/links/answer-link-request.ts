@@ -3,9 +3,10 @@ import { AppError } from '../../kernel/errors.ts';
 import { type EnvironmentId, isId } from '../../kernel/ids.ts';
 import { limits } from '../../kernel/limits.ts';
 import type { Agent } from '../agents/agent.ts';
-import { findAgent, linkAgent, notifyAgentsChanged } from '../agents/agents.sql.ts';
+import { findAgent, notifyAgentsChanged } from '../agents/agents.sql.ts';
 import { codeRow } from './demand-link.ts';
 import { isSameCode, type LinkRequest } from './link-request.ts';
+import { linkAgent } from './link-agent.ts';
 import { countWrongCode, deleteLinkRequest, findLinkRequest, type LinkRequestRow } from './links.sql.ts';
 
 /** A request that still waits, with its agent. Throws `not_found` for one that was answered or came too late. */
@@ -20,7 +21,8 @@ export async function getLinkRequest(
 
 /**
  * A person links the agent to their environment. It may see its mandates and ask for more then, and spend nothing.
- * Throws `not_found`, or `forbidden` where the code isn't the agent's; the fifth wrong one ends the request.
+ * Throws `not_found`, `conflict` where the environment has stopped it, or `forbidden` where the code isn't the agent's; the fifth wrong one
+ * ends the request.
  */
 export async function approveLink(
   context: WriteContext,

@@ -3,7 +3,7 @@ import { addSeconds } from '../../kernel/clock.ts';
 import { AppError } from '../../kernel/errors.ts';
 import { type EnvironmentId, type LinkId, newId } from '../../kernel/ids.ts';
 import { limits } from '../../kernel/limits.ts';
-import { findLinkedEnvironments } from '../agents/agents.sql.ts';
+import { findOpenEnvironments } from '../agents/agents.sql.ts';
 import { type ActingAgent, lockActingAgent } from '../oauth/acting-agent.ts';
 import { type LinkRequest, newUserCode } from './link-request.ts';
 import { findLinkRequestOf, insertLinkRequest } from './links.sql.ts';
@@ -17,8 +17,8 @@ export async function demandLink(
   acting: ActingAgent,
   authorizationUrl: (id: LinkId) => string,
 ): Promise<EnvironmentId[]> {
-  const linked = await findLinkedEnvironments(context.db, acting.agentId);
-  if (linked.length > 0) return linked;
+  const open = await findOpenEnvironments(context.db, acting.agentId);
+  if (open.length > 0) return open;
   const { request, userCode } = await getLinkRequest(context, acting);
   const next = { authorizationUrl: authorizationUrl(request.id), user_code: userCode };
   throw new AppError(

@@ -62,10 +62,10 @@ export function linkRoutes(): Route[] {
       limit: 'write',
       status: 200,
       schema: { params: Params, body: ApproveBody, response: AgentView },
-      errors: [],
+      errors: ['conflict'],
       handler: async ({ principal: { environmentId }, params, body, context }) => {
         const agent = await approveLink(context, params.linkId, { environmentId, userCode: body.user_code });
-        return presentAgent(agent, environmentId, context.clock.now());
+        return presentAgent({ ...agent, stoppedAt: null }, environmentId, context.clock.now());
       },
     }),
 

@@ -102,9 +102,9 @@ it('whose stop is being committed waits for it, and gets nothing', async () => {
       );
       return waiting.length > 0;
     });
-    await sql.query("UPDATE agents SET status = 'suspended', suspended_by = $2 WHERE id = $1", [
+    await sql.query("UPDATE agents SET status = 'suspended', suspended_at = $2 WHERE id = $1", [
       agent.id,
-      [home.id],
+      later,
     ]);
   });
   expect(await rotating).toBe('unauthorized');

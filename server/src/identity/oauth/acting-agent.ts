@@ -1,8 +1,8 @@
 import type { Sql } from '../../db/index.ts';
 import { AppError } from '../../kernel/errors.ts';
-import type { AgentId } from '../../kernel/ids.ts';
+import type { AgentId, EnvironmentId } from '../../kernel/ids.ts';
 import { type Agent, acceptsTokenOf } from '../agents/agent.ts';
-import { findAgent, lockAgent } from '../agents/agents.sql.ts';
+import { findAgent, findLink, lockAgent } from '../agents/agents.sql.ts';
 import { familyOfTokenId } from './refresh-token.ts';
 import { isRevoked } from './revocations.sql.ts';
 
@@ -29,6 +29,17 @@ export async function getActingAgent(sql: Sql, acting: ActingAgent, now: Date): 
 /** As `getActingAgent`; nothing where the token is dead. */
 export async function findActingAgent(sql: Sql, acting: ActingAgent, now: Date): Promise<Agent | undefined> {
   return ifAccepted(sql, acting, await findAgent(sql, acting.agentId), now);
+}
+
+/** As `findActingAgent`, in an environment; nothing where that isn't linked to the agent, or has stopped it. */
+export async function findAgentActingIn(
+  sql: Sql,
+  environmentId: EnvironmentId,
+  acting: ActingAgent,
+  now: Date,
+): Promise<Agent | undefined> {
+  const link = await findLink(sql, environmentId, acting.agentId);
+  return link?.stoppedAt === null ? findActingAgent(sql, acting, now) : undefined;
 }
 
 async function ifAccepted(

@@ -27,7 +27,7 @@ export async function findAudience(
   if (!resource)
     throw new AppError(
       'invalid_target',
-      'The resource is not registered in an environment of this agent: its owner does that with POST /v1/resources',
+      'The resource is not registered in an environment of this agent, or its environment has stopped the agent: its owner does the one with POST /v1/resources, and ends the other with POST /v1/agents/{id}/reactivate',
     );
   const { scopes: known } = resource;
   return {

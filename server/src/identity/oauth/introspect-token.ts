@@ -2,12 +2,13 @@ import { equalDigests } from '../../kernel/crypto.ts';
 import { unixSeconds } from '../../kernel/clock.ts';
 import { findAgent } from '../agents/agents.sql.ts';
 import { AppError } from '../../kernel/errors.ts';
+import type { AgentId } from '../../kernel/ids.ts';
 import { findAudience } from './audience.ts';
 import type { AccessTokens } from './access-tokens.ts';
 import type { AuthorizationServer } from './authorization-server.ts';
 import { findFamilyEnd } from './family-end.ts';
-import { type Caller, mayKnow } from './oauth-caller.ts';
-import { type FamilyState, findFamily } from './refresh-families.sql.ts';
+import { type Caller, mayBelieve } from './oauth-caller.ts';
+import { findFamily } from './refresh-families.sql.ts';
 import { readRefreshToken } from './refresh-token.ts';
 import { findKeyFault } from './rotate-refresh-token.ts';
 
@@ -23,12 +24,18 @@ export async function introspectToken(
   const found = token.startsWith('rt_')
     ? await introspectRefreshToken(server, token)
     : await introspectAccessToken(server, token);
-  return found && (await mayKnow(server, caller, found.agentId)) ? found.answer : { active: false };
+  return found && (await mayBelieve(server, caller, found.agentId)) ? found.answer : { active: false };
 }
 
-async function introspectAccessToken(server: { accessTokens: AccessTokens }, text: string) {
+async function introspectAccessToken(
+  server: AuthorizationServer & { accessTokens: AccessTokens },
+  text: string,
+) {
   const token = await server.accessTokens.verify(text);
   if (!token) return undefined;
+  // One may have been granted at the very moment of a stop.
+  for (const resource of [token.audience].flat())
+    if (!(await isForResource(server, token, resource))) return undefined;
   const answer = {
     ...token.claims,
     active: true as const,
@@ -38,9 +45,13 @@ async function introspectAccessToken(server: { accessTokens: AccessTokens }, tex
   return { agentId: token.agentId, answer };
 }
 
-/** Whether the registry still has the resource of a family, for its agent. */
-function isForResource({ db, issuer }: AuthorizationServer, family: FamilyState): Promise<boolean> {
-  return findAudience({ db, issuer }, family, family.resource).then(
+/** Whether the registry still has the resource of a token, for its agent. */
+function isForResource(
+  { db, issuer }: AuthorizationServer,
+  token: { agentId: AgentId },
+  resource: string,
+): Promise<boolean> {
+  return findAudience({ db, issuer }, token, resource).then(
     () => true,
     (error: unknown) => {
       if (error instanceof AppError && error.code === 'invalid_target') return false;
@@ -58,7 +69,7 @@ async function introspectRefreshToken(server: AuthorizationServer, text: string)
   if (!agent || findFamilyEnd(family, agent, now) !== undefined) return undefined;
   // What a refresh would be refused for whoever asked: RFC 7662 section 2.2 calls active what could be used at this moment.
   if (await findKeyFault(server.db, { agent, family, now })) return undefined;
-  if (!(await isForResource(server, family))) return undefined;
+  if (!(await isForResource(server, family, family.resource))) return undefined;
   const answer = {
     active: true as const,
     iss: server.issuer,

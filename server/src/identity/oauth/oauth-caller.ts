@@ -5,7 +5,7 @@ import { authenticateClient, endedCredential } from './authenticate-client.ts';
 import type { AuthorizationServer, OAuthRequest } from './authorization-server.ts';
 import type { ClientParameters } from './client-proof.ts';
 import { isCredentialGood } from './clients.sql.ts';
-import { isLinked } from './resources.sql.ts';
+import { findLink } from '../agents/agents.sql.ts';
 
 /** Who asks about a token, or wants one ended. */
 export type Caller =
@@ -54,12 +54,22 @@ export async function authenticateCaller(
   return { kind: 'api_key', apiKeyId: found.apiKeyId, environmentId: found.environmentId };
 }
 
-/** Whether a token of this agent is the caller's to know about: its own, or one of an agent of its environment. */
-export async function mayKnow(
+/** Whether a token of this agent is the caller's to end: its own, or one of an agent of its environment. */
+export async function mayEnd(
   server: AuthorizationServer,
   caller: Caller,
   agentId: AgentId,
 ): Promise<boolean> {
   if (caller.kind === 'client') return caller.agentId === agentId;
-  return isLinked(server.db, caller.environmentId, agentId);
+  return (await findLink(server.db, caller.environmentId, agentId)) !== undefined;
+}
+
+/** As `mayEnd`, to be told that it is active: for whoever has stopped the agent, no token of it is. */
+export async function mayBelieve(
+  server: AuthorizationServer,
+  caller: Caller,
+  agentId: AgentId,
+): Promise<boolean> {
+  if (caller.kind === 'client') return caller.agentId === agentId;
+  return (await findLink(server.db, caller.environmentId, agentId))?.stoppedAt === null;
 }

@@ -5,6 +5,7 @@ import { createDigestMemory } from '../../kernel/digest-memory.ts';
 import { limits } from '../../kernel/limits.ts';
 import type { AgentUsage } from '../agents/usage.ts';
 import type { GuessGuard } from '../credentials/guess-guard.ts';
+import { sweepCredentials } from '../credentials/credentials.sql.ts';
 import { sweepRefusals } from '../credentials/refusals.ts';
 import type { Tokens } from '../tokens/tokens.ts';
 import { type AccessTokens, createAccessTokens } from './access-tokens.ts';
@@ -72,7 +73,7 @@ export async function openOAuth(given: {
   };
 }
 
-/** Forgets what is over: wrong credentials, answers kept for a retry, families of a month ago, used proofs, and revocations of tokens that have expired. */
+/** Forgets what is over: wrong credentials, secrets that ended long ago and nobody answers for, answers kept for a retry, families of a month ago, used proofs, and revocations of tokens that have expired. */
 export async function sweepOAuth(context: WriteContext): Promise<void> {
   const now = context.clock.now();
   const familyTimes = {
@@ -85,5 +86,6 @@ export async function sweepOAuth(context: WriteContext): Promise<void> {
   }
   await sweepProofs(context);
   await sweepRefusals(context);
+  await sweepCredentials(context.db, now);
   await sweepRevokedTokens(context.db, addSeconds(now, -limits.clockSkewSeconds));
 }

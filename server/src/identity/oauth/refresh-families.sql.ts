@@ -87,8 +87,9 @@ export interface FamilyState extends RefreshFamily {
   keyRevoked: boolean | null;
 }
 
-/** A later rotation ends what the first one let live at the latest, so that the first few tell when the earliest ended. */
-const familyQuery = `SELECT f.*, a.client_id, c.expires_at AS credential_expires_at, c.revoked_at AS credential_revoked_at,
+/** A credential that isn't there any more isn't good. A later rotation ends what the first one let live at the latest, so that the first few tell when the earliest ended. */
+const familyQuery = `SELECT f.*, a.client_id, c.expires_at AS credential_expires_at,
+    CASE WHEN c.id IS NULL THEN f.created_at ELSE c.revoked_at END AS credential_revoked_at,
     (SELECT min(least(old.revoked_at, old.expires_at))
      FROM (SELECT rotated_from FROM agent_credentials WHERE agent_id = f.agent_id AND rotated_from IS NOT NULL
        AND created_at >= f.created_at AND id <> f.credential_id ORDER BY created_at LIMIT 4) successor

@@ -88,26 +88,21 @@ export async function listResources(
   );
 }
 
-/** The resource of this identifier in an environment that the agent is linked to; where several have it, the agent's oldest. */
+/**
+ * The resource of this identifier in an environment that the agent is linked to; where several have it, the agent's oldest. Nothing where
+ * any of them has stopped the agent: it is one API, of one organisation.
+ */
 export async function findResourceForAgent(
   sql: Sql,
   agentId: AgentId,
   identifier: string,
 ): Promise<Resource | undefined> {
-  const [row] = await sql.query<Resource>(
-    `SELECT r.environment_id, r.id, r.identifier, r.name, r.scopes, r.created_at
+  const rows = await sql.query<Resource & { isStopped: boolean }>(
+    `SELECT r.environment_id, r.id, r.identifier, r.name, r.scopes, r.created_at, l.stopped_at IS NOT NULL AS is_stopped
      FROM oauth_resources r JOIN agent_links l ON l.environment_id = r.environment_id AND l.agent_id = $1
-     WHERE r.identifier = $2 ORDER BY l.created_at, l.environment_id LIMIT 1`,
+     WHERE r.identifier = $2 ORDER BY l.stopped_at IS NULL, l.created_at, l.environment_id LIMIT 1`,
     [agentId, identifier],
   );
-  return row;
-}
-
-/** Whether the agent is one of the environment's. */
-export async function isLinked(sql: Sql, environmentId: EnvironmentId, agentId: AgentId): Promise<boolean> {
-  const rows = await sql.query(
-    'SELECT 1 AS one FROM agent_links WHERE environment_id = $1 AND agent_id = $2',
-    [environmentId, agentId],
-  );
-  return rows.length > 0;
+  // One that has stopped it comes first.
+  return rows.find(({ isStopped }) => !isStopped);
 }

@@ -2,7 +2,7 @@ import { write, type WriteContext } from '../../db/index.ts';
 import { equalDigests } from '../../kernel/crypto.ts';
 import type { AccessTokens } from './access-tokens.ts';
 import type { AuthorizationServer } from './authorization-server.ts';
-import { type Caller, mayKnow } from './oauth-caller.ts';
+import { type Caller, mayEnd } from './oauth-caller.ts';
 import { findFamily, findSpentToken, revokeFamily } from './refresh-families.sql.ts';
 import { readRefreshToken } from './refresh-token.ts';
 import { insertRevokedToken, notifyTokensRevoked } from './revocations.sql.ts';
@@ -30,7 +30,7 @@ async function revokeAccessToken(
   text: string,
 ): Promise<string | undefined> {
   const token = await server.accessTokens.verify(text);
-  if (!token || !(await mayKnow(server, caller, token.agentId))) return undefined;
+  if (!token || !(await mayEnd(server, caller, token.agentId))) return undefined;
   const { jti, agentId, expiresAt } = token;
   await write(context, async (sql, now) => {
     const isNew = await insertRevokedToken(sql, { jti, agentId, expiresAt, now });
@@ -49,7 +49,7 @@ async function revokeRefreshToken(
 ): Promise<string | undefined> {
   const token = readRefreshToken(text);
   const family = token && (await findFamily(server.db, token.familyId));
-  if (!token || !family || !(await mayKnow(server, caller, family.agentId))) return undefined;
+  if (!token || !family || !(await mayEnd(server, caller, family.agentId))) return undefined;
   // One that was used already still shows whose family it is.
   const isOfFamily =
     equalDigests(token.hash, family.tokenHash) || (await findSpentToken(server.db, family.id, token.hash));

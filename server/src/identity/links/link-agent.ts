@@ -1,0 +1,22 @@
+import type { Sql } from '../../db/index.ts';
+import { AppError } from '../../kernel/errors.ts';
+import type { AgentId, EnvironmentId } from '../../kernel/ids.ts';
+import { findLink, holdAgent, insertLink } from '../agents/agents.sql.ts';
+
+/**
+ * Links an agent to the environment on behalf of a person; one that is linked stays so. Throws `conflict` where the environment has stopped
+ * it: whoever agrees to something else doesn't lift that by the way.
+ */
+export async function linkAgent(
+  sql: Sql,
+  row: { environmentId: EnvironmentId; agentId: AgentId; linkedBy: string; now: Date },
+): Promise<void> {
+  await holdAgent(sql, row.agentId);
+  await insertLink(sql, row);
+  const link = await findLink(sql, row.environmentId, row.agentId);
+  if (!link || link.stoppedAt === null) return;
+  throw new AppError(
+    'conflict',
+    `You have stopped this agent: start it again first, with POST /v1/agents/${row.agentId}/reactivate`,
+  );
+}
