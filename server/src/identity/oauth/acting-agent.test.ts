@@ -10,11 +10,11 @@ import { demandLink } from '../links/demand-link.ts';
 import { loadSigningKeys } from '../signing-keys/signing-keys.ts';
 import { createTokens, type Tokens } from '../tokens/tokens.ts';
 import { issueCredential } from '../verifiable-credentials/issue-credential.ts';
-import { type ActingAgent, findActingAgent } from './acting-agent.ts';
+import { type ActingAgent, findActingAgent, findAgentActingIn } from './acting-agent.ts';
 import { tokenIdOf } from './refresh-token.ts';
 import { insertRevokedToken } from './revocations.sql.ts';
 
-const { db, home, at, newAgent } = await openAgents();
+const { db, home, other, at, newAgent, link } = await openAgents();
 const later = addSeconds(start, 5);
 let tokens: Tokens;
 beforeAll(async () => {
@@ -108,6 +108,48 @@ it('whose stop is being committed waits for it, and gets nothing', async () => {
     ]);
   });
   expect(await rotating).toBe('unauthorized');
+});
+
+describe('an agent acts in an environment', () => {
+  const isActingIn = async (id: AgentId, acting: ActingAgent = self(id, later)) =>
+    (await findAgentActingIn(db, other.id, acting, addSeconds(later, 1))) !== undefined;
+
+  it('that is linked to it and has not stopped it, with a token that is good', async () => {
+    const { agent } = await newAgent();
+    expect(await isActingIn(agent.id)).toBe(false);
+    await link(agent.id, other);
+    expect(await isActingIn(agent.id)).toBe(true);
+    await stopAgent(at(start, other), other.id, agent.id);
+    expect(await isActingIn(agent.id)).toBe(false);
+    await startAgent(at(start, other), other.id, agent.id);
+    expect(await isActingIn(agent.id)).toBe(true);
+    expect(await isActingIn(agent.id, self(agent.id)), 'a token of before the stop').toBe(false);
+    await stopAgent(at(start), home.id, agent.id);
+    expect(await isActingIn(agent.id)).toBe(false);
+  });
+
+  it.each([
+    ['the environment’s', () => other],
+    ['home’s', () => home],
+  ])('and a stop waits for what is being decided: %s', async (_whose, by) => {
+    const { agent } = await newAgent();
+    await link(agent.id, other);
+    const order: string[] = [];
+    let stopping: Promise<unknown> | undefined;
+    await db.transaction(async (sql) => {
+      await findAgentActingIn(sql, other.id, self(agent.id), later);
+      stopping = stopAgent(at(start, by()), by().id, agent.id).then(() => order.push('stopped'));
+      await vi.waitUntil(
+        async () =>
+          order.length > 0 ||
+          (await db.query("SELECT 1 FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'")).length >
+            0,
+      );
+      order.push('decided');
+    });
+    await stopping;
+    expect(order).toEqual(['decided', 'stopped']);
+  });
 });
 
 describe('a credential for a verifier', () => {

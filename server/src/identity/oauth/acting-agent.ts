@@ -2,7 +2,7 @@ import type { Sql } from '../../db/index.ts';
 import { AppError } from '../../kernel/errors.ts';
 import type { AgentId, EnvironmentId } from '../../kernel/ids.ts';
 import { type Agent, acceptsTokenOf } from '../agents/agent.ts';
-import { findAgent, findLink, lockAgent } from '../agents/agents.sql.ts';
+import { findAgent, findLink, holdAgent, lockAgent } from '../agents/agents.sql.ts';
 import { familyOfTokenId } from './refresh-token.ts';
 import { isRevoked } from './revocations.sql.ts';
 
@@ -31,13 +31,17 @@ export async function findActingAgent(sql: Sql, acting: ActingAgent, now: Date):
   return ifAccepted(sql, acting, await findAgent(sql, acting.agentId), now);
 }
 
-/** As `findActingAgent`, in an environment; nothing where that isn't linked to the agent, or has stopped it. */
+/**
+ * As `findActingAgent`, in an environment; nothing where that isn't linked to the agent, or has stopped it. Stops wait until the transaction
+ * ends: whatever follows from one finds all that the agent got before.
+ */
 export async function findAgentActingIn(
   sql: Sql,
   environmentId: EnvironmentId,
   acting: ActingAgent,
   now: Date,
 ): Promise<Agent | undefined> {
+  await holdAgent(sql, acting.agentId);
   const link = await findLink(sql, environmentId, acting.agentId);
   return link?.stoppedAt === null ? findActingAgent(sql, acting, now) : undefined;
 }
