@@ -1,4 +1,4 @@
-export { findOpenEnvironments } from './agents/agents.sql.ts';
+export { findOpenEnvironments } from './links/agent-links.sql.ts';
 export { sweepIdleAgents, sweepUsage } from './agents/delete-idle-agents.ts';
 export { newsTopics } from './agents/tell-stopped.ts';
 export { createAgentUsage, type AgentUsage } from './agents/usage.ts';

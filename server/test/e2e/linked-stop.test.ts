@@ -29,18 +29,19 @@ beforeAll(async () => {
   terms = await askTerms(`${(await sell(instance, upstream.url, 'linked-stop')).url}/paid`);
   home = (await makeOwner(db)).apiKey;
   linked = instance.info.api_key;
-  for (const [credential, identifier] of [
-    [linked, theirApi],
-    [home, homeApi],
-  ] as const) {
-    const body = { identifier, name: 'An API' };
-    expect((await callApi(instance, '/v1/resources', { body, credential })).status).toBe(201);
-  }
+  await registerApi(linked, theirApi);
+  await registerApi(home, homeApi);
 }, 90_000);
 afterAll(async () => {
   await upstream?.close();
   await instance?.stop();
 }, 60_000);
+
+async function registerApi(credential: string, identifier: string): Promise<void> {
+  const body = { identifier, name: 'An API' };
+  const { status, text } = await callApi(instance, '/v1/resources', { body, credential });
+  if (status !== 201) throw new Error(`not registered: ${text}`);
+}
 
 const act = (action: string, agentId: string, credential: string) =>
   callApi(instance, `/v1/agents/${agentId}/${action}`, { body: {}, credential });

@@ -8,7 +8,7 @@ import { AppError } from '../../kernel/errors.ts';
 import type { AgentId } from '../../kernel/ids.ts';
 import { findAgentBySecret } from '../credentials/credentials.sql.ts';
 import { parsePublicKey } from '../credentials/public-key.ts';
-import { insertLink } from './agents.sql.ts';
+import { insertLink } from '../links/agent-links.sql.ts';
 import { createAgent } from './create-agent.ts';
 
 export const start = new Date('2026-11-22T10:00:00Z');

@@ -3,7 +3,8 @@ import { AppError } from '../../kernel/errors.ts';
 import type { AgentId, EnvironmentId } from '../../kernel/ids.ts';
 import { type ActingAgent, lockActingAgent } from '../oauth/acting-agent.ts';
 import { type Agent, deactivated, type LinkedAgent, started, statusFor } from './agent.ts';
-import { liftStop, stopLinkedAgents, updateAgentState } from './agents.sql.ts';
+import { updateAgentState } from './agents.sql.ts';
+import { liftStop, stopLinkedAgents } from '../links/agent-links.sql.ts';
 import { getLinkedAgent, lockOwnedAgent } from './owned-agent.ts';
 import { tellEnded, tellStopped } from './tell-stopped.ts';
 

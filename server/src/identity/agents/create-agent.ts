@@ -4,7 +4,8 @@ import type { EnvironmentId } from '../../kernel/ids.ts';
 import { newSecretCredential } from '../credentials/new-secret-credential.ts';
 import { withSecret } from '../credentials/shown-secret.ts';
 import { type Agent, newAgent } from './agent.ts';
-import { insertAgent, insertLink } from './agents.sql.ts';
+import { insertAgent } from './agents.sql.ts';
+import { insertLink } from '../links/agent-links.sql.ts';
 
 /** What an owner says of a new agent. */
 export type NewAgent = Pick<

@@ -1,6 +1,6 @@
 import { write, type WriteContext } from '../../db/index.ts';
 import type { EnvironmentId } from '../../kernel/ids.ts';
-import { lockStoppableAgents, stopLinkedAgents } from './agents.sql.ts';
+import { lockStoppableAgents, stopLinkedAgents } from '../links/agent-links.sql.ts';
 import { tellStopped } from './tell-stopped.ts';
 
 /** As `stopAgent`, every agent that the environment is linked to, in one transaction. Gives how many it had not stopped before. */

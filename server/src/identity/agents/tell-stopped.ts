@@ -1,6 +1,6 @@
 import type { OutboxEntry, Sql } from '../../db/index.ts';
 import type { AgentId, EnvironmentId } from '../../kernel/ids.ts';
-import { findLinksOf, type StoppedAgent } from './agents.sql.ts';
+import { findLinksOf, type StoppedAgent } from '../links/agent-links.sql.ts';
 
 /** What tells of an agent that it was stopped. */
 const stoppedTopic = 'agent.stopped';

@@ -3,7 +3,7 @@ import { addSeconds } from '../../kernel/clock.ts';
 import { AppError } from '../../kernel/errors.ts';
 import { type EnvironmentId, type LinkId, newId } from '../../kernel/ids.ts';
 import { limits } from '../../kernel/limits.ts';
-import { findOpenEnvironments } from '../agents/agents.sql.ts';
+import { findOpenEnvironments } from './agent-links.sql.ts';
 import { type ActingAgent, lockActingAgent } from '../oauth/acting-agent.ts';
 import { type LinkRequest, newUserCode } from './link-request.ts';
 import { findLinkRequestOf, insertLinkRequest } from './links.sql.ts';

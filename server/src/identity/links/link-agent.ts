@@ -1,7 +1,8 @@
 import type { Sql } from '../../db/index.ts';
 import { AppError } from '../../kernel/errors.ts';
 import type { AgentId, EnvironmentId } from '../../kernel/ids.ts';
-import { findLink, holdAgent, insertLink } from '../agents/agents.sql.ts';
+import { holdAgent } from '../agents/agents.sql.ts';
+import { findLink, insertLink } from './agent-links.sql.ts';
 
 /**
  * Links an agent to the environment on behalf of a person; one that is linked stays so. Throws `conflict` where the environment has stopped

@@ -110,10 +110,10 @@ it('whose stop is being committed waits for it, and gets nothing', async () => {
   expect(await rotating).toBe('unauthorized');
 });
 
-describe('an agent acts in an environment', () => {
-  const isActingIn = async (id: AgentId, acting: ActingAgent = self(id, later)) =>
-    (await findAgentActingIn(db, other.id, acting, addSeconds(later, 1))) !== undefined;
+const isActingIn = async (id: AgentId, acting: ActingAgent = self(id, later)) =>
+  (await findAgentActingIn(db, other.id, acting, addSeconds(later, 1))) !== undefined;
 
+describe('an agent acts in an environment', () => {
   it('that is linked to it and has not stopped it, with a token that is good', async () => {
     const { agent } = await newAgent();
     expect(await isActingIn(agent.id)).toBe(false);

@@ -2,7 +2,8 @@ import type { Sql } from '../../db/index.ts';
 import { AppError } from '../../kernel/errors.ts';
 import type { AgentId, EnvironmentId } from '../../kernel/ids.ts';
 import { type Agent, acceptsTokenOf } from '../agents/agent.ts';
-import { findAgent, findLink, holdAgent, lockAgent } from '../agents/agents.sql.ts';
+import { findAgent, holdAgent, lockAgent } from '../agents/agents.sql.ts';
+import { findLink } from '../links/agent-links.sql.ts';
 import { familyOfTokenId } from './refresh-token.ts';
 import { isRevoked } from './revocations.sql.ts';
 

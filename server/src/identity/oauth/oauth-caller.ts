@@ -5,7 +5,7 @@ import { authenticateClient, endedCredential } from './authenticate-client.ts';
 import type { AuthorizationServer, OAuthRequest } from './authorization-server.ts';
 import type { ClientParameters } from './client-proof.ts';
 import { isCredentialGood } from './clients.sql.ts';
-import { findLink } from '../agents/agents.sql.ts';
+import { findLink } from '../links/agent-links.sql.ts';
 
 /** Who asks about a token, or wants one ended. */
 export type Caller =
