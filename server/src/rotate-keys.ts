@@ -1,9 +1,8 @@
 import { parseArgs } from 'node:util';
 import { readConfig } from './config.ts';
-import { openDatabase, type WriteContext } from './db/index.ts';
+import { createDatabaseClock, openDatabase, type WriteContext } from './db/index.ts';
 import { findRunningGround } from './ground.ts';
 import { loadSigningKeys, replaceSigningKeys, rotateSigningKeys } from './identity/index.ts';
-import { systemClock } from './kernel/clock.ts';
 import { createSecretBox } from './kernel/crypto.ts';
 import { AppError } from './kernel/errors.ts';
 import { StartupError } from './kernel/startup-error.ts';
@@ -18,32 +17,36 @@ async function main(): Promise<void> {
   if (values.help) return void process.stdout.write(usage);
   const ground = await findRunningGround(readConfig(process.env));
   const db = openDatabase(ground.databaseUrl, { poolSize: 1, onError: () => undefined });
-  const context: WriteContext = {
-    db,
-    clock: systemClock,
-    box: createSecretBox(ground.masterKey),
-    actor: { kind: 'system', id: 'rotate-keys' },
-    scope: 'instance',
-    requestId: null,
-    clientAddress: null,
-  };
   try {
-    await assertMasterKey(context);
-    const report = values.now ? await replace(context) : await rotate(context);
-    process.stdout.write(`${report.join('\n')}\n`);
+    // The one that the processes go by.
+    const clock = await createDatabaseClock(db, { onError: () => undefined }).catch(unreadable);
+    const context: WriteContext = {
+      db,
+      clock,
+      box: createSecretBox(ground.masterKey),
+      actor: { kind: 'system', id: 'rotate-keys' },
+      scope: 'instance',
+      requestId: null,
+      clientAddress: null,
+    };
+    try {
+      // Keys sealed under another master key than that of the processes could be opened by none of them.
+      await loadSigningKeys(context, []).catch(unreadable);
+      const report = values.now ? await replace(context) : await rotate(context);
+      process.stdout.write(`${report.join('\n')}\n`);
+    } finally {
+      await clock.stop();
+    }
   } finally {
     await db.close();
   }
 }
 
-/** Keys sealed under another master key than that of the processes could be opened by none of them. */
-async function assertMasterKey(context: WriteContext): Promise<void> {
-  await loadSigningKeys(context, []).catch((error: unknown) => {
-    throw new StartupError(
-      'the signing keys cannot be read: run this with the settings that the instance runs with, CREDENCE_MASTER_KEY and DATABASE_URL above all',
-      { cause: error },
-    );
-  });
+function unreadable(cause: unknown): never {
+  throw new StartupError(
+    'the signing keys cannot be read: run this with the settings that the instance runs with, CREDENCE_MASTER_KEY and DATABASE_URL above all',
+    { cause },
+  );
 }
 
 async function rotate(context: WriteContext): Promise<string[]> {

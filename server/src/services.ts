@@ -1,7 +1,14 @@
 import type { Logger } from 'pino';
 import type { EnvironmentKind } from './accounts/index.ts';
 import type { ChainConfig, Config } from './config.ts';
-import { type Database, migrate, openDatabase, type WriteContext } from './db/index.ts';
+import {
+  createDatabaseClock,
+  type Database,
+  type DatabaseClock,
+  migrate,
+  openDatabase,
+  type WriteContext,
+} from './db/index.ts';
 import {
   type AgentIdentifier,
   type AgentUsage,
@@ -18,6 +25,7 @@ import {
 import { type Clock, systemClock } from './kernel/clock.ts';
 import { createSecretBox, type SecretBox } from './kernel/crypto.ts';
 import { createEgressGuard, type EgressGuard } from './kernel/egress.ts';
+import { limits } from './kernel/limits.ts';
 import { StartupError } from './kernel/startup-error.ts';
 import {
   type Chain,
@@ -43,7 +51,8 @@ type Chains = ReadonlyMap<string, { chain: Chain; settler: Settler }>;
 export interface Services {
   config: Config;
   logger: Logger;
-  clock: Clock;
+  /** The database's, which all processes go by. */
+  clock: DatabaseClock;
   db: Database;
   /** Connections for what is done for many at once. */
   batches: Database;
@@ -63,9 +72,13 @@ export async function createServices(parts: Parts): Promise<Services> {
   const onError = (error: Error) => parts.logger.warn({ err: error }, 'a database connection was lost');
   const db = openDatabase(parts.databaseUrl, { poolSize: 20, onError });
   const batches = openDatabase(parts.databaseUrl, { poolSize: 6, onError, planOnce: true });
+  let clock: DatabaseClock | undefined;
   try {
-    return await createServicesOver({ db, batches }, parts);
+    await migrate(db, new URL('../migrations/', import.meta.url), systemClock.now());
+    clock = await openClock(db, parts.logger);
+    return await createServicesOver({ db, batches, clock }, parts);
   } catch (error) {
+    await clock?.stop();
     // Its connections would else be cut by an embedded database that stops, and be reported as lost.
     await Promise.all([db.close(), batches.close()]);
     throw error;
@@ -73,13 +86,11 @@ export async function createServices(parts: Parts): Promise<Services> {
 }
 
 async function createServicesOver(
-  { db, batches }: Pick<Services, 'batches' | 'db'>,
+  { db, batches, clock }: Pick<Services, 'batches' | 'clock' | 'db'>,
   parts: Parts,
 ): Promise<Services> {
   const { config, logger } = parts;
-  const clock = systemClock;
   const box = createSecretBox(parts.masterKey);
-  await migrate(db, new URL('../migrations/', import.meta.url), clock.now());
   const context = systemContext({ db, clock, box });
   const { signatures } = config;
   const keys = await loadSigningKeys(context, Object.values(signatures));
@@ -124,9 +135,23 @@ async function createServicesOver(
 }
 
 /** Ends what goes on in the background, then lets go of the database. */
-export async function closeServices({ oauth, db, batches }: Services): Promise<void> {
-  await oauth.stop();
+export async function closeServices({ oauth, clock, db, batches }: Services): Promise<void> {
+  await Promise.all([oauth.stop(), clock.stop()]);
   await Promise.all([db.close(), batches.close()]);
+}
+
+/** Processes agree with one another whatever their machines' clocks say; others, and chains, go by clocks of their own. */
+async function openClock(db: Database, logger: Logger): Promise<DatabaseClock> {
+  const clock = await createDatabaseClock(db, {
+    onError: (error) => logger.warn({ err: error }, "the database's clock is looked at later"),
+  });
+  const { machineAheadMs } = clock;
+  if (Math.abs(machineAheadMs) > limits.clockDifferenceSeconds * 1000)
+    logger.warn(
+      { machineAheadMs },
+      "this machine's clock and the database's differ: every process goes by the database's, while who checks tokens and payments elsewhere goes by the right time; see that both machines keep it (NTP), the database's above all",
+    );
+  return clock;
 }
 
 async function openChains(parts: Parts, context: WriteContext): Promise<Chains> {

@@ -1,8 +1,8 @@
 export { type BatchOutcome, writeBatch, writeStatement } from './batch.ts';
+export { createDatabaseClock, type DatabaseClock } from './database-clock.ts';
 export { openDatabase, type Database, type Sql, type Transaction } from './database.ts';
 export { createLane } from './lane.ts';
 export { deleteInBatches } from './delete-in-batches.ts';
-export { databaseTimeOf } from './database-time.ts';
 export { migrate } from './migrate.ts';
 export { listen } from './notify.ts';
 export {

@@ -3,6 +3,7 @@ export interface Clock {
   now(): Date;
 }
 
+/** The machine's own. The program goes by the database's (`db/database-clock.ts`), once there is one. */
 export const systemClock: Clock = { now: () => new Date() };
 
 /** A time so many seconds later. */

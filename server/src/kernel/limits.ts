@@ -150,6 +150,8 @@ export const limits = {
   assertionSecondsMax: 10 * 60,
   /** Clocks of machines that we don't keep may differ by this much (RFC 8725 leaves it to us). */
   clockSkewSeconds: 30,
+  /** A machine's clock that differs more from the database's is told of at the start: clocks that are kept are within a fraction of a second. */
+  clockDifferenceSeconds: 5,
   /** An assertion or a proof with an RSA key has less than 2 KiB. */
   foreignJwsCharacters: 8 * 1024,
   /** One commit's tokens: a larger batch adds latency, and hardly any rate. */

@@ -1,11 +1,4 @@
-import {
-  createLane,
-  type Database,
-  databaseTimeOf,
-  type Origin,
-  type Transaction,
-  writeBatch,
-} from '../../db/index.ts';
+import { createLane, type Database, type Origin, type Transaction, writeBatch } from '../../db/index.ts';
 import type { Book } from '../../ledger/index.ts';
 import { assert } from '../../kernel/assert.ts';
 import { addSeconds, type Clock } from '../../kernel/clock.ts';
@@ -82,10 +75,10 @@ export function createPaymentLane(deps: LaneDeps): PaymentLane {
 
   /** No payment is refused by a balance that isn't the present one. */
   async function begin(job: ClaimJob | RetryJob): ReturnType<typeof decide> {
-    const result = await decide({ ...job, balance: await onOneClock(deps, job.balance) });
+    const result = await decide(job);
     if (result !== 'insufficient_funds') return result;
     const balance = await job.balance?.renew?.();
-    return balance ? decide({ ...job, balance: await onOneClock(deps, balance) }) : result;
+    return balance ? decide({ ...job, balance }) : result;
   }
 
   return {
@@ -107,14 +100,6 @@ export function createPaymentLane(deps: LaneDeps): PaymentLane {
       await Promise.all([credits.stop(), exact.stop()]);
     },
   };
-}
-
-/** A balance by the clock that `settled_at` is written by: what has been settled since it was read isn't in it. */
-async function onOneClock(
-  deps: LaneDeps,
-  balance: KnownBalance | undefined,
-): Promise<KnownBalance | undefined> {
-  return balance && { ...balance, readAt: await databaseTimeOf(deps, balance.readAt) };
 }
 
 function answerBytes(job: Job): number {

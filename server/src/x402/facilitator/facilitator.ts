@@ -1,5 +1,5 @@
 import { reach } from '#points';
-import { type Database, databaseTimeOf, refuseReusedKey, write, type WriteContext } from '../../db/index.ts';
+import { type Database, refuseReusedKey, write, type WriteContext } from '../../db/index.ts';
 import { type Clock, unixSeconds } from '../../kernel/clock.ts';
 import { AppError } from '../../kernel/errors.ts';
 import type { ApiKeyId, EnvironmentId } from '../../kernel/ids.ts';
@@ -207,17 +207,18 @@ function isRetryable({ payment }: Claim): boolean {
 
 /** What rules (b) and (e) would say to a claim, without making one. */
 async function findClaimFault(
-  deps: Pick<FacilitatorDeps, 'clock' | 'db'>,
+  deps: Pick<FacilitatorDeps, 'db'>,
   rail: Rail,
   balance: KnownBalance,
   now: Date,
 ): Promise<FacilitatorFault | undefined> {
   const { db } = deps;
   const { facts } = rail;
-  const balanceReadAt = await databaseTimeOf(deps, balance.readAt);
   const [suspendedUntil, [claimed = 0n]] = await Promise.all([
     findSuspension(db, facts),
-    sumClaimed(db, [{ payment: { ...facts, id: '' }, balanceReadAt, balanceBlock: balance.block }]),
+    sumClaimed(db, [
+      { payment: { ...facts, id: '' }, balanceReadAt: balance.readAt, balanceBlock: balance.block },
+    ]),
   ]);
   // Asked before the work is done, which somebody whose last payment failed after it isn't worth yet.
   if (suspendedUntil && suspendedUntil > now) return 'payer_suspended';
