@@ -1,10 +1,17 @@
 import { randomBytes } from 'node:crypto';
 import { findFreePort, type Instance, startInstance } from './instance.ts';
 
+/** What one of them has besides, or in the place of what they share. */
+interface Own {
+  first?: Record<string, string>;
+  second?: (first: Instance) => Promise<Record<string, string>>;
+}
+
 /** Two processes of one installation: one database, one master key, one issuer. Each is called at its own address. */
 export async function startPair(
   databaseUrl: string,
   masterKey = randomBytes(32).toString('hex'),
+  own: Own = {},
 ): Promise<[Instance, Instance]> {
   const ports = [await freePorts(), await freePorts()] as const;
   const env = {
@@ -13,9 +20,10 @@ export async function startPair(
     CREDENCE_PUBLIC_URL: `http://localhost:${ports[0].api}`,
     CREDENCE_GATEWAY_URL: `http://localhost:${ports[0].gateway}`,
   };
-  const first = await startAt(ports[0], env);
+  const first = await startAt(ports[0], { ...env, ...own.first });
   try {
-    return [first, await startAt(ports[1], { ...env, CREDENCE_ROLES: 'control,gateway' })];
+    const second = { CREDENCE_ROLES: 'control,gateway', ...(await own.second?.(first)) };
+    return [first, await startAt(ports[1], { ...env, ...second })];
   } catch (error) {
     await first.stop();
     throw error;
