@@ -38,7 +38,7 @@ export async function serveOwed(call: PaidCall, payment: Payment): Promise<PaidA
     case 'owed':
     case 'running': {
       if (hasLiveLease(payment, clock.now())) return undefined;
-      // By this process's own clock, no later than the row says by the database's.
+      // Dated before the row is, and so no later than it says.
       const leaseUntil = addSeconds(clock.now(), attemptLeaseSeconds);
       const taken = await takeDelivery(contextOf(call), payment);
       return taken && runDelivery(call, { ...taken, leaseUntil });

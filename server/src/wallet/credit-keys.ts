@@ -18,7 +18,7 @@ export interface CreditKeys {
 
 /** A notification may be lost: revocations are asked for as well, this often. Invariant 7 allows five seconds. */
 const checkedMs = 2_000;
-/** How far back, as the clocks of processes differ, and what was revoked shows only when it is committed. */
+/** How far back, as what was revoked shows only when it is committed. */
 const overlapSeconds = 120;
 /** A key that isn't known may have been registered since; it is looked for this often at most, and waited for that long. */
 const missMs = 1_000;

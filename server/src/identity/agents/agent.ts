@@ -101,8 +101,8 @@ export function tokenTime(agent: Pick<Agent, 'tokensValidFrom'>, now: Date): Dat
 }
 
 /**
- * When a refresh family of now begins: after the agent's last stop and its last change, a rotation above all, by whichever clock
- * those are dated.
+ * When a refresh family of now begins: after the agent's last stop and its last change, a rotation above all, which another process may
+ * have dated some milliseconds later.
  */
 export function familyTime(agent: Pick<Agent, 'tokensValidFrom' | 'updatedAt'>, now: Date): Date {
   const time = tokenTime(agent, now);

@@ -114,8 +114,8 @@ export async function listAgents(
 }
 
 /**
- * The time of a change of a row, which is also its version: later than the one before, as clocks differ and a change may have waited
- * for another that began after it. Who knows a later version believes no earlier one.
+ * The time of a change of a row, which is also its version: later than the one before, as a change may have waited for another that
+ * began after it. Who knows a later version believes no earlier one.
  */
 export const versionAt = (place: string) =>
   `greatest(updated_at + interval '1 millisecond', ${place}::timestamptz)`;

@@ -4,7 +4,7 @@ import { limits } from '../../kernel/limits.ts';
 import { deleteEndedAgents, endIdleAgents } from './agents.sql.ts';
 import { deleteUsageDays } from './usage.sql.ts';
 
-/** No token of an agent lives longer than this, whoever's clock it was dated by: until then every process must find what ended it. */
+/** No token of an agent lives longer than this: until then every process must find what ended it. */
 const tokenSecondsMax = limits.accessTokenSeconds + 10 * limits.clockSkewSeconds;
 
 /**

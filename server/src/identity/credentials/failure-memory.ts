@@ -36,7 +36,7 @@ export function createFailureMemory() {
     const whole = count + (unwritten.get(key) ?? 0);
     tallies[kind].set(key, {
       count: atLeast === 'known' ? Math.max(whole, known?.count ?? 0) : whole,
-      // Dated by another process's clock: what is ahead of this one's would make callers wait for as long as it is ahead.
+      // The clock may have been set back since: what is ahead of it would make callers wait for as long as it is ahead.
       lastAt: lastAt > now ? (known?.lastAt ?? now.getTime()) : lastAt.getTime(),
     });
   };

@@ -125,7 +125,7 @@ it('who guesses while other failures are being written gets no more tries than w
   expect(waits.filter((wait) => wait === 0).length).toBeLessThanOrEqual(6);
 });
 
-it('a process whose clock is ahead makes nobody wait for as long as it is ahead', async () => {
+it('a clock that is set back makes nobody wait for as long as it was ahead', async () => {
   await fail(6, at('192.0.2.1'), later(600));
   const other = newGuard();
   await fail(1, at('192.0.2.1'), start, other);

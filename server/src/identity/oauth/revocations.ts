@@ -45,7 +45,7 @@ export interface Revocations {
 const pollMs = 2_000;
 /** No access token lives longer, so that older changes concern none. */
 const horizonSeconds = limits.accessTokenSeconds + 2 * limits.clockSkewSeconds;
-/** Changes are dated when their transaction begins, by the clock of its machine, and seen when it has committed. */
+/** Changes are dated when their transaction begins, and seen when it has committed. */
 const overlapSeconds = 90;
 
 /** Reads what is known so far, and goes on reading until it is stopped. */

@@ -97,7 +97,7 @@ export type TokenAlgorithms = Readonly<Record<TokenType, Algorithm>>;
 
 /** VC-JOSE-COSE section 3.1.1 names what the payload is as well. */
 const contentTypes = { 'at+jwt': {}, 'vc+jwt': { cty: 'vc' } } as const;
-/** Clocks of one instance's machines may differ by this much (RFC 8725 leaves it to us). */
+/** A token may be dated a second ahead (`tokenTime`), and the clock be set back by less than this (RFC 8725 leaves it to us). */
 const skewSeconds = 30;
 
 export function createTokens(

@@ -13,7 +13,6 @@ export interface SettlementTransaction {
   hashes: Hex[];
   /** The latest version, as it is sent. */
   raw: Hex;
-  /** When, by this process's clock. */
   signedAt: Date;
 }
 
