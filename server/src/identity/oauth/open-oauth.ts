@@ -77,6 +77,7 @@ export async function openOAuth(given: {
 export async function sweepOAuth(context: WriteContext): Promise<void> {
   const now = context.clock.now();
   const familyTimes = {
+    now,
     answersBefore: addSeconds(now, -limits.refreshRetrySeconds),
     familiesBefore: addSeconds(now, -limits.refreshFamilySeconds),
   };

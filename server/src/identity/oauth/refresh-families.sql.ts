@@ -163,14 +163,15 @@ export async function revokeFamily(sql: Sql, id: string, now: Date): Promise<boo
 /** Forgets answers whose window has ended, and families whose month has: so many of each at most. Gives how many. */
 export async function sweepFamilies(
   sql: Sql,
-  args: { answersBefore: Date; familiesBefore: Date; limit: number },
+  args: { answersBefore: Date; familiesBefore: Date; now: Date; limit: number },
 ): Promise<{ answers: number; families: number }> {
-  // A UUIDv7 begins with its time in milliseconds (RFC 9562 section 5.7), so that the primary key finds the oldest.
+  // A UUIDv7 begins with its time in milliseconds (RFC 9562 section 5.7), so that the primary key finds the oldest; by the clock of the
+  // machine that made it, which may be wrong.
   const bound = args.familiesBefore.getTime().toString(16).padStart(12, '0').padEnd(32, '0');
   const families = await sql.query(
     `DELETE FROM refresh_families WHERE id IN (
-       SELECT id FROM refresh_families WHERE id < $1::uuid ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING 1 AS one`,
-    [bound, args.limit],
+       SELECT id FROM refresh_families WHERE id < $1::uuid AND expires_at <= $3 ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING 1 AS one`,
+    [bound, args.limit, args.now],
   );
   const answers = await sql.query(
     `UPDATE spent_refresh_tokens SET answer = NULL WHERE (family_id, token_hash) IN (
