@@ -60,17 +60,17 @@ describe("the database's clock", () => {
   );
 
   it('does not go back while nobody sets it back, though later answers are long on their way', async () => {
-    let answers = 0;
+    const count = { answers: 0 };
     const slow: Pick<Database, 'query'> = {
       async query(...asked: Parameters<Database['query']>) {
         const rows = await db.query(...asked);
-        if (answers > 0) await sleep(200);
-        answers += 1;
+        if (count.answers > 0) await sleep(200);
+        count.answers += 1;
         return rows as never;
       },
     };
     clock = await createDatabaseClock(slow, { onError: rethrow });
-    for (let last = clock.now(); answers < 4; await new Promise(setImmediate)) {
+    for (let last = clock.now(); count.answers < 4; await new Promise(setImmediate)) {
       const now = clock.now();
       expect(now.getTime()).toBeGreaterThanOrEqual(last.getTime());
       last = now;
@@ -103,28 +103,27 @@ describe("the database's clock", () => {
   });
 
   it('is asked at once, and once, where the clock of this machine jumps', async () => {
-    let asked = 0;
-    let underWay = 0;
+    const count = { asked: 0, underWay: 0 };
     const counting: Pick<Database, 'query'> = {
       async query(...given: Parameters<Database['query']>) {
-        asked += 1;
-        underWay += 1;
-        return (await db.query(...given).finally(() => (underWay -= 1))) as never;
+        count.asked += 1;
+        count.underWay += 1;
+        return (await db.query(...given).finally(() => (count.underWay -= 1))) as never;
       },
     };
     clock = await createDatabaseClock(counting, { onError: rethrow });
     const trueNow = Date.now.bind(Date);
     for (const jumpMs of [3_600_000, 0]) {
-      while (underWay > 0) await sleep(1);
+      while (count.underWay > 0) await sleep(1);
       // What came of the last answer is written down in the turns behind it.
       await sleep(10);
-      const before = asked;
+      const before = count.asked;
       clock.now();
-      expect(asked, 'it stands as it stood').toBe(before);
+      expect(count.asked, 'it stands as it stood').toBe(before);
       vi.spyOn(Date, 'now').mockImplementation(() => trueNow() + jumpMs);
       clock.now();
       clock.now();
-      expect(asked).toBe(before + 1);
+      expect(count.asked).toBe(before + 1);
       expect(Math.abs(await aheadMs())).toBeLessThan(near);
     }
   });

@@ -38,6 +38,10 @@ const onChainOf = async ({ info, dataDirectory }: Instance) => ({
   CREDENCE_SANDBOX_RELAYER_KEY: `0x${(await readFile(join(dataDirectory, 'relayer.key'), 'utf8')).trim()}`,
 });
 
+const meAt = (at: Instance, credential: string) => callApi(at, '/v1/agents/me', { credential });
+const refreshAt = (at: Instance, refresh_token: string) =>
+  callApi(at, '/oauth/refresh', { body: { refresh_token } });
+
 describe('where the clocks of two machines are ten minutes apart, and neither is right', () => {
   let db: Database;
   let pair: { ahead: Instance; behind: Instance };
@@ -71,10 +75,6 @@ describe('where the clocks of two machines are ten minutes apart, and neither is
     const answer = await callApi(at, `/v1/agents/${client.agentId}${path}`, { body, credential });
     expect(answer.status, answer.text).toBe(200);
   };
-  const meAt = (at: Instance, credential: string) => callApi(at, '/v1/agents/me', { credential });
-  const refreshAt = (at: Instance, refresh_token: string) =>
-    callApi(at, '/oauth/refresh', { body: { refresh_token } });
-
   it('each is told of its own, in words that say what to do', () => {
     for (const at of [pair.ahead, pair.behind]) {
       const warning =
