@@ -5,8 +5,8 @@ import type { Sql } from './database.ts';
 
 /**
  * The database's clock, which every process can read and which is one for all of them, as far as it can be known without asking each
- * time: never later than it, and earlier by an answer's way and a millisecond at most. So whatever a process dates has happened by then
- * for all others. It goes back only where the database's clock was set back, and then to what that shows.
+ * time: never ahead of it, and behind it by an answer's way and a millisecond at most. It goes back only where the database's clock was set
+ * back, which the next comparison shows: until then it is ahead.
  */
 export interface DatabaseClock extends Clock {
   /** How far this machine's own clock was ahead of it at first; negative where it was behind. */
