@@ -4,13 +4,11 @@ import { createAgentLogin } from '../src/index.ts'; // '@credence/sdk' elsewhere
 
 const { ISSUER = 'http://localhost:8080', AUDIENCE = 'https://shop.example', PORT = 3000 } = process.env;
 const agents = createAgentLogin({ issuer: ISSUER, audience: AUDIENCE });
-const sessions = new Map();
-const app = express().use(express.json());
+const [sessions, app] = [new Map(), express().use(express.json())];
 
 app.post('/login/challenge', (_request, response) => response.json(agents.challenge()));
 app.post('/login', async (request, response) => {
-  const { sub } = await agents.verify(request.body);
-  const session = crypto.randomUUID();
+  const [{ sub }, session] = [await agents.verify(request.body), crypto.randomUUID()];
   sessions.set(session, sub);
   response.json({ session });
 });
@@ -18,5 +16,7 @@ app.get('/me', (request, response) => {
   const agent = sessions.get(request.headers.authorization?.replace('Bearer ', ''));
   response.status(agent ? 200 : 401).json({ agent });
 });
-app.use((error, _request, response, _next) => response.status(401).json({ error: error.code }));
+app.use((error, _request, response, next) =>
+  error.status ? response.status(error.status).json({ error: error.code }) : next(error),
+);
 const server = app.listen(PORT, '127.0.0.1', () => console.log(server.address().port));

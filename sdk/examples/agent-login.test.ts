@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Agent, registerAgent } from '../../server/test/helpers/agent.ts';
-import { type Instance, startInstance } from '../../server/test/helpers/instance.ts';
+import { findFreePort, type Instance, startInstance } from '../../server/test/helpers/instance.ts';
 import { send } from '../../server/test/helpers/request.ts';
 import { callApi } from '../../server/test/helpers/seller.ts';
 import { CredentialError, verifyAgentCredential } from '../src/index.ts';
@@ -46,38 +46,73 @@ describe('the example', () => {
   });
 
   it('gives a challenge, lets the agent in with the credential once, and opens a session of its own', async () => {
-    const program = new URL('agent-login.mjs', import.meta.url).pathname;
-    const { PATH = '' } = process.env;
-    const env = { PATH, PORT: '0', ISSUER: instance.info.api_url, AUDIENCE: audience };
-    const site = spawn(process.execPath, [program], { env, stdio: ['ignore', 'pipe', 'inherit'] });
-    try {
-      const [line] = (await once(site.stdout, 'data')) as [Buffer];
-      const url = `http://127.0.0.1:${line.toString().trim()}`;
-      const post = (path: string, body: object) =>
-        send(`${url}${path}`, {
-          method: 'POST',
-          headers: { 'content-type': 'application/json' },
-          body: JSON.stringify(body),
-        });
+    await using site = await startSite();
+    const asked = await site.challenge();
+    const vc = await issue(asked);
+    const login = { challenge: asked.challenge, vc };
+    const { session } = (await site.post('/login', login)).json() as { session: string };
+    const headers = { authorization: `Bearer ${session}` };
+    expect((await send(`${site.url}/me`, { headers })).json()).toEqual({ agent: agent.agent_id });
 
-      const asked = (await post('/login/challenge', {})).json() as { challenge: string; audience: string };
-      const vc = await issue(asked);
-      const login = { challenge: asked.challenge, vc };
-      const { session } = (await post('/login', login)).json() as { session: string };
-      const headers = { authorization: `Bearer ${session}` };
-      expect((await send(`${url}/me`, { headers })).json()).toEqual({ agent: agent.agent_id });
+    const again = await site.post('/login', login);
+    expect([again.status, again.json()]).toEqual([401, { error: 'unknown_challenge' }]);
+    const replayed = await site.post('/login', { ...(await site.challenge()), vc });
+    expect([replayed.status, replayed.json()]).toEqual([401, { error: 'wrong_challenge' }]);
+    const stranger = await site.post('/login', { ...(await site.challenge()), vc: agent.jwt });
+    expect(stranger.json()).toEqual({ error: 'wrong_type' });
+    expect((await send(`${site.url}/me`)).status).toBe(401);
+  });
 
-      expect((await post('/login', login)).json()).toEqual({ error: 'unknown_challenge' });
-      const second = (await post('/login/challenge', {})).json() as { challenge: string };
-      const replayed = await post('/login', { challenge: second.challenge, vc });
-      expect([replayed.status, replayed.json()]).toEqual([401, { error: 'wrong_challenge' }]);
-      const third = (await post('/login/challenge', {})).json() as { challenge: string };
-      const stranger = await post('/login', { challenge: third.challenge, vc: agent.jwt });
-      expect(stranger.json()).toEqual({ error: 'wrong_type' });
-      expect((await send(`${url}/me`)).status).toBe(401);
-    } finally {
-      site.kill();
-      await once(site, 'exit');
-    }
+  it('blames no agent for what isn’t its fault: 503 while the keys can’t be had, 500 for a fault of its own, 400 for no JSON', async () => {
+    const nobody = `http://127.0.0.1:${await findFreePort()}`;
+    await using alone = await startSite({ ISSUER: nobody });
+    const asked = await alone.challenge();
+    const vc = await issue(asked);
+    // From the issuer that is down, as far as can be told without its keys.
+    const unverified = [vc.split('.')[0], claimsBy(nobody, vc), vc.split('.')[2]].join('.');
+    const login = { challenge: asked.challenge, vc: unverified };
+    const down = await alone.post('/login', login);
+    expect([down.status, down.json()]).toEqual([503, { error: 'keys_unavailable' }]);
+    expect((await alone.post('/login', login)).status, 'and its challenge isn’t used up').toBe(503);
+    expect((await alone.post('/login', '{')).status).toBe(400);
+
+    await using broken = await startSite({ ISSUER: '' });
+    expect((await broken.post('/login', { ...(await broken.challenge()), vc })).status).toBe(500);
+    await expect.poll(() => broken.errors()).toContain('issuer, audience and challenge are needed');
   });
 });
+
+/** The claims of a credential, with another issuer. */
+function claimsBy(iss: string, vc: string): string {
+  const claims = JSON.parse(Buffer.from(vc.split('.')[1] ?? '', 'base64url').toString()) as object;
+  return Buffer.from(JSON.stringify({ ...claims, iss })).toString('base64url');
+}
+
+/** The example, as a program of its own. */
+async function startSite(settings: Record<string, string> = {}) {
+  const program = new URL('agent-login.mjs', import.meta.url).pathname;
+  const { PATH = '' } = process.env;
+  const env = { PATH, PORT: '0', ISSUER: instance.info.api_url, AUDIENCE: audience, ...settings };
+  const site = spawn(process.execPath, [program], { env, stdio: ['ignore', 'pipe', 'pipe'] });
+  let errors = '';
+  site.stderr.on('data', (chunk: Buffer) => (errors += chunk.toString()));
+  const [line] = (await once(site.stdout, 'data')) as [Buffer];
+  const url = `http://127.0.0.1:${line.toString().trim()}`;
+  const post = (path: string, body: object | string) =>
+    send(`${url}${path}`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: typeof body === 'string' ? body : JSON.stringify(body),
+    });
+  return {
+    url,
+    post,
+    challenge: async () =>
+      (await post('/login/challenge', {})).json() as { challenge: string; audience: string },
+    errors: () => errors,
+    async [Symbol.asyncDispose]() {
+      site.kill();
+      await once(site, 'exit');
+    },
+  };
+}

@@ -47,10 +47,13 @@ export type CredentialFault =
 export class CredentialError extends Error {
   override name = 'CredentialError';
   readonly code: CredentialFault;
+  /** What a site answers with, 401 or 503: Express and others do so by themselves. */
+  readonly status: number;
 
   constructor(code: CredentialFault, options?: ErrorOptions) {
     super(`the credential is refused: ${code.replaceAll('_', ' ')}`, options);
     this.code = code;
+    this.status = code === 'keys_unavailable' ? 503 : 401;
   }
 }
 

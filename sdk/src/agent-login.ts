@@ -1,3 +1,4 @@
+import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
 import {
   type AgentCredential,
   type CredentialDemands,
@@ -17,36 +18,76 @@ export interface AgentLogin {
   challenge(): { challenge: string; audience: string };
   /**
    * The claims of the credential; `sub` is the agent's id. Throws `CredentialError`, with `unknown_challenge` where the challenge wasn't
-   * given, is too old, or was answered before, whatever came out.
+   * given, is too old, or has let somebody in already.
    */
   verify(answer: AgentLoginAnswer | undefined): Promise<AgentCredential>;
 }
 
-/** So many challenges wait at once; of more the oldest are forgotten. */
-const challengesMax = 10_000;
+/** What the processes of a site have in common, so that each knows the challenges that another one gave, and took. */
+export interface SharedLogin {
+  /** The same in all of them: 32 random bytes, that nobody else knows. */
+  key: Uint8Array;
+  /** Whether this challenge has let nobody in yet, in any process; it may be forgotten at `expiresAt`. An insert under a unique index is enough. */
+  takeOnce(challenge: string, expiresAt: Date): Promise<boolean>;
+}
 
-/** Challenges are kept in this process alone, for five minutes unless `challengeSeconds` says otherwise. */
+const [nonceBytes, timeBytes, macBytes, keyBytes] = [16, 6, 32, 32];
+
+/**
+ * A challenge is good for five minutes, unless `challengeSeconds` says otherwise, and proves itself that it was given here: nothing is kept for
+ * who only asks. One that has let somebody in is remembered until it expires, in this process alone, unless there is something `shared`.
+ */
 export function createAgentLogin(
-  demands: Omit<CredentialDemands, 'challenge'> & { challengeSeconds?: number },
+  demands: Omit<CredentialDemands, 'challenge'> & { challengeSeconds?: number; shared?: SharedLogin },
 ): AgentLogin {
-  const { challengeSeconds = 300, ...rest } = demands;
-  const given = new Map<string, number>();
+  const { challengeSeconds = 300, shared, ...rest } = demands;
+  const lifeMs = challengeSeconds * 1000;
+  const { key, takeOnce } = shared ?? { key: randomBytes(keyBytes), takeOnce: createMemory(lifeMs) };
+  if (!(key instanceof Uint8Array) || key.length < keyBytes) throw new TypeError('key needs 32 bytes');
+  const macOf = (message: Uint8Array) =>
+    createHmac('sha256', key).update(message).update(demands.audience).digest();
+
+  /** When a challenge of ours ends; nothing for another's. Read in its only spelling: another one would be taken a second time. */
+  function endOf(challenge: string): Date | undefined {
+    const bytes = Buffer.from(challenge, 'base64url');
+    if (bytes.length !== nonceBytes + timeBytes + macBytes || bytes.toString('base64url') !== challenge)
+      return undefined;
+    const message = bytes.subarray(0, -macBytes);
+    if (!timingSafeEqual(macOf(message), bytes.subarray(-macBytes))) return undefined;
+    return new Date(message.readUIntBE(nonceBytes, timeBytes));
+  }
 
   return {
     challenge() {
-      const challenge = Buffer.from(crypto.getRandomValues(new Uint8Array(32))).toString('base64url');
-      given.set(challenge, Date.now());
-      const [oldest] = given.size > challengesMax ? given.keys() : [];
-      if (oldest !== undefined) given.delete(oldest);
+      const message = Buffer.concat([randomBytes(nonceBytes), Buffer.alloc(timeBytes)]);
+      message.writeUIntBE(Date.now() + lifeMs, nonceBytes, timeBytes);
+      const challenge = Buffer.concat([message, macOf(message)]).toString('base64url');
       return { challenge, audience: demands.audience };
     },
     async verify(answer) {
-      const { challenge = '', vc = '' } = answer ?? {};
-      const givenAt = given.get(challenge);
-      given.delete(challenge);
-      if (givenAt === undefined || givenAt + challengeSeconds * 1000 <= Date.now())
+      const { challenge, vc = '' } = answer ?? {};
+      const expiresAt = typeof challenge === 'string' ? endOf(challenge) : undefined;
+      if (challenge === undefined || expiresAt === undefined || expiresAt.getTime() <= Date.now())
         throw new CredentialError('unknown_challenge');
-      return verifyAgentCredential(vc, { ...rest, challenge });
+      const credential = await verifyAgentCredential(vc, { ...rest, challenge });
+      // Last: only who may come in uses a challenge up, so that what is remembered is bounded by those.
+      if (!(await takeOnce(challenge, expiresAt))) throw new CredentialError('unknown_challenge');
+      return credential;
     },
+  };
+}
+
+/** What one process remembers of used challenges. None can be good any more after as long as a challenge lives. */
+function createMemory(lifeMs: number): SharedLogin['takeOnce'] {
+  const forgottenAt = new Map<string, number>();
+  return async (challenge) => {
+    const now = Date.now();
+    for (const [old, at] of forgottenAt) {
+      if (at > now) break;
+      forgottenAt.delete(old);
+    }
+    if (forgottenAt.has(challenge)) return false;
+    forgottenAt.set(challenge, now + lifeMs);
+    return true;
   };
 }

@@ -5,7 +5,7 @@ export {
   type CredentialFault,
   verifyAgentCredential,
 } from './agent-credential.ts';
-export { type AgentLogin, type AgentLoginAnswer, createAgentLogin } from './agent-login.ts';
+export { type AgentLogin, type AgentLoginAnswer, createAgentLogin, type SharedLogin } from './agent-login.ts';
 export {
   type ClientOptions,
   createClient,
