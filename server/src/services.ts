@@ -3,10 +3,12 @@ import type { EnvironmentKind } from './accounts/index.ts';
 import type { ChainConfig, Config } from './config.ts';
 import {
   createDatabaseClock,
+  createSharedCounts,
   type Database,
   type DatabaseClock,
   migrate,
   openDatabase,
+  type SharedCounts,
   type WriteContext,
 } from './db/index.ts';
 import {
@@ -56,6 +58,8 @@ export interface Services {
   db: Database;
   /** Connections for what is done for many at once. */
   batches: Database;
+  /** What all processes count together. */
+  counts: SharedCounts;
   box: SecretBox;
   chains: Chains;
   keys: SigningKeys;
@@ -105,9 +109,11 @@ async function createServicesOver(
   });
   const usage = createAgentUsage({ db, clock });
   const guessGuard = createGuessGuard({ db, clock });
+  const counts = createSharedCounts({ db: batches, clock });
   // Last, as it goes on reading in the background: nothing that fails after it would stop that.
   const oauth = await openOAuth({
     db,
+    counts,
     clock,
     box,
     tokens,
@@ -122,6 +128,7 @@ async function createServicesOver(
     clock,
     db,
     batches,
+    counts,
     box,
     keys,
     tokens,
@@ -135,8 +142,8 @@ async function createServicesOver(
 }
 
 /** Ends what goes on in the background, then lets go of the database. */
-export async function closeServices({ oauth, clock, db, batches }: Services): Promise<void> {
-  await Promise.all([oauth.stop(), clock.stop()]);
+export async function closeServices({ oauth, counts, clock, db, batches }: Services): Promise<void> {
+  await Promise.all([oauth.stop(), counts.stop(), clock.stop()]);
   await Promise.all([db.close(), batches.close()]);
 }
 

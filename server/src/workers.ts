@@ -1,4 +1,4 @@
-import { sweepIdempotencyKeys, sweepOutbox } from './db/index.ts';
+import { sweepIdempotencyKeys, sweepOutbox, sweepSharedCounts } from './db/index.ts';
 import { newsTopics, sweepIdleAgents, sweepOAuth, sweepUsage, tendSigningKeys } from './identity/index.ts';
 import { type Loop, startLoop } from './kernel/loop.ts';
 import { type Services, systemContext } from './services.ts';
@@ -59,6 +59,7 @@ export function startWorkerLoops(services: Services, loops: WorkerLoops): void {
   );
   loops.other.push(
     startLoop({ intervalMs: intervals.forgetMs, run: () => sweepIdempotencyKeys(context), onError }),
+    startLoop({ intervalMs: intervals.forgetMs, run: () => sweepSharedCounts(context), onError }),
     startLoop({ intervalMs: intervals.resumeMs, run: () => resumeCredits(context, onError), onError }),
     startLoop({ intervalMs: intervals.sweepMs, run: () => sweepIdleAgents(context), onError }),
     startLoop({ intervalMs: intervals.sweepMs, run: () => sweepUsage(context), onError }),

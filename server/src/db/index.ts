@@ -13,6 +13,12 @@ export {
   type OutboxEntry,
   type Scope,
 } from './evidence-rows.ts';
+export {
+  createSharedCounts,
+  type SharedCounts,
+  type SharedLimit,
+  sweepSharedCounts,
+} from './shared-counts.ts';
 export { sweepOutbox } from './sweep-outbox.ts';
 export { type Outcome, refuseReusedKey, sweepIdempotencyKeys, write, type WriteContext } from './write.ts';
 export { findInTurn, type RowKey } from './turns.ts';

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import pino from 'pino';
 import { Type } from 'typebox';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { openDatabase } from '../db/index.ts';
+import { createSharedCounts, openDatabase } from '../db/index.ts';
 import { systemClock } from '../kernel/clock.ts';
 import { createSecretBox } from '../kernel/crypto.ts';
 import { newId } from '../kernel/ids.ts';
@@ -50,6 +50,7 @@ beforeAll(async () => {
       isOperatorKey: () => false,
       development: { principal: async () => person, port: () => 8080 },
     },
+    counts: createSharedCounts({ db, clock: systemClock }),
     db,
     clock: systemClock,
     box: createSecretBox(randomBytes(32)),

@@ -128,7 +128,7 @@ async function lookUp(
       failures.succeeded(token);
       return found;
     }
-    failures.failed(address, token);
+    await failures.failed(address, token);
   }
   throw new AppError(
     'unauthorized',

@@ -7,6 +7,7 @@ import { Type } from 'typebox';
 import { pino } from 'pino';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { openTestDatabase, testBox } from '../../test/helpers/database.ts';
+import { createSharedCounts } from '../db/index.ts';
 import { systemClock } from '../kernel/clock.ts';
 import { AppError } from '../kernel/errors.ts';
 import { answerDirectly } from './direct.ts';
@@ -72,6 +73,7 @@ async function open(trustedProxies: readonly string[]): Promise<Server> {
       findAgent: async () => undefined,
       isOperatorKey: () => false,
     },
+    counts: createSharedCounts({ db, clock: systemClock }),
     db,
     clock: systemClock,
     box: testBox,

@@ -1,10 +1,14 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import type { Static, TObject, TSchema } from 'typebox';
-import type { WriteContext } from '../db/index.ts';
+import type { SharedLimit, WriteContext } from '../db/index.ts';
 import type { ErrorCode } from '../kernel/errors.ts';
+import { limits } from '../kernel/limits.ts';
 import type { ApiScope, Principal, PrincipalKind, PrincipalOf } from './principal.ts';
 
-/** Requests a minute, counted by principal, or by address where there is none. */
+/**
+ * Requests a minute, counted by principal, or by address where there is none. Those in `sharedLimits` hold for all processes together; the
+ * others bound what one process has to bear.
+ */
 export const rateLimits = {
   /** Health and public keys: cheap to answer, and asked for by machines. */
   open: 6_000,
@@ -22,6 +26,12 @@ export const rateLimits = {
   payment: 60_000,
 } as const;
 export type RateLimit = keyof typeof rateLimits;
+
+/** What strangers may do, and what that leaves or tries: a registration is a row that anybody makes, and counted exactly. */
+export const sharedLimits: Partial<Record<RateLimit, SharedLimit>> = {
+  registration: { max: rateLimits.registration, unwritten: 0 },
+  credential: { max: rateLimits.credential, unwritten: rateLimits.credential * limits.unwrittenShare },
+};
 
 export interface RouteSchema {
   params?: TObject;

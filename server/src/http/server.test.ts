@@ -8,7 +8,7 @@ import { pino } from 'pino';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { openTestDatabase, testBox } from '../../test/helpers/database.ts';
 import { send } from '../../test/helpers/request.ts';
-import { write } from '../db/index.ts';
+import { createSharedCounts, write } from '../db/index.ts';
 import { systemClock } from '../kernel/clock.ts';
 import { AppError } from '../kernel/errors.ts';
 import { newId } from '../kernel/ids.ts';
@@ -97,6 +97,7 @@ beforeAll(async () => {
         throw new AppError('unauthorized', 'With a nonce', { headers });
       },
     },
+    counts: createSharedCounts({ db, clock: systemClock }),
     db,
     clock: systemClock,
     box: testBox,

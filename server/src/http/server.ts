@@ -6,7 +6,7 @@ import Fastify, {
   type FastifyRequest,
   LogController,
 } from 'fastify';
-import type { Database, WriteContext } from '../db/index.ts';
+import type { Database, SharedCounts, SharedLimit, WriteContext } from '../db/index.ts';
 import { addressBlock } from '../kernel/address-block.ts';
 import type { Clock } from '../kernel/clock.ts';
 import { type SecretBox, sha256 } from '../kernel/crypto.ts';
@@ -19,7 +19,7 @@ import { readForm } from './form.ts';
 import { createJsonReader } from './json-body.ts';
 import { actorOf, type Principal } from './principal.ts';
 import { renderError } from './problem.ts';
-import { rateLimits, type Route } from './route.ts';
+import { rateLimits, type Route, sharedLimits } from './route.ts';
 import { bodySchema, compileValidator } from './schema-compiler.ts';
 import { refuseUnstorableText, toAppError } from './validation.ts';
 
@@ -35,6 +35,8 @@ export interface ControlServerOptions {
   routes: readonly Route[];
   authenticators: Authenticators;
   db: Database;
+  /** What all processes count together. */
+  counts: SharedCounts;
   clock: Clock;
   box: SecretBox;
   logger: FastifyBaseLogger;
@@ -70,7 +72,7 @@ export async function createControlServer(options: ControlServerOptions): Promis
   reportErrors(app, options);
   await app.register(rateLimit, { global: false });
 
-  const given = { ...options, failures: createFailureLimit(options.clock) };
+  const given = { ...options, failures: createFailureLimit(options) };
   for (const route of options.routes.filter(({ form }) => !form)) addRoute(app, route, given);
   await app.register(async (forms) => {
     acceptForms(forms);
@@ -103,6 +105,7 @@ function addRoute(
 ): void {
   const { params, query, response } = route.schema;
   const body = bodySchema(route);
+  const shared = sharedLimits[route.limit];
   app.route({
     method: route.method,
     url: route.path,
@@ -112,7 +115,8 @@ function addRoute(
       ...(body ? { body } : {}),
       response: { [route.status]: response },
     },
-    config: route.limit === 'token' ? {} : { rateLimit: rateLimitOf(route) },
+    config: route.limit === 'token' || shared ? {} : { rateLimit: rateLimitOf(route) },
+    ...(shared ? { preValidation: countShared(options.counts, route, shared) } : {}),
     onRequest: async (request) => {
       request.principal = await authenticate(options.authenticators, options.failures, route, request);
     },
@@ -157,10 +161,31 @@ function rateLimitOf(route: Route): RateLimitOptions {
     max: rateLimits[route.limit],
     timeWindow: '1 minute',
     hook: 'preValidation',
-    keyGenerator: (request) =>
-      `${route.id} ${request.principal ? actorOf(request.principal).id : addressBlock(request.clientAddress)}`,
+    keyGenerator: (request) => callerOf(route, request),
     errorResponseBuilder: (_request, context) =>
       new AppError('rate_limited', `Too many requests for ${route.id}; try again in ${context.after}`),
+  };
+}
+
+function callerOf(route: Route, { principal, clientAddress }: FastifyRequest): string {
+  return `${route.id} ${principal ? actorOf(principal).id : addressBlock(clientAddress)}`;
+}
+
+/** As the other limits, with the same headers, and for all processes together. */
+function countShared(counts: SharedCounts, route: Route, limit: SharedLimit) {
+  return async (request: FastifyRequest, reply: FastifyReply): Promise<void> => {
+    const { isWithin, left, endsInSeconds } = await counts.take(callerOf(route, request), limit);
+    void reply.headers({
+      'x-ratelimit-limit': limit.max,
+      'x-ratelimit-remaining': left,
+      'x-ratelimit-reset': endsInSeconds,
+    });
+    if (isWithin) return;
+    throw new AppError(
+      'rate_limited',
+      `Too many requests for ${route.id}; try again in ${endsInSeconds} seconds`,
+      { retryAfterSeconds: endsInSeconds },
+    );
   };
 }
 

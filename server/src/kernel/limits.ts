@@ -115,6 +115,8 @@ export const limits = {
   /** What an address that waits may still have looked up in a second, for those who share it with a guesser: a hundredth of what a core can. */
   looksWhileWaiting: 50,
   guessMemorySeconds: 15 * 60,
+  /** Of a limit that holds for all processes together, what each counts by itself before it writes it down: one statement in so many calls. */
+  unwrittenShare: 0.1,
   /** Refusals of an agent in that time that have an audit event each: enough to see who does what, and nothing to fill a log with. */
   refusalsWithEvent: 20,
   /** Keys of some hundred bytes: a few megabytes, whoever sends what. */

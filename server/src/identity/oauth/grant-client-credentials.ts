@@ -24,7 +24,7 @@ export async function grantClientCredentials(
 ): Promise<TokenAnswer> {
   let authenticated = await authenticateClient(server, request, body);
   const { client } = authenticated;
-  server.grantLimit.admit(client, client.agentId, server.clock.now());
+  await server.grantLimit.admit(client, client.agentId);
   const keyThumbprint = await readSenderKey(server, request);
   for (let attempt = 1; attempt <= 3; attempt += 1) {
     const answer = await tryGrant(server, request, { authenticated, keyThumbprint, body });

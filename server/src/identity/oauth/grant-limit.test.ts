@@ -1,35 +1,44 @@
-import { describe, expect, it } from 'vitest';
-import { addSeconds } from '../../kernel/clock.ts';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { openTestDatabase } from '../../../test/helpers/database.ts';
+import { createSharedCounts, type Database } from '../../db/index.ts';
+import { systemClock } from '../../kernel/clock.ts';
 import { newAgentId, newId } from '../../kernel/ids.ts';
 import { limits } from '../../kernel/limits.ts';
-import { createGrantLimit } from './grant-limit.ts';
+import { createGrantLimit, type GrantLimit } from './grant-limit.ts';
 
-const start = new Date('2026-11-22T10:00:00Z');
-const limit = createGrantLimit();
+let db: Database;
+let one: GrantLimit;
+let other: GrantLimit;
+const open = () => createGrantLimit({ counts: createSharedCounts({ db, clock: systemClock }) });
+beforeAll(async () => {
+  ({ db } = await openTestDatabase());
+  [one, other] = [open(), open()];
+});
 
 /** How many of so many grants are let through. */
-function grant(times: number, id: ReturnType<typeof newAgentId>, home = false, now = start): number {
+async function grant(limit: GrantLimit, times: number, id = newAgentId(), home = false): Promise<number> {
   const agent = { homeEnvironmentId: home ? newId('environment') : null };
-  return Array.from({ length: times }, () => {
-    try {
-      limit.admit(agent, id, now);
-      return 1;
-    } catch {
-      return 0;
-    }
-  }).filter(Boolean).length;
+  const ends = await Promise.allSettled(Array.from({ length: times }, () => limit.admit(agent, id)));
+  return ends.filter(({ status }) => status === 'fulfilled').length;
 }
 
 describe('grants', () => {
-  it('of an agent that registered itself are bounded by the minute, each agent by itself', () => {
-    const [one, other] = [newAgentId(), newAgentId()];
-    expect(grant(1000, one)).toBe(limits.homelessGrantsPerMinute);
-    expect(grant(1, other)).toBe(1);
-    expect(grant(1, one, false, addSeconds(start, 59))).toBe(0);
-    expect(grant(1000, one, false, addSeconds(start, 60))).toBe(limits.homelessGrantsPerMinute);
+  it('of an agent that registered itself are bounded by the minute, each agent by itself', async () => {
+    const id = newAgentId();
+    expect(await grant(one, 1000, id)).toBe(limits.homelessGrantsPerMinute);
+    expect(await grant(one, 1)).toBe(1);
+    const refused = await one.admit({ homeEnvironmentId: null }, id).catch((error: unknown) => error);
+    expect(refused).toMatchObject({ code: 'rate_limited' });
   });
 
-  it('of an agent with an owner are not', () => {
-    expect(grant(10_000, newAgentId(), true)).toBe(10_000);
+  it('are counted by all processes together', async () => {
+    const id = newAgentId();
+    expect(await grant(one, 1000, id)).toBe(limits.homelessGrantsPerMinute);
+    const unwritten = limits.homelessGrantsPerMinute * limits.unwrittenShare;
+    expect(await grant(other, 1000, id)).toBeLessThanOrEqual(unwritten);
+  });
+
+  it('of an agent with an owner are not', async () => {
+    expect(await grant(one, 10_000, newAgentId(), true)).toBe(10_000);
   });
 });

@@ -1,4 +1,4 @@
-import type { Database, WriteContext } from '../../db/index.ts';
+import type { Database, SharedCounts, WriteContext } from '../../db/index.ts';
 import { addSeconds, type Clock } from '../../kernel/clock.ts';
 import type { SecretBox } from '../../kernel/crypto.ts';
 import { createDigestMemory } from '../../kernel/digest-memory.ts';
@@ -35,6 +35,8 @@ export interface OAuth {
 /** Wires it over an open database, once what has been revoked so far is known. */
 export async function openOAuth(given: {
   db: Database;
+  /** What all processes count together, over other connections than `db`: some is counted within a transaction of that. */
+  counts: SharedCounts;
   clock: Clock;
   box: SecretBox;
   tokens: Tokens;
@@ -54,7 +56,7 @@ export async function openOAuth(given: {
   return {
     server: {
       ...given,
-      grantLimit: createGrantLimit(),
+      grantLimit: createGrantLimit(given),
       knownApiKeys: createDigestMemory(),
       issuer,
       clients,

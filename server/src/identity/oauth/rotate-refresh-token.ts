@@ -138,7 +138,7 @@ async function replay(server: AuthorizationServer, sql: Sql, one: Case, spent: S
   }
   if (!equalDigests(spent.fingerprint, fingerprintOf(one)))
     return refused('It was used before, for something else');
-  server.grantLimit.admit(agent, agent.id, one.now);
+  await server.grantLimit.admit(agent, agent.id);
   return { kind: 'repeated', agentId: family.agentId, answer };
 }
 
@@ -160,7 +160,7 @@ async function rotate(server: AuthorizationServer, sql: Sql, one: Case): Promise
   if (mismatch) return { kind: 'refused', error: mismatch };
   const granted = (splitScope(family.scope) ?? []).filter((scope) => agent.scopes.includes(scope));
   // Thrown out of the transaction: what has to wait writes nothing.
-  server.grantLimit.admit(agent, agent.id, now);
+  await server.grantLimit.admit(agent, agent.id);
   let scope: string;
   try {
     // The registry is asked at each grant: the resource may be gone, or another organisation's by now.
