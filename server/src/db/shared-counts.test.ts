@@ -122,6 +122,22 @@ describe('a minute', () => {
     }
   });
 
+  it('ends for all when it ends in the database, however much is counted in it', async () => {
+    const key = newKey();
+    await take(2, key, limit, open());
+    await db.query("UPDATE shared_counts SET ends_at = ends_at - interval '40 seconds' WHERE key = $1", [
+      key,
+    ]);
+    const late = open();
+    for (const counts of [late, open()]) await take(20, key, limit, counts);
+    expect(late.usedUpFor(key, limit)).toBeLessThanOrEqual(20);
+    const [row] = await db.query<{ isSo: boolean }>(
+      "SELECT ends_at <= clock_timestamp() + interval '20 seconds' AS is_so FROM shared_counts WHERE key = $1",
+      [key],
+    );
+    expect(row).toEqual({ isSo: true });
+  });
+
   it('isn’t prolonged by a clock that is set back', async () => {
     const key = newKey();
     let aheadSeconds = 3_600;

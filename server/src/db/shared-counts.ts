@@ -40,9 +40,8 @@ interface Entry {
   /** By this process's clock: those of others may differ, so that the database says how long is left. */
   endsAt: number;
   count: number;
+  /** Until they are written, so that who comes meanwhile joins those that wait for that. */
   unwritten: number;
-  /** Jobs that wait to be written: who comes meanwhile joins them. */
-  waiting: number;
 }
 
 interface Job {
@@ -65,11 +64,11 @@ export function createSharedCounts(context: { db: Database; clock: Clock }): Sha
     if (!found) return undefined;
     const left = msLeft(found);
     // Within a minute: a clock that was set back makes nobody wait for as long.
-    return found.waiting > 0 || (left > 0 && left <= windowMs) ? found : undefined;
+    return left > 0 && left <= windowMs ? found : undefined;
   }
 
   function begin(key: string): Entry {
-    const entry = { endsAt: context.clock.now().getTime() + windowMs, count: 0, unwritten: 0, waiting: 0 };
+    const entry = { endsAt: context.clock.now().getTime() + windowMs, count: 0, unwritten: 0 };
     entries.delete(key);
     entries.set(key, entry);
     const [oldest] = entries.size > limits.guessMemoryEntries ? entries.keys() : [];
@@ -87,16 +86,11 @@ export function createSharedCounts(context: { db: Database; clock: Clock }): Sha
     async take(key, { max, unwritten }) {
       const entry = find(key) ?? begin(key);
       if (entry.count + entry.unwritten >= max) return tell(entry, false, max);
-      if (entry.waiting === 0 && entry.unwritten < unwritten) {
+      if (entry.unwritten < unwritten) {
         entry.unwritten += 1;
         return tell(entry, true, max);
       }
-      entry.waiting += 1;
-      try {
-        return tell(entry, await lane.submit({ key, entry, max }), max);
-      } finally {
-        entry.waiting -= 1;
-      }
+      return tell(entry, await lane.submit({ key, entry, max }), max);
     },
     usedUpFor(key, { max }) {
       const entry = find(key);
