@@ -24,9 +24,10 @@ export function describeServer(issuer: string) {
     ...atEndpoints,
     dpop_signing_alg_values_supported: algorithms,
     service_documentation: `${issuer}/v1/openapi.json`,
-    // OpenID Connect Discovery 1.0 section 3 asks for these. No ID token is issued: an agent is no person.
+    // OpenID Connect Discovery 1.0 section 3 asks for these, and for RS256 among them. No ID token is issued, as an agent is no person: verifiers
+    // take it for what signs access tokens, and refuse every one where it is empty.
     subject_types_supported: ['public'],
-    id_token_signing_alg_values_supported: [] as string[],
+    id_token_signing_alg_values_supported: algorithms,
   };
 }
 

@@ -19,6 +19,8 @@ export async function verifyCredential(
   const { vc, audience, challenge, now } = args;
   const { claims, fault } = await deps.tokens.check(vc, { typ: 'vc+jwt', audience, now });
   if (fault) return { valid: false, error: fault };
+  // One of several is no credential of ours, and good at another verifier as well.
+  if (claims['aud'] !== audience) return { valid: false, error: 'wrong_audience' };
   if (claims['challenge'] !== challenge) return { valid: false, error: 'wrong_challenge' };
   const { sub, iat } = claims;
   const isAccepted = typeof sub === 'string' && isAgentId(sub) && (await deps.isAccepted(sub, iat as number));
