@@ -60,8 +60,8 @@ export class CredentialError extends Error {
 const typeOfCredential = 'vc+jwt';
 
 /**
- * Verifies the credential with which an agent logs in, and gives its claims: `sub` is who it is. Throws `CredentialError`. The
- * challenge must be forgotten by the caller, whatever comes out: a credential is good until it expires for whoever has it.
+ * Verifies the credential with which an agent logs in, and gives its claims: `sub` is who it is. Throws `CredentialError`. A challenge that has
+ * let somebody in must be forgotten by the caller: a credential is good until it expires for whoever has it.
  */
 export async function verifyAgentCredential(
   vc: string,

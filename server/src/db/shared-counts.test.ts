@@ -21,11 +21,18 @@ const open = (aheadSeconds = 0) =>
   createSharedCounts({ db, clock: { now: () => addSeconds(systemClock.now(), aheadSeconds) } });
 
 /** How many of so many at once are within the limit, given to these in turn. */
-async function take(times: number, key: string, limit: SharedLimit, ...counts: SharedCounts[]) {
+async function take(
+  times: number,
+  key: string,
+  limit: SharedLimit,
+  ...counts: [SharedCounts, ...SharedCounts[]]
+) {
   const counted = await Promise.all(
-    Array.from({ length: times }, (_, index) => counts[index % counts.length]?.take(key, limit)),
+    Array.from({ length: times }, (_, index) =>
+      (counts[index % counts.length] ?? counts[0]).take(key, limit),
+    ),
   );
-  return counted.filter((one) => one?.isWithin).length;
+  return counted.filter(({ isWithin }) => isWithin).length;
 }
 const rowOf = async (key: string) =>
   (await db.query<{ count: number }>('SELECT count FROM shared_counts WHERE key = $1', [key]))[0]?.count;
@@ -48,7 +55,7 @@ describe('counts', () => {
   it('of several processes are exact where nothing is left unwritten', async () => {
     const key = newKey();
     const limit = { max: 60, unwritten: 0 };
-    const processes = [open(), open(), open()];
+    const processes = [open(), open(), open()] as const;
     expect(await take(45, key, limit, ...processes)).toBe(45);
     expect(await take(300, key, limit, ...processes)).toBe(15);
     expect(await take(30, key, limit, open())).toBe(0);
@@ -58,7 +65,7 @@ describe('counts', () => {
     const limit = { max: 300, unwritten: 30 };
     for (let round = 0; round < 5; round += 1) {
       const key = newKey();
-      const processes = [open(), open(), open()];
+      const processes = [open(), open(), open()] as const;
       const within = await take(2_000, key, limit, ...processes);
       expect(within).toBeGreaterThanOrEqual(300);
       expect(within).toBeLessThanOrEqual(300 + 3 * 30);

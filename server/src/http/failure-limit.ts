@@ -24,7 +24,6 @@ export function createFailureLimit({ counts, clock }: { counts: SharedCounts; cl
   assert(limit, 'wrong credentials are counted for all processes together');
   const known = createDigestMemory();
   const looks = createLookBudget();
-  const keyOf = (address: string) => `failure ${addressBlock(address)}`;
 
   return {
     admit(address, credential) {
@@ -41,6 +40,8 @@ export function createFailureLimit({ counts, clock }: { counts: SharedCounts; cl
     succeeded: (credential) => known.add(credential),
   };
 }
+
+const keyOf = (address: string) => `failure ${addressBlock(address)}`;
 
 function tooMany(seconds: number): AppError {
   return new AppError(

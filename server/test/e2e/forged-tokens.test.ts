@@ -1,7 +1,6 @@
 import { createHmac, type KeyObject, sign } from 'node:crypto';
 import { decodeJwt, decodeProtectedHeader, type JSONWebKeySet } from 'jose';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { verifyAgentCredential } from '../../../sdk/src/index.ts';
 import { stealPrivateKey } from '../../src/identity/signing-keys/signing-keys.fixture.ts';
 import { openTestDatabase, testContext } from '../helpers/database.ts';
 import { type Instance, startInstance } from '../helpers/instance.ts';
@@ -109,15 +108,9 @@ async function doorsOpenTo(token: string): Promise<string[]> {
   return Object.entries(open).flatMap(([door, isOpen]) => (isOpen ? [door] : []));
 }
 
-/** Who takes a credential: we for others, and the SDK. */
-async function verifiersOf(vc: string): Promise<string[]> {
-  const told = (await callApi(instance, '/verify-vc', { body: { vc, ...demands } })).json();
-  const bySdk = await verifyAgentCredential(vc, { issuer: instance.info.api_url, ...demands }).then(
-    () => true,
-    () => false,
-  );
-  return [...(told.valid ? ['/verify-vc'] : []), ...(bySdk ? ['the SDK'] : [])];
-}
+/** Whether we take a credential, for a verifier that asks us. */
+const isTaken = async (vc: string) =>
+  (await callApi(instance, '/verify-vc', { body: { vc, ...demands } })).json().valid as boolean;
 
 describe('an access token', () => {
   it('that is signed again as it was is good everywhere: the forger’s hand is right', async () => {
@@ -141,7 +134,7 @@ describe('an access token', () => {
 
 describe('a credential', () => {
   it('that is signed again as it was is good: the forger’s hand is right', async () => {
-    expect(await verifiersOf(forge(credential, {}))).toEqual(['/verify-vc', 'the SDK']);
+    expect(await isTaken(forge(credential, {}))).toBe(true);
   });
 
   it.each([
@@ -150,7 +143,7 @@ describe('a credential', () => {
     ['for another audience', () => ({ claims: { aud: 'https://elsewhere.example' } })],
     ['for another challenge', () => ({ claims: { challenge: 'another' } })],
     ['for two audiences', () => ({ claims: { aud: [demands.audience, 'https://elsewhere.example'] } })],
-  ] as typeof forgeries)('%s is good nowhere', async (_, make) => {
-    expect(await verifiersOf(forge(credential, await make()))).toEqual([]);
+  ] as typeof forgeries)('%s is refused', async (_, make) => {
+    expect(await isTaken(forge(credential, await make()))).toBe(false);
   });
 });

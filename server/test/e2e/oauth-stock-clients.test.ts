@@ -1,15 +1,25 @@
 import type { webcrypto } from 'node:crypto';
+import { once } from 'node:events';
+import type { AddressInfo } from 'node:net';
 import {
   ClientCredentialsProvider,
   PrivateKeyJwtProvider,
 } from '@modelcontextprotocol/sdk/client/auth-extensions.js';
 import { auth } from '@modelcontextprotocol/sdk/client/auth.js';
+import express from 'express';
 import { exportJWK } from 'jose';
 import * as oauth from 'oauth4webapi';
 import * as openid from 'openid-client';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Instance, startInstance } from '../helpers/instance.ts';
-import { addKey, type ClientKey, createClient, newKey, type OAuthClient } from '../helpers/oauth.ts';
+import {
+  addKey,
+  askToken,
+  type ClientKey,
+  createClient,
+  newKey,
+  type OAuthClient,
+} from '../helpers/oauth.ts';
 import { callApi } from '../helpers/seller.ts';
 
 /** Requests over loopback have no TLS; everything else is as these clients do it. */
@@ -149,6 +159,58 @@ describe('stock OAuth clients', { timeout: 30_000 }, () => {
     expect(await me(refreshed.access_token)).toMatchObject({ id: client.agentId });
   });
 
+  it('openid-client binds its tokens to a key, and introspects and revokes them', async () => {
+    const server = await openid.discovery(
+      new URL(instance.info.api_url),
+      client.clientId,
+      undefined,
+      openid.ClientSecretPost(client.secret),
+      { algorithm: 'oauth2', execute: [openid.allowInsecureRequests] },
+    );
+    const DPoP = openid.getDPoPHandle(server, await openid.randomDPoPKeyPair());
+    const granted = await openid.clientCredentialsGrant(server, {}, { DPoP });
+    const refreshed = await openid.refreshTokenGrant(server, granted.refresh_token ?? '', {}, { DPoP });
+    const url = new URL(`${instance.info.api_url}/v1/agents/me`);
+    for (const { access_token } of [granted, refreshed]) {
+      const answer = await openid.fetchProtectedResource(
+        server,
+        access_token,
+        url,
+        'GET',
+        undefined,
+        undefined,
+        { DPoP },
+      );
+      expect(await answer.json()).toMatchObject({ id: client.agentId });
+      expect(await openid.tokenIntrospection(server, access_token)).toMatchObject({ active: true });
+    }
+    await openid.tokenRevocation(server, refreshed.refresh_token ?? '');
+    expect(await openid.tokenIntrospection(server, refreshed.access_token)).toEqual({ active: false });
+  });
+
+  it('auth() of the MCP SDK gets tokens for somebody else’s API, and refreshes them; oauth4webapi lets them in there', async () => {
+    await using api = await openThirdParty(instance.info.api_url);
+    const body = { identifier: api.resource, name: 'Somebody’s MCP server', scopes: ['read'] };
+    const credential = instance.info.api_key;
+    expect((await callApi(instance, '/v1/resources', { body, credential })).status).toBe(201);
+    const provider = new ClientCredentialsProvider({
+      clientId: client.clientId,
+      clientSecret: client.secret,
+      expectedIssuer: instance.info.api_url,
+    });
+    const used = new Set<string>();
+    for (let times = 0; times < 2; times += 1) {
+      expect(await auth(provider, { serverUrl: api.resource })).toBe('AUTHORIZED');
+      const { access_token = '', scope } = provider.tokens() ?? {};
+      used.add(access_token);
+      expect(scope).toBe('read');
+      expect(await api.call(access_token)).toEqual({ sub: client.agentId, aud: api.resource, scope: 'read' });
+    }
+    expect(used.size).toBe(2);
+    const ours = (await askToken(instance, client)).json().access_token as string;
+    expect(await api.call(ours)).toEqual({ refused: expect.stringContaining('aud') });
+  });
+
   it.each([
     [
       'a secret',
@@ -180,3 +242,31 @@ describe('stock OAuth clients', { timeout: 30_000 }, () => {
     expect(await me(provider.tokens()?.access_token ?? '')).toMatchObject({ id: client.agentId });
   });
 });
+
+/** An MCP server of somebody else's, whose tokens oauth4webapi verifies. */
+async function openThirdParty(issuer: string) {
+  const insecure = { [oauth.allowInsecureRequests]: true };
+  const discovered = await oauth.discoveryRequest(new URL(issuer), { algorithm: 'oauth2', ...insecure });
+  const server = await oauth.processDiscoveryResponse(new URL(issuer), discovered);
+  const app = express();
+  const listening = app.listen(0, '127.0.0.1');
+  await once(listening, 'listening');
+  const resource = `http://127.0.0.1:${(listening.address() as AddressInfo).port}/mcp`;
+  app.get('/.well-known/oauth-protected-resource/mcp', (_request, response) => {
+    const document = { resource, authorization_servers: [issuer], scopes_supported: ['read'] };
+    response.type('application/json').send(JSON.stringify(document));
+  });
+  return {
+    resource,
+    async call(token: string) {
+      const request = new Request(resource, { headers: { authorization: `Bearer ${token}` } });
+      return oauth.validateJwtAccessToken(server, request, resource, insecure).then(
+        ({ sub, aud, scope }) => ({ sub, aud, scope }),
+        (error: Error) => ({ refused: error.message }),
+      );
+    },
+    async [Symbol.asyncDispose]() {
+      listening.close();
+    },
+  };
+}

@@ -41,8 +41,10 @@ async function sendMany(
 const count = (answers: readonly Answer[], status: number) =>
   answers.filter((answer) => answer.status === status).length;
 
+const register = () => ({ path: '/register', body: { agent_name: 'a', client_info: 'c' } });
+const askWrongly = () => ({ path: '/v1/agents', headers: { 'x-api-key': `awx_test_${'x'.repeat(50)}` } });
+
 it('an address registers sixty agents a minute at both processes together, and is told when the next', async () => {
-  const register = () => ({ path: '/register', body: { agent_name: 'a', client_info: 'c' } });
   const answers = await sendMany(140, '127.11.0.1', register);
   expect([count(answers, 201), count(answers, 429)]).toEqual([60, 80]);
   const refused = answers.at(-1);
@@ -84,8 +86,7 @@ it.each(['/oauth/token', '/oauth/refresh'])(
 );
 
 it('wrong API keys of an address are counted by both together', async () => {
-  const wrong = () => ({ path: '/v1/agents', headers: { 'x-api-key': `awx_test_${'x'.repeat(50)}` } });
-  const answers = await sendMany(500, '127.11.0.5', wrong);
+  const answers = await sendMany(500, '127.11.0.5', askWrongly);
   const [least, most] = bounds(rateLimits.credential);
   expect(count(answers, 401)).toBeGreaterThanOrEqual(least);
   expect(count(answers, 401)).toBeLessThanOrEqual(most);
