@@ -37,7 +37,7 @@ const windowMs = 60_000;
 
 /** What a process knows of a key: what all had counted when they were asked, and what it has counted since. */
 interface Entry {
-  /** By this process's clock: those of others may differ, so that the database says how long is left. */
+  /** As this process takes the time to be, which may be wrong: each time that it writes, the database says how long is left. */
   endsAt: number;
   count: number;
   /** Until they are written, so that who comes meanwhile joins those that wait for that. */
