@@ -38,8 +38,6 @@ export interface OutboxEntry {
   topic: string;
   scope: Scope;
   payload: JsonObject;
-  /** Nobody waits for it: its consumer isn't woken, and finds it at its next look. */
-  unhurried?: true;
 }
 
 export function insertAuditEvents(sql: Transaction, now: Date, events: readonly AuditEvent[]): void {
@@ -87,8 +85,7 @@ export function insertOutboxEntries(sql: Transaction, now: Date, entries: readon
     ],
   );
   // Delivered at commit; a worker that misses it finds the rows at its next poll.
-  const hurried = entries.filter(({ unhurried }) => !unhurried);
-  for (const topic of new Set(hurried.map((entry) => entry.topic))) {
+  for (const topic of new Set(entries.map((entry) => entry.topic))) {
     sql.send("SELECT pg_notify('outbox', $1)", [topic]);
   }
 }

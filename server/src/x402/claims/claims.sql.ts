@@ -1,7 +1,7 @@
 import type { Sql } from '../../db/index.ts';
 import type { Delivery, Payment, PaymentKey, PaymentState } from '../payments/payment.ts';
 import type { PayerKey } from './payers.sql.ts';
-import { paymentColumns } from '../payments/payments.sql.ts';
+import { isOnChain, paymentColumns } from '../payments/payments.sql.ts';
 
 /** A payer's row, as it stands once it is locked. */
 export interface LockedPayer {
@@ -67,14 +67,14 @@ export async function sumClaimed(
     `SELECT coalesce((
          SELECT sum(amount) FROM payments p
          WHERE p.network = k.network AND p.asset = k.asset AND p.payer = k.payer
-           AND p.state IN ('forwarding', 'responded', 'settling') AND p.id <> k.id), 0)
+           AND p.state IN ('forwarding', 'responded', 'settling') AND ${isOnChain} AND p.id <> k.id), 0)
        + coalesce((
          SELECT sum(amount) FROM payments p
          WHERE p.network = k.network AND p.asset = k.asset AND p.payer = k.payer AND p.settled_block > k.read_block), 0)
        + coalesce((
          SELECT sum(amount) FROM payments p
          WHERE p.network = k.network AND p.asset = k.asset AND p.payer = k.payer
-           AND p.settled_at >= k.read_at AND p.settled_block IS NULL), 0)
+           AND p.settled_at >= k.read_at AND p.settled_block IS NULL AND ${isOnChain}), 0)
        + CASE WHEN k.read_block IS NULL THEN coalesce((
          SELECT sum(amount) FROM payments p
          WHERE p.network = k.network AND p.asset = k.asset AND p.payer = k.payer
@@ -127,7 +127,7 @@ export async function sumOwed(
        CROSS JOIN LATERAL (
          SELECT sum(amount) AS amount FROM payments p
          WHERE p.network = k.network AND p.asset = k.asset AND p.payer = k.payer
-           AND p.mode = 'optimistic' AND p.state IN ('forwarding', 'responded', 'settling')
+           AND p.mode = 'optimistic' AND p.state IN ('forwarding', 'responded', 'settling') AND ${isOnChain}
        ) owed WHERE owed.amount IS NOT NULL`,
       [
         payers.map(({ network }) => network),

@@ -1,4 +1,4 @@
-import { type BatchOutcome, type Sql } from '../../db/index.ts';
+import type { AuditEvent, Sql } from '../../db/index.ts';
 import { addSeconds } from '../../kernel/clock.ts';
 import { type SecretBox } from '../../kernel/crypto.ts';
 import { limits } from '../../kernel/limits.ts';
@@ -51,9 +51,7 @@ function outcomeOf(payment: Payment, { kind }: AttemptEnd): Pick<EndedAttempt, '
 }
 
 /** An attempt that failed has an audit event, and one that credits were charged for; of others, their settlement has it. */
-export function tellEnded(
-  ended: readonly EndJob[],
-): Required<Pick<BatchOutcome<never>, 'audits' | 'outbox'>> {
+export function tellEnded(ended: readonly EndJob[]): AuditEvent[] {
   const charged = ended.flatMap((job) =>
     job.end.kind !== 'failed' && isCreditPayment(job.payment) ? tellCharged(job.payment, job) : [],
   );
@@ -70,8 +68,5 @@ export function tellEnded(
         }
       : [],
   );
-  return {
-    audits: [...charged.map(({ audit }) => audit), ...failed],
-    outbox: charged.map(({ outbox }) => outbox),
-  };
+  return [...charged, ...failed];
 }

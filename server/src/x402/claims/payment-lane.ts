@@ -135,7 +135,7 @@ async function runJobs({ box, owedMax }: LaneDeps, sql: Transaction, jobs: reado
     const result = first && results.get(first);
     if (first && typeof result === 'string') results.set(job, isSameAsk(first, job) ? result : 'undecided');
   }
-  return { result: jobs.map((job) => results.get(job)), ...tellEnded(ended) };
+  return { result: jobs.map((job) => results.get(job)), audits: tellEnded(ended) };
 }
 
 function creditMoves(

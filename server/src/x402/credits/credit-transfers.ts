@@ -1,5 +1,5 @@
 import { reach } from '#points';
-import type { AuditEvent, Origin, OutboxEntry, Sql, Transaction } from '../../db/index.ts';
+import type { AuditEvent, Origin, Sql, Transaction } from '../../db/index.ts';
 import { assert } from '../../kernel/assert.ts';
 import type { EnvironmentId } from '../../kernel/ids.ts';
 import { applyTransfers, type Book, openBook, type Operation } from '../../ledger/index.ts';
@@ -86,11 +86,9 @@ async function takeBack(sql: Sql, refused: readonly Payment[], now: Date): Promi
   );
 }
 
-/** What a charged credit payment is told with: as one that was settled on a chain. */
-export function tellCharged(payment: Payment, origin: Origin): { audit: AuditEvent; outbox: OutboxEntry } {
-  const { audit, outbox } = settledEvents(payment, transferKey(payment), origin);
-  // No wallet here pays with credits yet, and thousands may be told in a second.
-  return { audit, outbox: { ...outbox, unhurried: true } };
+/** What a charged credit payment is told with. No budget here waits to hear of it: a wallet's payments are on a chain. */
+export function tellCharged(payment: Payment, origin: Origin): AuditEvent {
+  return settledEvents(payment, transferKey(payment), origin).audit;
 }
 
 function reservation(payment: Payment): Operation {

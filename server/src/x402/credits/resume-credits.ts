@@ -8,8 +8,7 @@ const resumedMax = 200;
 
 /**
  * Gives back what attempts of processes that are gone had reserved, so that no credits are held for ever. There is nothing else to
- * take up: what was answered was charged with it. A chain's round takes up all rails' attempts as well; this one is for an instance that
- * has no chain, or whose chain is slow. Gives how many it found; one that can't be given back now keeps none of the others.
+ * take up: what was answered was charged with it. Gives how many it found; one that can't be given back now keeps none of the others.
  */
 export async function resumeCredits(
   context: WriteContext,

@@ -6,7 +6,7 @@ export const settledTopic = 'payment.settled';
 /** And that the chain has forgotten its settlement: it is due again. */
 export const undoneTopic = 'payment.settlement_undone';
 
-/** The one audit event of a payment that was charged, on whichever rail, and what the payer's wallet has to hear. */
+/** The one audit event of a payment that was charged, on whichever rail, and what the wallet of one that a chain has settled has to hear. */
 export function settledEvents(
   payment: Payment,
   transaction: string,

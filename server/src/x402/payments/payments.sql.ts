@@ -1,10 +1,14 @@
 import type { Sql } from '../../db/index.ts';
+import { creditsNetwork } from '../credits/credit-payment.ts';
 import type { Payment, PaymentKey, PaymentState } from './payment.ts';
 
 /** Of `payments p`. */
 export const paymentColumns = `p.environment_id, p.id, p.server_id, p.endpoint_id, p.network, p.asset, p.payer, p.nonce, p.pay_to,
   p.amount, p.valid_after, p.valid_before, p.signature, p.agent_id, p.agent_verified, p.client_address,
   p.terms_secret_hash, p.mode, p.state, p.attempt, p.lease_until, p.delivery, p.replayable, p.transaction, p.failure, p.refund_of, p.created_at, p.settled_at`;
+
+/** Of `payments p`: those that a chain settles. What credits pay for is in none of the indexes that are theirs. */
+export const isOnChain = `p.network <> '${creditsNetwork}'`;
 
 export interface Claim {
   payment: Payment;
