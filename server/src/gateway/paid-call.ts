@@ -36,6 +36,11 @@ const slowestPauseMs = 250;
  * upstream hears of the call, the answer before it is charged; a crash in between is taken up by a retry or a worker.
  */
 export async function servePaidCall(call: PaidCall): Promise<PaidAnswer> {
+  const arrived = call.rail.expect();
+  return serve(call).finally(arrived);
+}
+
+async function serve(call: PaidCall): Promise<PaidAnswer> {
   const { rail, lane } = call;
   const balance = await verify(call);
   if (typeof balance === 'string') {

@@ -31,6 +31,8 @@ export interface Rail<Fault extends string = PaymentFault> {
   findFunds(now: Date): Promise<KnownBalance | Fault | undefined>;
   /** Never rejects: what isn't known is pending. */
   settle(payment: Payment): Promise<Settlement>;
+  /** Says that this payment is looked at and may soon be settled. Gives what says that it won't. */
+  expect(): () => void;
 }
 
 /**
@@ -45,6 +47,7 @@ export function exactRail(args: {
   workSeconds?: number;
 }): Rail<ExactFault> {
   const { sent, terms, chain, settler, workSeconds = attemptSeconds } = args;
+  let arrive = () => {};
   return {
     facts: exactFacts(sent),
     findFault(now) {
@@ -59,7 +62,11 @@ export function exactRail(args: {
       if (funds !== 'insufficient_funds') return funds;
       return readFunds(chain, sent, { now, begunMs, sinceMs: begunMs });
     },
-    settle: (payment) => settler.settle(payment),
+    settle(payment) {
+      arrive();
+      return settler.settle(payment);
+    },
+    expect: () => (arrive = settler.expect()),
   };
 }
 

@@ -28,6 +28,8 @@ export interface Chain {
   network: Network;
   /** What makes many calls in one transaction. */
   batchContract: Address;
+  /** Whether that is our own, which lets no item use more gas than an item may. */
+  boundsGas: boolean;
   /** What the RPC says that it is. */
   chainId(): Promise<number>;
   balanceOf(account: Address): Promise<bigint>;
@@ -102,6 +104,7 @@ export function createChain(options: {
   return {
     network,
     batchContract,
+    boundsGas: finality === 'instant' || batchContract !== multicall3,
     payerState: createPayerStateReader({ ...contracts, rpcUrl, watch, seen }),
     ...openAccounts(ask, contracts.token),
     deepTransactionCount: (account) =>

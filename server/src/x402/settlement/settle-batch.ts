@@ -17,12 +17,18 @@ import { insertTransaction, type SettlementTransaction } from './transactions.sq
 const stuckSeconds = 30;
 /** Fees rise by a quarter each time; this many versions are three times as dear as the first. */
 const versionsMax = 6;
+/** For so long after a payment was verified and claimed it is sent without being tried. */
+const untriedSeconds = 1;
+/** And for so long after one has failed, none is. */
+const tryingMs = 60_000;
 /** How long a dearer version waits for its block before it is looked at again. */
 const versionPatienceMs = 250;
 
 export interface BatchDeps extends ConcludeDeps, Reporting {
   /** Relayers that were out of gas a while ago, and until when (`performance.now()`) others sign before them. */
   resting?: Map<Address, number>;
+  /** Until when (`performance.now()`) every payment is tried before it is sent, as one of a batch has failed. */
+  tryingUntilMs?: number;
 }
 
 export interface RecordedBatch {
@@ -76,6 +82,11 @@ interface Examined {
 
 /** Which payments would go through now; the others are looked at once more, in a block that no node's answer is older than. */
 async function examineAll(deps: BatchDeps, payments: readonly Payment[]): Promise<Examined & { fees: Fees }> {
+  if (mayGoUntried(deps, payments)) {
+    const fees = await deps.chain.fees();
+    await reach('examined');
+    return { good: [...payments], told: [], later: [], fees };
+  }
   const { verdicts, fees } = await deps.chain.examine(payments.map(exactPaymentOf));
   await reach('examined');
   // A payer with code is asked by the token, through Multicall3 with all the gas that there is: it could make the whole batch fail.
@@ -83,6 +94,16 @@ async function examineAll(deps: BatchDeps, payments: readonly Payment[]): Promis
   const others = payments.filter((_payment, index) => verdicts[index] !== 'passes');
   const looked = await lookAgain(deps, others, good);
   return { ...looked, good: [...good, ...looked.good], fees };
+}
+
+/**
+ * What was found good a moment ago isn't tried once more, where the batch contract bounds what one that fails can cost. After the first
+ * that fails all are tried for a while, so that nobody burns more gas by it than that of a batch a minute.
+ */
+function mayGoUntried({ context, chain, tryingUntilMs = 0 }: BatchDeps, payments: readonly Payment[]): boolean {
+  if (!chain.boundsGas || performance.now() < tryingUntilMs) return false;
+  const since = addSeconds(context.clock.now(), -untriedSeconds);
+  return payments.every(({ createdAt, refundOf }) => createdAt >= since && refundOf === null);
 }
 
 /** What doesn't go through keeps none of the others, also where no node can say for sure that it doesn't. */
@@ -130,7 +151,7 @@ export async function watchBatch(
     // Past that, one look decides, and a version that was just sent gets a moment.
     const patienceMs = Math.max(untilMs, transaction === recorded ? 0 : versionPatienceMs);
     const receipt = await chain.findReceipt(transaction.hashes, patienceMs);
-    if (receipt) return conclude(deps, transaction, { receipt, payments: known });
+    if (receipt) return noteFailures(deps, await conclude(deps, transaction, { receipt, payments: known }));
     const now = context.clock.now();
     if (now >= stuckAt) {
       const next = await hasten(deps, transaction);
@@ -139,6 +160,11 @@ export async function watchBatch(
     }
     if (now >= deadline) return undefined;
   }
+}
+
+function noteFailures(deps: BatchDeps, conclusions: Conclusion[]): Conclusion[] {
+  if (conclusions.some(({ state }) => state !== 'settled')) deps.tryingUntilMs = performance.now() + tryingMs;
+  return conclusions;
 }
 
 /**

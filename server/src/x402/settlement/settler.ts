@@ -13,6 +13,8 @@ import { takeUp } from './take-up.ts';
 export interface Settler {
   /** Settles an answered payment, together with whatever else waits at this moment. Never rejects: what isn't known is pending. */
   settle(payment: Payment): Promise<Settlement>;
+  /** Says that a payment is about to come, so that a batch may wait a moment for it. Gives what says that it has come, or won't. */
+  expect(): () => void;
   /** Takes up what was left: attempts, answers and transactions of processes that are gone. Gives how many it took up. */
   resume(): Promise<number>;
 }
@@ -73,6 +75,7 @@ export function createSettler(given: BatchDeps): Settler {
 
   return {
     settle,
+    expect: gathering.expect,
     async resume() {
       await watchReorganisations().catch(deps.report);
       return takeUp(deps, settle, tell);
@@ -88,8 +91,8 @@ const batchesInFlightMax = 16;
 const laterPauseMs = 500;
 /** Gathering lasts no longer than this, or a tenth of what a transaction takes: a block that is missed costs more than gas. */
 const gatherMsMin = 100;
-/** Those whose calls a batch has ended call again at once, and go together: on a chain of ours a block costs as much as many payments. */
-const companyMs = 14;
+/** So long a batch waits for those who are about to come: on a chain that mines at once a block costs as much as many payments. */
+const companyMs = 12;
 
 /**
  * A lane of batches: while some are on their way, payments gather for the next, so that a batch is as large as the load makes it, and
@@ -102,13 +105,13 @@ function createGathering(
     isOpen(one: Waiting): boolean;
     ended(batch: readonly Waiting[]): void;
   },
-): { join(one: Waiting): void; leave(one: Waiting): void } {
+): { join(one: Waiting): void; leave(one: Waiting): void; expect(): () => void } {
   const gathering: Waiting[] = [];
+  let coming = 0;
   let preparing = false;
   let inFlight = 0;
   /** How long the chain takes for a transaction, as a moving average. */
   let inclusionMs = 0;
-  let last = { size: 0, endedMs: -Infinity };
   let timer: NodeJS.Timeout | undefined;
 
   function pump(): void {
@@ -127,7 +130,7 @@ function createGathering(
   function waitUntilMs(oldest: Waiting): number {
     if (gathering.length >= limits.batchItems) return 0;
     if (inFlight >= batchesBeforeGathering) return oldest.sinceMs + Math.max(gatherMsMin, inclusionMs / 10);
-    return last.size > 1 ? last.endedMs + companyMs : 0;
+    return coming > 0 ? oldest.sinceMs + companyMs : 0;
   }
 
   async function run(batch: readonly Waiting[]): Promise<void> {
@@ -156,7 +159,6 @@ function createGathering(
       for (const { resolve } of batch) resolve({ kind: 'pending' });
     }
     inFlight -= 1;
-    last = { size: batch.length, endedMs: performance.now() };
     pump();
   }
 
@@ -173,8 +175,20 @@ function createGathering(
     }, laterPauseMs);
   }
 
+  function expect(): () => void {
+    coming += 1;
+    let isOver = false;
+    return () => {
+      if (isOver) return;
+      isOver = true;
+      coming -= 1;
+      if (coming === 0 && gathering.length > 0) setImmediate(pump);
+    };
+  }
+
   return {
     join,
+    expect,
     leave(one) {
       const place = gathering.indexOf(one);
       if (place >= 0) gathering.splice(place, 1);
