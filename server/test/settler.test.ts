@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { zeroAddress } from 'viem';
 import { privateKeyToAccount } from 'viem/accounts';
@@ -81,6 +82,57 @@ describe('payments that wait at the same moment', () => {
     await fundAccount(ground.local.rpcUrl, { address: poor.payer.address, tokenAtomic: price });
     expect(await settleAll([poor])).toMatchObject([{ kind: 'settled' }]);
     expect(await chain.balanceOf(poor.payee)).toBe(price);
+  });
+});
+
+async function wasSent({ payment }: Answered): Promise<boolean> {
+  const query = 'SELECT 1 FROM settlement_items WHERE payment_id = $1';
+  return (await ground.database.db.query(query, [payment.id])).length > 0;
+}
+
+describe('payments that the chain has just called good', () => {
+  it('are sent without being tried; after the first that fails all are tried', async () => {
+    const own = createSettler({ context: contextOf(ground.database.db), chain, report });
+    const settleGood = (answered: readonly Answered[]) =>
+      Promise.all(answered.map(({ payment }) => own.settle(payment, performance.now())));
+    const [good, spent, next] = [await answer(ground), await answer(ground, 0n), await answer(ground, 0n)];
+    const refused = { kind: 'failed', reason: 'insufficient_funds' };
+    expect(await settleGood([good, spent])).toMatchObject([{ kind: 'settled' }, refused]);
+    expect(await suspensionOf(spent)).not.toBeNull();
+    expect(await settleGood([next])).toEqual([refused]);
+    expect([await wasSent(spent), await wasSent(next)]).toEqual([true, false]);
+  });
+
+  it.each([
+    ['where that was a while ago', () => chain, 1_001],
+    ['where nothing bounds the gas of one that fails', () => ({ ...chain, boundsGas: false }), 0],
+  ])('are tried all the same %s', async (_where, openChain, agoMs) => {
+    const context = contextOf(ground.database.db);
+    const own = createSettler({ context, chain: openChain(), report });
+    const spent = await answer(ground, 0n);
+    expect(await own.settle(spent.payment, performance.now() - agoMs)).toMatchObject({ kind: 'failed' });
+    expect(await wasSent(spent)).toBe(false);
+  });
+});
+
+describe('a payment that could go', () => {
+  it('waits a moment for those that are about to come, and goes with them', async () => {
+    const [first, second] = await answerMany(2, price);
+    const arrived = settler.expect();
+    const settlements = [first, second].map(async (one, index) => {
+      if (index === 1) await sleep(2);
+      if (index === 1) arrived();
+      return one && settler.settle(one.payment);
+    });
+    const [one, other] = await Promise.all(settlements);
+    expect(one).toMatchObject({ kind: 'settled' });
+    expect(other).toEqual(one);
+  });
+
+  it('goes without those that do not come', async () => {
+    const arrived = settler.expect();
+    expect(await settleAll(await answerMany(1, price))).toMatchObject([{ kind: 'settled' }]);
+    arrived();
   });
 });
 

@@ -48,6 +48,7 @@ export function exactRail(args: {
 }): Rail<ExactFault> {
   const { sent, terms, chain, settler, workSeconds = attemptSeconds } = args;
   let arrive = () => {};
+  let verifiedAtMs: number | undefined;
   return {
     facts: exactFacts(sent),
     findFault(now) {
@@ -59,12 +60,17 @@ export function exactRail(args: {
       const begunMs = performance.now();
       const funds = await readFunds(chain, sent, { now, begunMs });
       // Somebody may have sent the payer money since.
-      if (funds !== 'insufficient_funds') return funds;
-      return readFunds(chain, sent, { now, begunMs, sinceMs: begunMs });
+      const latest =
+        funds === 'insufficient_funds'
+          ? await readFunds(chain, sent, { now, begunMs, sinceMs: begunMs })
+          : funds;
+      if (typeof latest !== 'string') verifiedAtMs = begunMs;
+      return latest;
     },
     settle(payment) {
       arrive();
-      return settler.settle(payment);
+      // What gives it back is another payment, which nobody has looked at.
+      return settler.settle(payment, payment.refundOf === null ? verifiedAtMs : undefined);
     },
     expect: () => (arrive = settler.expect()),
   };

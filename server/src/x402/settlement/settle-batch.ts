@@ -17,9 +17,7 @@ import { insertTransaction, type SettlementTransaction } from './transactions.sq
 const stuckSeconds = 30;
 /** Fees rise by a quarter each time; this many versions are three times as dear as the first. */
 const versionsMax = 6;
-/** For so long after a payment was verified and claimed it is sent without being tried. */
-const untriedSeconds = 1;
-/** And for so long after one has failed, none is. */
+/** For so long after a payment of a batch has failed, all are tried before they are sent. */
 const tryingMs = 60_000;
 /** How long a dearer version waits for its block before it is looked at again. */
 const versionPatienceMs = 250;
@@ -40,13 +38,15 @@ export interface RecordedBatch {
  * Writes down one transaction that settles these payments, each of which may fail alone. The chain is asked first which of
  * them would go through, so that no gas is spent on those that wouldn't; those are concluded here. Nothing is recorded where
  * none is left, or where other processes have them all. Gives besides those that are to be tried again soon.
+ * @param areGood whether the chain has just said so of all of them.
  */
 export async function recordBatch(
   deps: BatchDeps,
   payments: readonly Payment[],
+  areGood = false,
 ): Promise<{ recorded: RecordedBatch | undefined; told: Conclusion[]; later: Payment[] }> {
   const { context, chain } = deps;
-  const { good, told, later, fees } = await examineAll(deps, payments);
+  const { good, told, later, fees } = await examineAll(deps, payments, areGood);
   if (good.length === 0) return { recorded: undefined, told, later };
 
   const recorded = await writeBatch(context, async (sql, now) => {
@@ -81,8 +81,12 @@ interface Examined {
 }
 
 /** Which payments would go through now; the others are looked at once more, in a block that no node's answer is older than. */
-async function examineAll(deps: BatchDeps, payments: readonly Payment[]): Promise<Examined & { fees: Fees }> {
-  if (mayGoUntried(deps, payments)) {
+async function examineAll(
+  deps: BatchDeps,
+  payments: readonly Payment[],
+  areGood: boolean,
+): Promise<Examined & { fees: Fees }> {
+  if (areGood && mayGoUntried(deps)) {
     const fees = await deps.chain.fees();
     await reach('examined');
     return { good: [...payments], told: [], later: [], fees };
@@ -97,13 +101,11 @@ async function examineAll(deps: BatchDeps, payments: readonly Payment[]): Promis
 }
 
 /**
- * What was found good a moment ago isn't tried once more, where the batch contract bounds what one that fails can cost. After the first
- * that fails all are tried for a while, so that nobody burns more gas by it than that of a batch a minute.
+ * What was found good a moment ago isn't tried once more, where the batch contract bounds what one that fails after all can cost. After the
+ * first that does, all are tried for a while: nobody burns more gas by it than that of a batch a minute.
  */
-function mayGoUntried({ context, chain, tryingUntilMs = 0 }: BatchDeps, payments: readonly Payment[]): boolean {
-  if (!chain.boundsGas || performance.now() < tryingUntilMs) return false;
-  const since = addSeconds(context.clock.now(), -untriedSeconds);
-  return payments.every(({ createdAt, refundOf }) => createdAt >= since && refundOf === null);
+function mayGoUntried({ chain, tryingUntilMs = 0 }: BatchDeps): boolean {
+  return chain.boundsGas && performance.now() >= tryingUntilMs;
 }
 
 /** What doesn't go through keeps none of the others, also where no node can say for sure that it doesn't. */

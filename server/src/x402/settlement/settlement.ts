@@ -14,6 +14,8 @@ export interface Waiting {
   deadline: Date;
   /** By `performance.now()`. */
   sinceMs: number;
+  /** When, by the same, the chain said that it is good; nothing where nobody has asked it. */
+  verifiedAtMs: number | undefined;
   settlement: Promise<Settlement>;
   resolve(settlement: Settlement): void;
 }

@@ -11,8 +11,11 @@ import { takeUp } from './take-up.ts';
 
 /** Settles what this process has delivered on one chain, and takes up what others have left. */
 export interface Settler {
-  /** Settles an answered payment, together with whatever else waits at this moment. Never rejects: what isn't known is pending. */
-  settle(payment: Payment): Promise<Settlement>;
+  /**
+   * Settles an answered payment, together with whatever else waits at this moment. Never rejects: what isn't known is pending.
+   * @param verifiedAtMs when the chain said that it is good, by `performance.now()`: what was so a moment ago isn't asked again.
+   */
+  settle(payment: Payment, verifiedAtMs?: number): Promise<Settlement>;
   /** Says that a payment is about to come, so that a batch may wait a moment for it. Gives what says that it has come, or won't. */
   expect(): () => void;
   /** Takes up what was left: attempts, answers and transactions of processes that are gone. Gives how many it took up. */
@@ -45,7 +48,7 @@ export function createSettler(given: BatchDeps): Settler {
     }
   }
 
-  function settle(payment: Payment): Promise<Settlement> {
+  function settle(payment: Payment, verifiedAtMs?: number): Promise<Settlement> {
     const known = open.get(payment.id);
     if (known) return known.settlement;
     const { promise, resolve } = Promise.withResolvers<Settlement>();
@@ -58,6 +61,7 @@ export function createSettler(given: BatchDeps): Settler {
       payment,
       deadline: addSeconds(deps.context.clock.now(), limits.settlementMarginSeconds),
       sinceMs: performance.now(),
+      verifiedAtMs,
       settlement: promise,
       resolve(settlement) {
         clearTimeout(timer);
@@ -78,7 +82,7 @@ export function createSettler(given: BatchDeps): Settler {
     expect: gathering.expect,
     async resume() {
       await watchReorganisations().catch(deps.report);
-      return takeUp(deps, settle, tell);
+      return takeUp(deps, (payment) => settle(payment), tell);
     },
   };
 }
@@ -93,6 +97,12 @@ const laterPauseMs = 500;
 const gatherMsMin = 100;
 /** So long a batch waits for those who are about to come: on a chain that mines at once a block costs as much as many payments. */
 const companyMs = 12;
+/** What the chain said of a payment no longer ago than this isn't asked again before it is sent. */
+const justMs = 1_000;
+
+function wasJustVerified({ verifiedAtMs }: Waiting): boolean {
+  return verifiedAtMs !== undefined && performance.now() - verifiedAtMs <= justMs;
+}
 
 /**
  * A lane of batches: while some are on their way, payments gather for the next, so that a batch is as large as the load makes it, and
@@ -140,6 +150,7 @@ function createGathering(
     try {
       const payments = batch.map(({ payment }) => payment);
       await settleBatch(deps, payments, {
+        areGood: batch.every(wasJustVerified),
         tell: hears.tell,
         later(those) {
           for (const { id } of those) later.add(id);
@@ -197,6 +208,8 @@ function createGathering(
 }
 
 interface BatchSteps {
+  /** Whether the chain has said of all of them, a moment ago, that they are good. */
+  areGood: boolean;
   /** The next batch may be prepared. */
   prepared(): void;
   included(tookMs: number): void;
@@ -211,7 +224,8 @@ interface BatchSteps {
  */
 async function settleBatch(deps: BatchDeps, payments: readonly Payment[], steps: BatchSteps): Promise<void> {
   const deadline = addSeconds(deps.context.clock.now(), limits.settlementMarginSeconds);
-  const { recorded, told, later } = await recordBatch(deps, payments).finally(() => steps.prepared());
+  const recording = recordBatch(deps, payments, steps.areGood);
+  const { recorded, told, later } = await recording.finally(() => steps.prepared());
   steps.tell(told);
   steps.later(later);
   if (!recorded) return;
@@ -226,6 +240,7 @@ async function settleBatch(deps: BatchDeps, payments: readonly Payment[], steps:
   const again = conclusions.flatMap(({ payment, state }) => (state === 'responded' ? [payment] : []));
   const half = Math.ceil(again.length / 2);
   for (const part of [again.slice(0, half), again.slice(half)]) {
-    if (part.length > 0) await settleBatch(deps, part, { ...steps, prepared: () => undefined });
+    if (part.length > 0)
+      await settleBatch(deps, part, { ...steps, areGood: false, prepared: () => undefined });
   }
 }
