@@ -87,8 +87,8 @@ export function createSettler(given: BatchDeps): Settler {
   };
 }
 
-/** While so many of this process's batches are on their way, payments gather for the next. */
-const batchesBeforeGathering = 1;
+/** While so many of this process’s batches are on their way, payments gather for the next: one is written down while the chain takes another. */
+const batchesBeforeGathering = 2;
 /** Beyond so many they wait, however long: nodes hold no more of one account's transactions for sure. */
 const batchesInFlightMax = 16;
 /** A payment whose time hasn't come, or of which no node could tell, is tried again as soon as another block may be there. */
