@@ -47,7 +47,14 @@ async function insertPlanned(
   now: Date,
 ): Promise<Planned[]> {
   const claims = planned.flatMap(({ job, payment }) =>
-    job.kind === 'claim' ? { job, payment: leasedFrom(payment, now), fingerprint: job.fingerprint } : [],
+    job.kind === 'claim'
+      ? {
+          job,
+          payment: leasedFrom(payment, now),
+          fingerprint: job.fingerprint,
+          fundsBlock: job.balance?.block,
+        }
+      : [],
   );
   if (claims.length === 0) return [];
   const inserted = await insertClaims(sql, claims, now);
@@ -82,7 +89,7 @@ async function retryPlanned(
   if (retries.length === 0) return [];
   const begun = await beginAttempts(
     sql,
-    retries.map(({ payment }) => payment),
+    retries.map(({ job, payment }) => ({ payment, fundsBlock: job.balance?.block })),
     addSeconds(now, attemptLeaseSeconds),
     now,
   );

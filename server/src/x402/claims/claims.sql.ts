@@ -147,10 +147,10 @@ export async function sumOwed(
   };
 }
 
-/** Writes claims with their payments; gives the ids of those whose authorisation nobody had claimed before: the primary key decides. */
+/** Writes claims with their payments, and by which block's balances they were let in; gives the ids of those whose authorisation nobody had claimed before: the primary key decides. */
 export async function insertClaims(
   sql: Sql,
-  claims: readonly { payment: Payment; fingerprint: Buffer }[],
+  claims: readonly { payment: Payment; fingerprint: Buffer; fundsBlock?: bigint | undefined }[],
   now: Date,
 ): Promise<Set<string>> {
   const payments = claims.map(({ payment }) => payment);
@@ -159,10 +159,10 @@ export async function insertClaims(
     `WITH given AS (
        SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
          $9::text[], $10::numeric[], $11::bigint[], $12::bigint[], $13::text[], $14::text[], $15::boolean[], $16::text[],
-         $17::bytea[], $18::text[], $19::text[], $20::int[], $21::timestamptz[], $22::bytea[], $24::text[], $25::text[])
+         $17::bytea[], $18::text[], $19::text[], $20::int[], $21::timestamptz[], $22::bytea[], $24::text[], $25::text[], $26::bigint[])
          AS g (environment_id, id, server_id, endpoint_id, network, asset, payer, nonce, pay_to, amount, valid_after,
            valid_before, signature, agent_id, agent_verified, client_address, terms_secret_hash, mode, state, attempt,
-           lease_until, fingerprint, delivery, refund_of)
+           lease_until, fingerprint, delivery, refund_of, funds_block)
      ), claimed AS (
        INSERT INTO payment_claims (network, asset, payer, nonce, environment_id, payment_id, fingerprint, created_at)
        SELECT network, asset, payer, nonce, environment_id, id, fingerprint, $23 FROM given
@@ -170,10 +170,10 @@ export async function insertClaims(
      )
      INSERT INTO payments (environment_id, id, server_id, endpoint_id, network, asset, payer, nonce, pay_to, amount,
        valid_after, valid_before, signature, agent_id, agent_verified, client_address, terms_secret_hash, mode, state,
-       attempt, lease_until, delivery, refund_of, created_at, updated_at)
+       attempt, lease_until, delivery, refund_of, funds_block, created_at, updated_at)
      SELECT environment_id, id, server_id, endpoint_id, network, asset, payer, nonce, pay_to, amount,
        valid_after, valid_before, signature, agent_id, agent_verified, client_address, terms_secret_hash, mode, state,
-       attempt, now() + (lease_until - $23::timestamptz), delivery, refund_of, $23, now()
+       attempt, now() + (lease_until - $23::timestamptz), delivery, refund_of, funds_block, $23, now()
      FROM given WHERE id IN (SELECT payment_id FROM claimed) RETURNING id`,
     [
       column('environmentId'),
@@ -201,6 +201,7 @@ export async function insertClaims(
       now,
       column('delivery'),
       column('refundOf'),
+      claims.map(({ fundsBlock }) => fundsBlock ?? null),
     ],
   );
   return new Set(rows.map(({ id }) => id));
@@ -212,17 +213,18 @@ export async function insertClaims(
  */
 export async function beginAttempts(
   sql: Sql,
-  payments: readonly Payment[],
+  attempts: readonly { payment: Payment; fundsBlock: bigint | undefined }[],
   leaseUntil: Date,
   now: Date,
 ): Promise<Payment[]> {
+  const payments = attempts.map(({ payment }) => payment);
   return sql.query<Payment>(
     `UPDATE payments p SET mode = k.mode, failure = NULL, updated_at = now(),
        state = CASE WHEN k.mode = 'upfront' THEN 'responded' ELSE 'forwarding' END,
        attempt = attempt + CASE WHEN k.mode = 'upfront' THEN 0 ELSE 1 END,
        lease_until = CASE WHEN k.mode <> 'upfront' THEN now() + ($4::timestamptz - $3::timestamptz) END,
-       delivery = CASE WHEN k.mode = 'upfront' THEN 'owed' ELSE delivery END
-     FROM unnest($1::text[], $2::text[], $5::text[]) AS k (environment_id, id, mode)
+       delivery = CASE WHEN k.mode = 'upfront' THEN 'owed' ELSE delivery END, funds_block = k.funds_block
+     FROM unnest($1::text[], $2::text[], $5::text[], $6::bigint[]) AS k (environment_id, id, mode, funds_block)
      WHERE p.environment_id = k.environment_id AND p.id = k.id
        AND (p.state = 'open' OR (p.state = 'forwarding' AND p.lease_until <= now()))
      RETURNING ${paymentColumns}`,
@@ -232,6 +234,7 @@ export async function beginAttempts(
       now,
       leaseUntil,
       payments.map(({ mode }) => mode),
+      attempts.map(({ fundsBlock }) => fundsBlock ?? null),
     ],
   );
 }
