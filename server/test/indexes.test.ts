@@ -4,7 +4,7 @@ import { sweepFailures } from '../src/identity/credentials/failed-attempts.sql.t
 import { sweepRefusals } from '../src/identity/credentials/refusals.ts';
 import { sweepProofs } from '../src/identity/oauth/proof-register.ts';
 import { sweepRevokedTokens } from '../src/identity/oauth/revocations.sql.ts';
-import { sumClaimed } from '../src/x402/claims/claims.sql.ts';
+import { sumClaimed } from '../src/x402/claims/payer-sums.sql.ts';
 import { sweepStoredResponses } from '../src/x402/payments/payments.sql.ts';
 import { openTestDatabase, testContext, type TestDatabase } from './helpers/database.ts';
 

@@ -1,7 +1,9 @@
 import { type Sql } from '../../db/index.ts';
 import { assert } from '../../kernel/assert.ts';
 import { addSeconds } from '../../kernel/clock.ts';
-import { beginAttempts, findClaimed, insertClaims, lockPayers, sumClaimed, sumOwed } from './claims.sql.ts';
+import { beginAttempts } from './attempts.sql.ts';
+import { findClaimed, insertClaims } from './claims.sql.ts';
+import { lockPayers, sumClaimed, sumOwed } from './payer-sums.sql.ts';
 import { countClaims, lockUsage } from '../facilitator/facilitator-quota.sql.ts';
 import { isCreditPayment } from '../credits/credit-payment.ts';
 import type { Payment, SettlementMode } from '../payments/payment.ts';

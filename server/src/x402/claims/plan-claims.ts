@@ -1,4 +1,4 @@
-import type { Owed } from './claims.sql.ts';
+import type { Owed } from './payer-sums.sql.ts';
 import type { Payment, PaymentKey, SettlementMode } from '../payments/payment.ts';
 
 /** Why a payment that is good in itself isn't claimed. */

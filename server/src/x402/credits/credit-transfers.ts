@@ -3,7 +3,8 @@ import type { AuditEvent, Origin, OutboxEntry, Sql, Transaction } from '../../db
 import { assert } from '../../kernel/assert.ts';
 import type { EnvironmentId } from '../../kernel/ids.ts';
 import { applyTransfers, type Book, openBook, type Operation } from '../../ledger/index.ts';
-import { endAttempts, withdrawClaims } from '../claims/claims.sql.ts';
+import { endAttempts } from '../claims/attempts.sql.ts';
+import { withdrawClaims } from '../claims/claims.sql.ts';
 import { transferKey } from './credit-payment.ts';
 import type { Payment } from '../payments/payment.ts';
 import { settledEvents } from '../payments/payment-events.ts';
