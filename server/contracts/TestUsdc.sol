@@ -9,11 +9,10 @@ pragma solidity 0.8.37;
  *
  * Deliberate differences from FiatTokenV2_2:
  * - `faucetMint` gives tokens to anyone. There are no minters, `mint` or `burn`.
- * - No proxy, initialisers, owner, pauser, blacklister or rescuer, as a local chain has nobody to hold those roles. The one
- *   account that Circle always refuses as a payee, the token itself, is refused here in the same words.
+ * - `blacklist` and `unBlacklist` are for anyone. The token itself is blacklisted as Circle's is, though nobody has done it.
+ * - No proxy, initialisers, owner, pauser or rescuer, as a local chain has nobody to hold those roles.
  * - Name, symbol, version and decimals are constants, so that the runtime code works where it is planted without a
  *   constructor having run.
- * - A balance may use all 256 bits; Circle keeps the highest one for its blacklist.
  *
  * New storage goes after the old: code is planted again over the balances of an older release.
  */
@@ -42,8 +41,11 @@ contract TestUsdc {
     /// Half the order of secp256k1. Above it lies the twin of every signature (EIP-2).
     uint256 private constant HIGHEST_S = 0x7fffffffffffffffffffffffffffffff5d576e7357a4501ddfe92f46681b20a0;
 
+    uint256 private constant HIGHEST_BALANCE = type(uint256).max >> 1;
+
     uint256 public totalSupply;
-    mapping(address account => uint256) public balanceOf;
+    /// As Circle keeps them: the highest bit is set for who is blacklisted, and costs a transfer no look of its own.
+    mapping(address account => uint256) private balanceAndBlacklistStates;
     mapping(address owner => mapping(address spender => uint256)) public allowance;
     /// EIP-2612: the number that the owner's next permit must carry.
     mapping(address owner => uint256) public nonces;
@@ -54,23 +56,62 @@ contract TestUsdc {
     event Approval(address indexed owner, address indexed spender, uint256 value);
     event AuthorizationUsed(address indexed authorizer, bytes32 indexed nonce);
     event AuthorizationCanceled(address indexed authorizer, bytes32 indexed nonce);
+    event Blacklisted(address indexed account);
+    event UnBlacklisted(address indexed account);
+
+    modifier notBlacklisted(address account) {
+        require(!isBlacklisted(account), "Blacklistable: account is blacklisted");
+        _;
+    }
 
     /// The faucet of this test token: anyone mints any amount for anyone.
-    function faucetMint(address to, uint256 value) external {
+    function faucetMint(address to, uint256 value) external notBlacklisted(to) {
         require(to != address(0), "ERC20: mint to the zero address");
         totalSupply += value;
-        balanceOf[to] += value;
+        // So no balance reaches the highest bit.
+        require(totalSupply <= HIGHEST_BALANCE, "FiatTokenV2_2: Balance exceeds (2^255 - 1)");
+        balanceAndBlacklistStates[to] += value;
         emit Transfer(address(0), to, value);
+    }
+
+    /// Of this test token: anyone has anybody refused as payer and payee, and as who spends another's allowance.
+    function blacklist(address account) external {
+        balanceAndBlacklistStates[account] |= 1 << 255;
+        emit Blacklisted(account);
+    }
+
+    function unBlacklist(address account) external {
+        balanceAndBlacklistStates[account] = balanceOf(account);
+        emit UnBlacklisted(account);
+    }
+
+    function isBlacklisted(address account) public view returns (bool) {
+        return account == address(this) || balanceAndBlacklistStates[account] >> 255 == 1;
     }
 
     // ERC-20
 
-    function transfer(address to, uint256 value) external returns (bool) {
+    function balanceOf(address account) public view returns (uint256) {
+        return balanceAndBlacklistStates[account] & HIGHEST_BALANCE;
+    }
+
+    function transfer(address to, uint256 value)
+        external
+        notBlacklisted(msg.sender)
+        notBlacklisted(to)
+        returns (bool)
+    {
         _transfer(msg.sender, to, value);
         return true;
     }
 
-    function transferFrom(address from, address to, uint256 value) external returns (bool) {
+    function transferFrom(address from, address to, uint256 value)
+        external
+        notBlacklisted(msg.sender)
+        notBlacklisted(from)
+        notBlacklisted(to)
+        returns (bool)
+    {
         uint256 allowed = allowance[from][msg.sender];
         require(value <= allowed, "ERC20: transfer amount exceeds allowance");
         // Like Circle's, an unlimited allowance is spent too, and no Approval is emitted here.
@@ -109,7 +150,7 @@ contract TestUsdc {
         uint8 v,
         bytes32 r,
         bytes32 s
-    ) external {
+    ) external notBlacklisted(from) notBlacklisted(to) {
         bytes32 typeHash = TRANSFER_WITH_AUTHORIZATION_TYPEHASH;
         _pay(typeHash, from, to, value, validAfter, validBefore, nonce, abi.encodePacked(r, s, v));
     }
@@ -122,7 +163,7 @@ contract TestUsdc {
         uint256 validBefore,
         bytes32 nonce,
         bytes memory signature
-    ) external {
+    ) external notBlacklisted(from) notBlacklisted(to) {
         _pay(TRANSFER_WITH_AUTHORIZATION_TYPEHASH, from, to, value, validAfter, validBefore, nonce, signature);
     }
 
@@ -137,7 +178,7 @@ contract TestUsdc {
         uint8 v,
         bytes32 r,
         bytes32 s
-    ) external {
+    ) external notBlacklisted(from) notBlacklisted(to) {
         require(to == msg.sender, "FiatTokenV2: caller must be the payee");
         bytes32 typeHash = RECEIVE_WITH_AUTHORIZATION_TYPEHASH;
         _pay(typeHash, from, to, value, validAfter, validBefore, nonce, abi.encodePacked(r, s, v));
@@ -151,7 +192,7 @@ contract TestUsdc {
         uint256 validBefore,
         bytes32 nonce,
         bytes memory signature
-    ) external {
+    ) external notBlacklisted(from) notBlacklisted(to) {
         require(to == msg.sender, "FiatTokenV2: caller must be the payee");
         _pay(RECEIVE_WITH_AUTHORIZATION_TYPEHASH, from, to, value, validAfter, validBefore, nonce, signature);
     }
@@ -233,13 +274,13 @@ contract TestUsdc {
     }
 
     function _transfer(address from, address to, uint256 value) private {
-        require(to != address(this), "Blacklistable: account is blacklisted");
         require(from != address(0), "ERC20: transfer from the zero address");
         require(to != address(0), "ERC20: transfer to the zero address");
-        uint256 balance = balanceOf[from];
+        // Of who isn't blacklisted, this is the balance.
+        uint256 balance = balanceAndBlacklistStates[from];
         require(value <= balance, "ERC20: transfer amount exceeds balance");
-        balanceOf[from] = balance - value;
-        balanceOf[to] += value;
+        balanceAndBlacklistStates[from] = balance - value;
+        balanceAndBlacklistStates[to] += value;
         emit Transfer(from, to, value);
     }
 

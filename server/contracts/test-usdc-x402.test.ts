@@ -111,7 +111,9 @@ describe('a contract wallet (EIP-1271)', () => {
 
   it('a payer with code that knows no EIP-1271 cannot pay', async () => {
     const { signed, signature } = await newWallet();
-    const args = withBytes({ ...signed, from: baseSepoliaUsdc }, signature);
+    const { address: from } = newAccount();
+    await usdc.client.setCode({ address: from, bytecode: '0x00' });
+    const args = withBytes({ ...signed, from }, signature);
     expect(await usdc.settle('transferWithAuthorization', args)).toBe('FiatTokenV2: invalid signature');
   });
 

@@ -242,3 +242,42 @@ describe('permit', () => {
     expect(await usdc.settle('permit', argumentsOf(early))).toBe('accepted');
   });
 });
+
+describe('a blacklisted account', () => {
+  it.each(['payer', 'payee'] as const)(
+    'as %s is refused by each transfer, until it is none any more',
+    async (who) => {
+      const [payer, payee] = [await usdc.newPayer(), newAccount().address];
+      const account = { payer: payer.address, payee }[who];
+      const refused = 'Blacklistable: account is blacklisted';
+      const signed = await usdc.authorize(payer.address, { to: payee });
+      const signature = await signTransfer(payer, signed);
+      const args = withParts(signed, signature);
+      const answers = () =>
+        Promise.all([
+          usdc.answer('transfer', [payee, 1n], { account: payer.address }),
+          usdc.answer('transferFrom', [payer.address, payee, 0n]),
+          usdc.answer('transferWithAuthorization', args),
+          usdc.answer('transferWithAuthorization', withBytes(signed, signature)),
+          usdc.read.isBlacklisted([account]),
+        ]);
+      expect(await answers()).toEqual([...Array(4).fill('accepted'), false]);
+
+      const hash = await usdc.send('blacklist', [account]);
+      expect(await usdc.eventsOf(hash)).toEqual([{ eventName: 'Blacklisted', args: { account } }]);
+      expect(await answers()).toEqual([...Array(4).fill(refused), true]);
+      expect(await usdc.read.balanceOf([payer.address])).toBe(fundsAtomic);
+      expect(await usdc.settle('transferWithAuthorization', args)).toBe(refused);
+      expect(await usdc.read.authorizationState([signed.from, signed.nonce])).toBe(false);
+
+      await usdc.send('unBlacklist', [account]);
+      expect(await answers()).toEqual([...Array(4).fill('accepted'), false]);
+      expect(await usdc.settle('transferWithAuthorization', args)).toBe('accepted');
+      expect(await usdc.read.balanceOf([payer.address])).toBe(fundsAtomic - signed.value);
+    },
+  );
+
+  it('is the token itself, from the beginning', async () => {
+    expect(await usdc.read.isBlacklisted([baseSepoliaUsdc])).toBe(true);
+  });
+});

@@ -209,11 +209,11 @@ describe('a batch of payments', () => {
     expect(gasUsed).toBeLessThan(47_000n * 300n);
   });
 
-  // What Multicall3's own way of calling costs, measured: 45,446, 50,199 and 67,299.
+  // What Multicall3's own way of calling costs, measured before the token had a blacklist, which takes 571 more: 45,446, 50,199 and 67,299.
   it.each([
-    ['one payee', 45_600n, (): (() => Address) => always(newAccount().address)],
-    ['payees of their own, who hold the token', 50_350n, (payers: Payers) => eachItsOwn(payers)],
-    ['payees of their own, who never held it', 67_450n, () => () => newAccount().address],
+    ['one payee', 46_170n, (): (() => Address) => always(newAccount().address)],
+    ['payees of their own, who hold the token', 50_920n, (payers: Payers) => eachItsOwn(payers)],
+    ['payees of their own, who never held it', 68_020n, () => () => newAccount().address],
   ])('of 100 to %s costs at most %d gas each', async (_what, gasMaxEach, payeesFor) => {
     const { payers } = await newPayers(100);
     const nextPayee = payeesFor(payers);

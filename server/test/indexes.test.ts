@@ -1,7 +1,12 @@
 import { expect, it } from 'vitest';
-import { type Database, openDatabase } from '../src/db/index.ts';
-import { sumClaimed } from '../src/x402/claims/claims.sql.ts';
-import { openTestDatabase } from './helpers/database.ts';
+import { type Database, openDatabase, sweepIdempotencyKeys, sweepOutbox } from '../src/db/index.ts';
+import { sweepFailures } from '../src/identity/credentials/failed-attempts.sql.ts';
+import { sweepRefusals } from '../src/identity/credentials/refusals.ts';
+import { sweepProofs } from '../src/identity/oauth/proof-register.ts';
+import { sweepRevokedTokens } from '../src/identity/oauth/revocations.sql.ts';
+import { sumClaimed } from '../src/x402/claims/payer-sums.sql.ts';
+import { sweepStoredResponses } from '../src/x402/payments/payments.sql.ts';
+import { openTestDatabase, testContext, type TestDatabase } from './helpers/database.ts';
 
 /**
  * Hot statements are planned once, on each connection, and perhaps while a table is small. Where another index than the primary
@@ -41,21 +46,23 @@ async function pay(
   );
 }
 
-/** How many rows of payments, or of their indexes, the statements of one connection have read. */
+/** How many rows of a table, or of its indexes, the statements of one connection have read. */
 async function countRead(
-  db: Database,
-  url: string,
+  { db, url }: TestDatabase,
+  table: string,
   ask: (sql: Database) => Promise<unknown>,
+  options: { planOnce?: true } = {},
 ): Promise<number> {
   const read = async () => {
     const [row] = await db.query<{ tuples: bigint }>(
-      `SELECT (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE relname = 'payments')
-         + (SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'payments') AS tuples`,
+      `SELECT (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE relname = $1)
+         + (SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = $1) AS tuples`,
+      [table],
     );
     return Number(row?.tuples);
   };
   const before = await read();
-  const batches = openDatabase(url, { poolSize: 1, onError: () => undefined, planOnce: true });
+  const batches = openDatabase(url, { poolSize: 1, onError: () => undefined, ...options });
   await ask(batches);
   // A connection tells what it has read when it ends.
   await batches.close();
@@ -70,19 +77,80 @@ async function countRead(
 }
 
 it('a payer’s claims are summed without its history, whatever the statistics say', async () => {
-  const { db, url } = await openTestDatabase();
+  const database = await openTestDatabase();
+  const { db } = database;
   await pay(db, 'one', 20_000, 'settled');
   await db.query('ANALYZE payments');
   await pay(db, 'often', 2_000, 'settled');
   await pay(db, 'often now', 1, 'responded');
   const payment = { network, asset, payer: 'often', id: 'new' };
-  const tuples = await countRead(db, url, async (sql) => {
+  const sum = async (sql: Database) => {
     const asks = [payment, { ...payment, payer: 'often now' }];
     const claimed = await sumClaimed(
       sql,
       asks.map((one) => ({ payment: one, balanceReadAt: new Date() })),
     );
     expect(claimed).toEqual([0n, 1n]);
-  });
+  };
+  const tuples = await countRead(database, 'payments', sum, { planOnce: true });
   expect(tuples).toBeLessThan(100);
 });
+
+/** Each table that is swept: what fills it with a row of number `i`, of the time `at`; and its sweep. */
+const sweeps: [table: string, row: string, sweep: (db: Database) => Promise<unknown>][] = [
+  [
+    'outbox',
+    "INSERT INTO outbox (environment_id, topic, payload, created_at) SELECT 'env', 'news', '{}', at",
+    (db) => sweepOutbox(testContext(db), ['news']),
+  ],
+  [
+    'idempotency_keys',
+    `INSERT INTO idempotency_keys (environment_id, actor_id, key, operation, fingerprint, created_at)
+     SELECT 'env', 'actor', i::text, 'pay', '', at`,
+    (db) => sweepIdempotencyKeys(testContext(db)),
+  ],
+  [
+    'stored_responses',
+    `INSERT INTO stored_responses (environment_id, payment_id, status, sealed, body_hash, created_at, expires_at)
+     SELECT 'env', i::text, 200, '', sha256(''), at, at`,
+    (db) => sweepStoredResponses(db, new Date()),
+  ],
+  [
+    'failed_attempts',
+    'INSERT INTO failed_attempts (key, count, last_at) SELECT i::text, 1, at',
+    (db) => sweepFailures(db, new Date()),
+  ],
+  [
+    'counted_refusals',
+    `INSERT INTO counted_refusals (agent_id, environment_id, count, began_at) SELECT i::text, 'env', 1, at`,
+    (db) => sweepRefusals(testContext(db)),
+  ],
+  [
+    'used_proofs',
+    'INSERT INTO used_proofs (id, expires_at) SELECT sha256(i::text::bytea), at',
+    (db) => sweepProofs(testContext(db)),
+  ],
+  [
+    'revoked_access_tokens',
+    `INSERT INTO revoked_access_tokens (jti, agent_id, expires_at, revoked_at)
+     SELECT i::text, gen_random_uuid(), at, now()`,
+    (db) => sweepRevokedTokens(db, new Date()),
+  ],
+];
+
+it.each(sweeps)(
+  'what is old in %s is swept without a look at all that is young',
+  async (table, row, sweep) => {
+    const database = await openTestDatabase();
+    const { db } = database;
+    const young = "SELECT i, now() + interval '1 day' AS at FROM generate_series(1, 20000) i";
+    const old = "SELECT -i, now() - interval '30 days' FROM generate_series(1, 5) i";
+    await db.query(`${row} FROM (${young} UNION ALL ${old}) rows`);
+    await db.query(`ANALYZE ${table}`);
+    expect(await countRead(database, table, sweep)).toBeLessThan(100);
+    const isKept = table === 'stored_responses' ? 'WHERE sealed IS NOT NULL' : '';
+    expect(await db.query(`SELECT count(*)::int AS count FROM ${table} ${isKept}`)).toEqual([
+      { count: 20_000 },
+    ]);
+  },
+);

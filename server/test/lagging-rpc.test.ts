@@ -1,9 +1,18 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Database } from '../src/db/index.ts';
 import { fundAccount } from '../src/embedded/index.ts';
-import { type Chain, createChain, createSettler, networks } from '../src/x402/index.ts';
+import { type Chain, createChain, createSettler, networks, type Payment } from '../src/x402/index.ts';
 import { recordBatch } from '../src/x402/settlement/settle-batch.ts';
-import { contextOf, openChain, price, report } from './crash/payment-parts.ts';
+import {
+  claim,
+  contextOf,
+  newOrder,
+  openChain,
+  openLane,
+  price,
+  report,
+  storeAnswer,
+} from './crash/payment-parts.ts';
 import { type Lag, type LaggingRpc, startLaggingRpc } from './helpers/lagging-rpc.ts';
 import {
   actionsOf,
@@ -129,14 +138,45 @@ describe('a payer whose money came in the last block', () => {
   });
 });
 
+/** A provider of several nodes, unlike a local chain. */
+const openPublicChain = () =>
+  createChain({ network: networks.sandbox, rpcUrl: rpc.url, finality: 'finalized', reorgDepth: 64 });
+
+describe('a payer whose money another process has seen in the last block', () => {
+  it.each(['a new payment', 'one that was tried before'])(
+    'is not blamed by one whose node has not got that block: %s',
+    async (which) => {
+      const context = contextOf(db);
+      const order = await newOrder();
+      const retried = which === 'a new payment' ? undefined : await claim(context, order);
+      if (retried) await openLane(context).end(retried, { kind: 'failed', failure: 'reset' }, context);
+      const before = (await truth.head()).number;
+      await fundAccount(ground.local.rpcUrl, { address: order.payer.address, tokenAtomic: price });
+      const { balance, block } = await truth.payerState(order.payer.address, order.sent.authorization.nonce);
+      const known = { atomic: balance, readAt: new Date(), block };
+      const payment = retried
+        ? await openLane(context).retry(retried, known, context)
+        : await claim(context, order, known);
+      await storeAnswer(context, payment as Payment);
+      const scene = { ...order, payment: payment as Payment };
+
+      rpc.lag({ block: before, isAhead: () => false });
+      await resume(openPublicChain());
+      expect(await stateOf(scene)).toBe('responded');
+      rpc.lag(undefined);
+      await resumeUntilSettled(openPublicChain(), scene);
+      await expectSettledOnce(scene);
+    },
+  );
+});
+
 describe('a settlement that was told', () => {
   it('is not undone because a node has not got its block yet', async () => {
     const { scene, before } = await newMinedScene();
     await resume(truth);
     expect(await stateOf(scene)).toBe('settled');
 
-    const watched = { network: networks.sandbox, finality: 'finalized', reorgDepth: 64 } as const;
-    const chain = createChain({ ...watched, rpcUrl: rpc.url });
+    const chain = openPublicChain();
     let heads = 0;
     rpc.lag({
       block: before,

@@ -1,12 +1,14 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { zeroAddress } from 'viem';
+import { type Hex, zeroAddress } from 'viem';
 import { privateKeyToAccount } from 'viem/accounts';
 import { connect } from '../contracts/test/local-chain.ts';
-import { fundAccount } from '../src/embedded/index.ts';
+import artifact from '../contracts/TestUsdc.json' with { type: 'json' };
+import { fundAccount, plantTestToken } from '../src/embedded/index.ts';
 import { type Authorization, type Chain, createSettler, networks, type Settler } from '../src/x402/index.ts';
 import { claim, contextOf, newOrder, price, relayer, report, storeAnswer } from './crash/payment-parts.ts';
 import { addRelayer, findLowRelayers, setRelayerActive } from '../src/x402/settlement/operate-relayers.ts';
+import { blacklist } from './helpers/blacklist.ts';
 import { answer, type Answered, type Ground, openGround } from './helpers/settlement.ts';
 
 let ground: Ground;
@@ -166,6 +168,39 @@ describe('a payer', () => {
     await connect(ground.local.rpcUrl).setCode({ address: bad.payer.address, bytecode: burnerCode });
     expect(await settleAll([bad])).toMatchObject([{ kind: 'failed' }]);
     expect(await suspensionOf(bad)).not.toBeNull();
+  });
+
+  it('is suspended that the token has blacklisted, whoever is paid', async () => {
+    const { local } = ground;
+    const [bad, worse] = await answerMany(2, price);
+    if (!bad || !worse) throw new Error('two were answered');
+    for (const account of [bad.payer.address, worse.payer.address, worse.payee])
+      await blacklist(local.rpcUrl, account);
+    const refused = { kind: 'failed', reason: 'transfer_refused' };
+    expect(await settleAll([bad, worse])).toEqual([refused, refused]);
+    expect(await suspensionOf(bad)).not.toBeNull();
+    expect(await suspensionOf(worse)).not.toBeNull();
+  });
+
+  it('is not blamed where the token does not say whom it refuses', async () => {
+    const { rpcUrl } = ground.local;
+    const token = networks.sandbox.asset.address;
+    const unlisted = await answer(ground);
+    await blacklist(rpcUrl, unlisted.payer.address);
+    // The selector of `isBlacklisted(address)`.
+    const bytecode = artifact.deployedBytecode.replace('fe575a87', 'fe575a86') as Hex;
+    expect(bytecode).not.toBe(artifact.deployedBytecode);
+    await connect(rpcUrl).setCode({ address: token, bytecode });
+    expect(await settleAll([unlisted])).toEqual([{ kind: 'failed', reason: 'transfer_refused' }]);
+    expect(await suspensionOf(unlisted)).toBeNull();
+    await plantTestToken(rpcUrl, token);
+  });
+
+  it('is not blamed for a payee that the token has blacklisted', async () => {
+    const honest = await answer(ground);
+    await blacklist(ground.local.rpcUrl, honest.payee);
+    expect(await settleAll([honest])).toEqual([{ kind: 'failed', reason: 'transfer_refused' }]);
+    expect(await suspensionOf(honest)).toBeNull();
   });
 
   it.each([

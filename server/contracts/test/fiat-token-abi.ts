@@ -2,7 +2,7 @@ import { parseAbi } from 'viem';
 
 /**
  * What FiatTokenV2_2 offers to holders, wallets and facilitators, as Circle's interface has it: everything but the
- * roles (owner, minters, pauser, blacklister, rescuer), initialisers and the proxy. Written apart from the contract's own
+ * roles (owner, minters, pauser, rescuer), initialisers and the proxy. Written apart from the contract's own
  * artifact, so that the tests call the interface of the real token.
  */
 export const fiatTokenAbi = parseAbi([
@@ -34,8 +34,13 @@ export const fiatTokenAbi = parseAbi([
   'function nonces(address owner) view returns (uint256)',
   'function permit(address owner, address spender, uint256 value, uint256 deadline, uint8 v, bytes32 r, bytes32 s)',
   'function permit(address owner, address spender, uint256 value, uint256 deadline, bytes signature)',
+  'function isBlacklisted(address account) view returns (bool)',
+  'function blacklist(address account)',
+  'function unBlacklist(address account)',
   'event Transfer(address indexed from, address indexed to, uint256 value)',
   'event Approval(address indexed owner, address indexed spender, uint256 value)',
   'event AuthorizationUsed(address indexed authorizer, bytes32 indexed nonce)',
   'event AuthorizationCanceled(address indexed authorizer, bytes32 indexed nonce)',
+  'event Blacklisted(address indexed account)',
+  'event UnBlacklisted(address indexed account)',
 ]);

@@ -19,11 +19,7 @@ interface Waiting<Job, Result> {
   reject: (error: unknown) => void;
 }
 
-/**
- * A lane over `run`, which does a batch of jobs in one transaction and gives a result for each, in the order of their arrival.
- * While one batch runs, callers gather for the next, so that a batch is as large as the load makes it.
- */
-export function createLane<Job, Result>(options: {
+interface LaneOptions<Job, Result> {
   batchMax: number;
   /** What a job brings to its batch, where that differs: a batch is a statement, and holds it all in memory, several times over. */
   size?: { of(job: Job): number; max: number };
@@ -32,34 +28,19 @@ export function createLane<Job, Result>(options: {
   /** How many batches may be under way at once, so that one is decided while the one before it commits. */
   underWayMax?: number;
   run(jobs: readonly Job[]): Promise<readonly Result[]>;
-}): Lane<Job, Result> {
+}
+
+/**
+ * A lane over `run`, which does a batch of jobs in one transaction and gives a result for each, in the order of their arrival.
+ * While one batch runs, callers gather for the next, so that a batch is as large as the load makes it.
+ */
+export function createLane<Job, Result>(options: LaneOptions<Job, Result>): Lane<Job, Result> {
   const queue: Waiting<Job, Result>[] = [];
   let draining: Promise<void> | undefined;
   const underWay = new Set<Promise<void>>();
   let stopped = false;
   let beganMs = -Infinity;
   let lastSize = 0;
-
-  /** How many of those that wait go together; the first goes whatever its size. */
-  function countNext(): number {
-    const { batchMax, size } = options;
-    if (!size) return batchMax;
-    let sum = 0;
-    const end = queue.findIndex(({ job }, index) => (sum += size.of(job)) > size.max && index > 0);
-    return end < 0 ? batchMax : Math.min(end, batchMax);
-  }
-
-  async function runBatch(batch: readonly Waiting<Job, Result>[]): Promise<void> {
-    try {
-      const results = await options.run(batch.map(({ job }) => job));
-      assert(results.length === batch.length, 'each job has a result');
-      batch.forEach(({ resolve }, index) => resolve(results[index] as Result));
-    } catch (error) {
-      // One job that PostgreSQL refuses to store must not fail its neighbours.
-      if (batch.length > 1 && isRefused(error)) for (const one of batch) await runBatch([one]);
-      else for (const { reject } of batch) reject(error);
-    }
-  }
 
   async function drain(): Promise<void> {
     while (queue.length > 0) {
@@ -70,9 +51,9 @@ export function createLane<Job, Result>(options: {
       else await new Promise((resolve) => setImmediate(resolve));
       if (underWay.size >= (options.underWayMax ?? 1)) await Promise.race(underWay);
       beganMs = performance.now();
-      const batch = queue.splice(0, countNext());
+      const batch = queue.splice(0, countNext(queue, options));
       lastSize = batch.length;
-      const run = runBatch(batch).finally(() => underWay.delete(run));
+      const run = runBatch(batch, options).finally(() => underWay.delete(run));
       underWay.add(run);
     }
     draining = undefined;
@@ -92,6 +73,32 @@ export function createLane<Job, Result>(options: {
       await Promise.all(underWay);
     },
   };
+}
+
+/** How many of those that wait go together; the first goes whatever its size. */
+function countNext<Job>(
+  queue: readonly Pick<Waiting<Job, never>, 'job'>[],
+  { batchMax, size }: Pick<LaneOptions<Job, never>, 'batchMax' | 'size'>,
+): number {
+  if (!size) return batchMax;
+  let sum = 0;
+  const end = queue.findIndex(({ job }, index) => (sum += size.of(job)) > size.max && index > 0);
+  return end < 0 ? batchMax : Math.min(end, batchMax);
+}
+
+async function runBatch<Job, Result>(
+  batch: readonly Waiting<Job, Result>[],
+  options: Pick<LaneOptions<Job, Result>, 'run'>,
+): Promise<void> {
+  try {
+    const results = await options.run(batch.map(({ job }) => job));
+    assert(results.length === batch.length, 'each job has a result');
+    batch.forEach(({ resolve }, index) => resolve(results[index] as Result));
+  } catch (error) {
+    // One job that PostgreSQL refuses to store must not fail its neighbours.
+    if (batch.length > 1 && isRefused(error)) for (const one of batch) await runBatch([one], options);
+    else for (const { reject } of batch) reject(error);
+  }
 }
 
 /** Data that can't be stored, or that another transaction stored first: SQLSTATE classes 22 and 23. */

@@ -47,7 +47,7 @@ export function exactRail(args: {
   workSeconds?: number;
 }): Rail<ExactFault> {
   const { sent, terms, chain, settler, workSeconds = attemptSeconds } = args;
-  let arrive = () => {};
+  let arrive: (() => void) | undefined;
   let verifiedAtMs: number | undefined;
   return {
     facts: exactFacts(sent),
@@ -68,7 +68,7 @@ export function exactRail(args: {
       return latest;
     },
     settle(payment) {
-      arrive();
+      arrive?.();
       // What gives it back is another payment, which nobody has looked at.
       return settler.settle(payment, payment.refundOf === null ? verifiedAtMs : undefined);
     },

@@ -32,6 +32,8 @@ export interface Oracle {
   describe(purchase: Purchase): Promise<string>;
   /** The same with how often the upstream ran, and how often the chain moved the money, and back. */
   describeEnd(purchase: Purchase): Promise<string>;
+  /** Keeps workers from what is answered and not settled yet, until it is aged: a machine under load takes its time over the others. */
+  keep(purchase: Purchase): Promise<void>;
   /** Makes the leases and patience of processes that are gone run out now, for this purchase alone. */
   age(purchase: Purchase): Promise<void>;
   /** Resolves when nothing about it is under way any more; ages what waits for a time to pass. */
@@ -95,6 +97,15 @@ export function openOracle(db: Database, rpcUrl: string, market: Market, workers
     standing: Standing | undefined,
   ): Promise<{ payer: string; nonce: string; state: string }[]> {
     return db.query('SELECT payer, nonce, state FROM payments WHERE refund_of = $1', [standing?.id ?? null]);
+  }
+
+  async function keep(purchase: Purchase): Promise<void> {
+    // Who stands in a transaction may have its row, and then no worker takes it either.
+    await db.query(
+      `UPDATE payments SET updated_at = now() + interval '1 hour' WHERE (environment_id, id) IN (
+         SELECT environment_id, id FROM payments WHERE nonce = $1 AND state = 'responded' FOR UPDATE SKIP LOCKED)`,
+      [nonceOf(purchase)],
+    );
   }
 
   async function age(purchase: Purchase): Promise<void> {
@@ -259,7 +270,7 @@ export function openOracle(db: Database, rpcUrl: string, market: Market, workers
   }
 
   const describe = async (purchase: Purchase) => describeStanding(await standingOf(purchase));
-  return { describe, describeEnd, age, settleDown, findFaults, findRemains };
+  return { describe, describeEnd, keep, age, settleDown, findFaults, findRemains };
 }
 
 function describeStanding(standing: Standing | undefined): string {

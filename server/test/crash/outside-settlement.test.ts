@@ -1,12 +1,11 @@
-import { createWalletClient, type Hex, http } from 'viem';
+import type { Hex } from 'viem';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { connect } from '../../contracts/test/local-chain.ts';
 import type { Database } from '../../src/db/index.ts';
-import { fundAccount } from '../../src/embedded/index.ts';
 import { newAccount } from '../../contracts/test/signatures.ts';
-import { transferCall } from '../../src/x402/chain/token-calls.ts';
-import { type Chain, createSettler, networks } from '../../src/x402/index.ts';
-import { contextOf, openChain, price, report } from './payment-parts.ts';
+import { fundAccount } from '../../src/embedded/index.ts';
+import type { Chain } from '../../src/x402/index.ts';
+import { openChain, price } from './payment-parts.ts';
 import {
   actionsOf,
   answer,
@@ -15,6 +14,7 @@ import {
   groundForEachTest,
   paymentOf,
   resumeLater,
+  sendOutside,
 } from '../helpers/settlement.ts';
 
 const ground = groundForEachTest();
@@ -34,19 +34,7 @@ async function settleOutside(): Promise<Answered & { transaction: Hex }> {
   const { rpcUrl } = ground.local;
   await fundAccount(rpcUrl, { address: stranger.address, wei: 10n ** 18n });
   await connect(rpcUrl).mine({ blocks: 3 });
-  const wallet = createWalletClient({ account: stranger, transport: http(rpcUrl) });
-  const data = transferCall(scene.sent);
-  const transaction = await wallet.sendTransaction({
-    chain: null,
-    to: networks.sandbox.asset.address,
-    data,
-  });
-  await connect(rpcUrl).waitForTransactionReceipt({ hash: transaction });
-  expect(await createSettler({ context: contextOf(db), chain, report }).settle(scene.payment)).toEqual({
-    kind: 'settled',
-    transaction,
-  });
-  return { ...scene, transaction };
+  return { ...scene, transaction: await sendOutside(ground, scene, stranger) };
 }
 
 const watched = () => db.query('SELECT 1 FROM outside_settlements');

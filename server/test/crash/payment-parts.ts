@@ -69,8 +69,12 @@ export function openLane(context: WriteContext): PaymentLane {
   return createPaymentLane({ ...context, owedMax: limits.owedAtomic });
 }
 
-/** Claims an order's payment, as the gateway does for a call. */
-export async function claim(context: WriteContext, { sent, target }: Order): Promise<Payment> {
+/** Claims an order's payment, as the gateway does for a call whose payer has this much. */
+export async function claim(
+  context: WriteContext,
+  { sent, target }: Order,
+  balance = plenty(),
+): Promise<Payment> {
   const claimed = await openLane(context).claim(
     {
       facts: exactFacts(sent),
@@ -79,7 +83,7 @@ export async function claim(context: WriteContext, { sent, target }: Order): Pro
       target,
       mode: 'after_success',
       hosted: false,
-      balance: plenty(),
+      balance,
     },
     context,
   );

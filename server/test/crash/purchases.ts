@@ -12,11 +12,13 @@ import { startUpstream, type Upstream } from '../helpers/upstream.ts';
 import { type Fleet, type Member } from './fleet.ts';
 
 /**
- * What is bought: a kept answer or a stream, settled before its release, behind it, or first; an upstream that fails then; a kept one for credits, and an upstream that fails.
+ * What is bought: a kept answer or a stream, settled before its release, behind it, or first; an upstream that fails then; either of them for
+ * credits, and an upstream that fails.
  */
 export type Order =
   | 'broken'
   | 'credits'
+  | 'credits-stream'
   | 'optimistic'
   | 'optimistic-stream'
   | 'refund'
@@ -54,6 +56,7 @@ const slugs: Record<Order, string> = {
   'upfront-stream': 'first',
   refund: 'first',
   credits: 'hosted',
+  'credits-stream': 'hosted',
   broken: 'hosted',
 };
 
@@ -160,7 +163,7 @@ export async function pay(at: Member, purchase: Purchase): Promise<Answer | unde
 
 /** Who can buy it: what is paid first is paid to our wallet, which doesn't pay itself. */
 export function buyersOf(order: Order): Buyer[] {
-  if (order === 'credits' || order === 'broken') return ['credits'];
+  if (order.startsWith('credits') || order === 'broken') return ['credits'];
   return order.startsWith('upfront') || order === 'refund' ? ['stranger'] : ['stranger', 'wallet'];
 }
 

@@ -1,4 +1,4 @@
-import type { Address, PrivateKeyAccount } from 'viem';
+import type { Address, Hex, PrivateKeyAccount } from 'viem';
 import { afterAll, beforeAll, beforeEach, expect } from 'vitest';
 import { connect, type LocalChain, startLocalChain } from '../../contracts/test/local-chain.ts';
 import type { Database, WriteContext } from '../../src/db/index.ts';
@@ -15,6 +15,7 @@ import {
   type Settler,
   transferTypedData,
 } from '../../src/x402/index.ts';
+import { transferCall } from '../../src/x402/chain/token-calls.ts';
 import {
   claim,
   contextOf,
@@ -95,6 +96,21 @@ export async function answer(
   const payment = await claim(context, scene);
   await storeAnswer(context, payment);
   return { ...scene, payment };
+}
+
+/** Has a stranger, who has gas, send an answered payment before we do; gives the transaction, when the payment's row has it. */
+export async function sendOutside(
+  { chain, database, local: { rpcUrl } }: Ground,
+  { sent, payment }: Answered,
+  stranger: PrivateKeyAccount,
+): Promise<Hex> {
+  const client = connect(rpcUrl);
+  const to = networks.sandbox.asset.address;
+  const transaction = await client.sendTransaction({ account: stranger, to, data: transferCall(sent) });
+  await client.waitForTransactionReceipt({ hash: transaction });
+  const settler = createSettler({ context: contextOf(database.db), chain, report });
+  expect(await settler.settle(payment)).toEqual({ kind: 'settled', transaction });
+  return transaction;
 }
 
 /** A payment that is settled before anything else is done for it. */

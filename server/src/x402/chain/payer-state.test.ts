@@ -11,6 +11,7 @@ import {
   poor,
   read,
   startRpc,
+  word,
 } from './payer-state.fixture.ts';
 import type { Header } from './receipts.ts';
 
@@ -112,22 +113,30 @@ const kindsOf = (batch: Call[] | undefined) =>
     .map(({ kind }) => kind)
     .toSorted();
 
-function headerOf(number: bigint): Header {
-  return { number, hash: `0x${'00'.repeat(32)}`, timestamp: 0n, baseFeePerGas: 0n };
+function headerOf(number: bigint, hash: Header['hash']): Header {
+  return { number, hash, timestamp: 0n, baseFeePerGas: 0n };
 }
 
-/** An RPC whose block, balance and watched head are as the test says. */
+/** An RPC whose block, balance, nonces and watched head are as the test says. */
 async function stage() {
-  const now = { block: 5n, balance: 7n, watched: undefined as bigint | undefined };
+  const now = {
+    block: 5n,
+    balance: 7n,
+    used: 0n,
+    watched: undefined as bigint | undefined,
+    watchedHash: word(1n),
+  };
   const rpc = await startRpc((batch) =>
     answerEach(
       batch,
-      ({ kind }) => (kind === 'code' ? false : kind === 'balance' ? now.balance : 0n),
+      ({ kind }) => (kind === 'code' ? false : kind === 'balance' ? now.balance : now.used),
       now.block,
     ),
   );
   const ask = read(rpc, () =>
-    now.watched === undefined ? undefined : { header: headerOf(now.watched), atMs: performance.now() },
+    now.watched === undefined
+      ? undefined
+      : { header: headerOf(now.watched, now.watchedHash), atMs: performance.now() },
   );
   return { now, rpc, ask };
 }
@@ -170,6 +179,26 @@ describe('what a block has said', () => {
     await ask(payer, nonce);
     Object.assign(now, { block: 6n, balance: 9n, watched: 6n });
     expect(await ask(payer, nonce)).toMatchObject({ ...poor, balance: 9n });
+  });
+
+  it('is forgotten once another block of the same number is seen in its place', async () => {
+    const { now, rpc, ask } = await stage();
+    const [payer, nonce] = anyone();
+    now.watched = 5n;
+    await ask(payer, nonce);
+    await ask(payer, nonce);
+    expect(rpc.batches).toHaveLength(1);
+    Object.assign(now, { balance: 9n, watchedHash: word(2n) });
+    expect(await ask(payer, nonce)).toMatchObject({ ...poor, balance: 9n });
+  });
+
+  it('of a nonce that is used refuses nothing later: another block may be in the place of that one', async () => {
+    const { now, ask } = await stage();
+    const [payer, nonce] = anyone();
+    now.used = 1n;
+    expect(await ask(payer, nonce)).toMatchObject({ nonceUsed: true });
+    now.used = 0n;
+    expect(await ask(payer, nonce)).toMatchObject({ nonceUsed: false });
   });
 
   it('is asked again by who needs a later word on the payer, once for all who do', async () => {

@@ -16,6 +16,7 @@ import { type Block, type Header, readHeader } from './receipts.ts';
 import {
   balanceCall,
   batchView,
+  blacklistCall,
   blockView,
   booleanOf,
   type Contracts,
@@ -68,6 +69,8 @@ export interface PaymentState {
   /** What the payer has, before whatever would be settled in front of this. */
   balance: bigint;
   hasCode: boolean;
+  /** Whether the token refuses whatever this payer pays; never of a token that keeps no such list. */
+  isBlacklisted: boolean;
   /** Of the block. */
   timestamp: bigint;
   /** Whether the transfer would go through behind `before`; nothing where that wasn't asked. */
@@ -99,12 +102,14 @@ export async function lookAt(
         pin(blockView(contracts, authorizations.map(stateCall)), head),
         pin(blockView(contracts, payers.map(balanceCall)), fundsAt),
         pin(viewOf({ data: encodeCodeCheck(payers) }), fundsAt),
+        pin(blockView(contracts, payers.map(blacklistCall)), fundsAt),
         ...(trial ? [pin(batchView(contracts, transfers), head)] : []),
       ],
-      read([states, funds, codes, trials]) {
+      read([states, funds, codes, lists, trials]) {
         const used = wordsOf(states, authorizations.length, head).map(booleanOf);
         const balances = wordsOf(funds, payers.length, fundsAt).map(wordOf);
         const codeOf = decodeCodeCheck(bytesOf(codes), payers.length);
+        const listed = answersOf(lists, payers.length, fundsAt).map(isYes);
         const outcomes = trial
           ? readBatch({ result: trials }, transfers.length).slice(trial.before.length)
           : [];
@@ -112,6 +117,7 @@ export async function lookAt(
           used: used[index] ?? false,
           balance: (balances[payers.indexOf(from)] ?? 0n) - sumOf(from, trial?.before),
           hasCode: codeOf[payers.indexOf(from)] ?? false,
+          isBlacklisted: listed[payers.indexOf(from)] ?? false,
           timestamp: head.timestamp,
           passes: outcomes[index]?.success,
         }));
@@ -124,12 +130,22 @@ function pin({ method, params: [call] }: RpcCall, block: Block): RpcCall {
   return { method, params: [call, atBlock(block)] };
 }
 
-/** The words that a block gave; throws where it was another's, as where a node takes the name of a block that it hasn't got for its latest. */
-function wordsOf(answer: unknown, count: number, block: Block): unknown[] {
-  const [number, ...words] = readBatch({ result: answer }, count + 1).map(({ data }) => data);
-  if (wordOf(number) !== block.number)
+/** What a block gave; throws where it was another's, as where a node takes the name of a block that it hasn't got for its latest. */
+function answersOf(answer: unknown, count: number, block: Block): ReturnType<typeof readBatch> {
+  const [number, ...answers] = readBatch({ result: answer }, count + 1);
+  if (wordOf(number?.data) !== block.number)
     throw new ChainUnavailableError('the RPC gave the state of another block');
-  return words;
+  return answers;
+}
+
+/** The words that a block gave. */
+function wordsOf(answer: unknown, count: number, block: Block): unknown[] {
+  return answersOf(answer, count, block).map(({ data }) => data);
+}
+
+/** A token that doesn't know the question says nothing, or something that is no word. */
+function isYes({ success, data }: ReturnType<typeof readBatch>[number]): boolean {
+  return success && data.length === 66 && BigInt(data) === 1n;
 }
 
 function sumOf(payer: Address, before: readonly ExactPayment[] = []): bigint {

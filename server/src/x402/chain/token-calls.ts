@@ -19,6 +19,8 @@ const transferSelector = '0xe3ee160e';
 
 /** `transfer(address,uint256)` (EIP-20). */
 const plainTransferSelector = '0xa9059cbb';
+/** `isBlacklisted(address)` of Circle's FiatTokenV1 and later. */
+const isBlacklistedSelector = '0xfe575a87';
 /** `getBlockNumber()` of Multicall3. */
 const blockNumberSelector = '0x42cbb15c';
 
@@ -30,6 +32,11 @@ export function balanceCall(account: Address): Hex {
 /** The call data that asks a token whether an authorisation's nonce is used. */
 export function stateCall({ from, nonce }: Pick<Authorization, 'from' | 'nonce'>): Hex {
   return `${authorizationStateSelector}${addressWord(from)}${nonce.slice(2)}`;
+}
+
+/** The call data that asks a token whether it refuses whatever an account pays or is paid. */
+export function blacklistCall(account: Address): Hex {
+  return `${isBlacklistedSelector}${addressWord(account)}`;
 }
 
 /** The call data that gives an account nothing: a token refuses that, too, to whom it would refuse money. */

@@ -1,11 +1,13 @@
 import { type Sql } from '../../db/index.ts';
 import { assert } from '../../kernel/assert.ts';
 import { addSeconds } from '../../kernel/clock.ts';
-import { beginAttempts, findClaimed, insertClaims, lockPayers, sumClaimed, sumOwed } from './claims.sql.ts';
-import { countClaims } from '../facilitator/facilitator-quota.sql.ts';
+import { beginAttempts } from './attempts.sql.ts';
+import { findClaimed, insertClaims } from './claims.sql.ts';
+import { lockPayers, sumClaimed, sumOwed } from './payer-sums.sql.ts';
+import { countClaims, lockUsage } from '../facilitator/facilitator-quota.sql.ts';
 import { isCreditPayment } from '../credits/credit-payment.ts';
 import type { Payment, SettlementMode } from '../payments/payment.ts';
-import { type OwedLimits, payerName, planClaims } from './plan-claims.ts';
+import { type Ask, type OwedLimits, payerName, planClaims } from './plan-claims.ts';
 import { attemptLeaseSeconds } from './stored-response.ts';
 import type { ClaimJob, Job, Result, RetryJob } from './lane-jobs.ts';
 
@@ -29,9 +31,7 @@ export async function runBegins(
   const inCredits = jobs.filter(({ payment }) => isCreditPayment(payment));
   const others = jobs.filter(({ payment }) => !isCreditPayment(payment));
   const planned = [
-    ...(others.length === 0
-      ? []
-      : await withinQuota(sql, await plan(sql, others, results, owedMax, now), results, now)),
+    ...(others.length === 0 ? [] : await plan(sql, others, results, owedMax, now)),
     // Money that is reserved is as good as settled, and is given back at no cost: no other mode is needed.
     ...inCredits.map((job) => ({ job, payment: inMode(job.payment, 'after_success') })),
   ];
@@ -49,12 +49,29 @@ async function insertPlanned(
   now: Date,
 ): Promise<Planned[]> {
   const claims = planned.flatMap(({ job, payment }) =>
-    job.kind === 'claim' ? { job, payment: leasedFrom(payment, now), fingerprint: job.fingerprint } : [],
+    job.kind === 'claim'
+      ? {
+          job,
+          payment: leasedFrom(payment, now),
+          fingerprint: job.fingerprint,
+          fundsBlock: job.balance?.block,
+        }
+      : [],
   );
   if (claims.length === 0) return [];
   const inserted = await insertClaims(sql, claims, now);
   for (const { job, payment } of claims) results.set(job, inserted.has(payment.id) ? payment : undefined);
-  return claims.filter(({ payment }) => inserted.has(payment.id));
+  const made = claims.filter(({ payment }) => inserted.has(payment.id));
+  const counted = countedOf(made.map(({ job }) => job));
+  if (counted.length > 0) await countClaims(sql, counted, now);
+  return made;
+}
+
+/** The environments whose quota these take from, once for each that does. */
+function countedOf(jobs: readonly (ClaimJob | RetryJob)[]): string[] {
+  return jobs.flatMap((job) =>
+    job.kind === 'claim' && job.perDay !== undefined ? job.payment.environmentId : [],
+  );
 }
 
 /** An attempt begins when it is written: what the claim has waited for that isn't taken from the upstream's time. */
@@ -74,7 +91,7 @@ async function retryPlanned(
   if (retries.length === 0) return [];
   const begun = await beginAttempts(
     sql,
-    retries.map(({ payment }) => payment),
+    retries.map(({ job, payment }) => ({ payment, fundsBlock: job.balance?.block })),
     addSeconds(now, attemptLeaseSeconds),
     now,
   );
@@ -96,8 +113,10 @@ async function plan(
 ): Promise<Planned[]> {
   const payments = jobs.map(({ payment }) => payment);
   const optimistic = payments.filter(({ mode }) => mode === 'optimistic');
+  const counted = countedOf(jobs);
   // Sent together: each statement sees what was committed before the locks were had.
-  const [payers, known, claimed, owed] = await Promise.all([
+  const [usage, payers, known, claimed, owed] = await Promise.all([
+    counted.length === 0 ? undefined : lockUsage(sql, counted, now),
     lockPayers(sql, payments),
     findClaimed(sql, payments),
     sumClaimed(
@@ -127,6 +146,7 @@ async function plan(
           claimed: claimed[place] ?? 0n,
           suspendedUntil: suspensions.get(payerName(job.payment)) ?? null,
           hosted: job.hosted,
+          quota: quotaOf(job, usage),
         },
   );
   const verdicts = planClaims(asks, owed, owedMax, now);
@@ -139,20 +159,10 @@ async function plan(
   });
 }
 
-/** Takes out what is beyond a quota, and writes that down. */
-async function withinQuota(
-  sql: Sql,
-  planned: readonly Planned[],
-  results: Map<Job, Result>,
-  now: Date,
-): Promise<readonly Planned[]> {
-  const counted = planned.flatMap(({ job, payment }) =>
-    job.kind === 'claim' && job.perDay !== undefined ? { payment, perDay: job.perDay } : [],
-  );
-  if (counted.length === 0) return planned;
-  const beyond = await countClaims(sql, counted, now);
-  for (const { job, payment } of planned) if (beyond.has(payment.id)) results.set(job, 'quota_exceeded');
-  return planned.filter(({ payment }) => !beyond.has(payment.id));
+function quotaOf(job: ClaimJob | RetryJob, usage: ReadonlyMap<string, number> | undefined): Ask['quota'] {
+  if (job.kind === 'retry' || job.perDay === undefined) return undefined;
+  const { environmentId } = job.payment;
+  return { environmentId, left: job.perDay - (usage?.get(environmentId) ?? 0) };
 }
 
 /** What is settled first has no attempt yet. */

@@ -2,7 +2,7 @@ import { write, type WriteContext } from '../../db/index.ts';
 import { addSeconds } from '../../kernel/clock.ts';
 import { sha256 } from '../../kernel/crypto.ts';
 import { limits } from '../../kernel/limits.ts';
-import { endAttempts } from './claims.sql.ts';
+import { endAttempts } from './attempts.sql.ts';
 import { moveCredits } from '../credits/credit-transfers.ts';
 import { isCreditPayment } from '../credits/credit-payment.ts';
 import { isSamePayment, type Payment, type PaymentFacts } from '../payments/payment.ts';

@@ -2,7 +2,7 @@ import type { AuditEvent, Sql } from '../../db/index.ts';
 import { addSeconds } from '../../kernel/clock.ts';
 import { type SecretBox } from '../../kernel/crypto.ts';
 import { limits } from '../../kernel/limits.ts';
-import { endAttempts, type EndedAttempt } from './claims.sql.ts';
+import { endAttempts, type EndedAttempt } from './attempts.sql.ts';
 import { tellCharged } from '../credits/credit-transfers.ts';
 import { isCreditPayment, transferKey } from '../credits/credit-payment.ts';
 import type { Payment } from '../payments/payment.ts';

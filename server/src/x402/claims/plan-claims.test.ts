@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { Owed } from './claims.sql.ts';
+import type { Owed } from './payer-sums.sql.ts';
 import type { Payment } from '../payments/payment.ts';
 import { type Ask, planClaims } from './plan-claims.ts';
 

@@ -1,4 +1,4 @@
-import type { Owed } from './claims.sql.ts';
+import type { Owed } from './payer-sums.sql.ts';
 import type { Payment, PaymentKey, SettlementMode } from '../payments/payment.ts';
 
 /** Why a payment that is good in itself isn't claimed. */
@@ -28,6 +28,8 @@ export interface Ask {
   suspendedUntil: Date | null;
   /** Whether the payee is a wallet here, so that a payment can be refunded. */
   hosted: boolean;
+  /** Whose quota it takes one from, and how many that had left before these; nothing where it isn't counted. */
+  quota?: { environmentId: string; left: number } | undefined;
 }
 
 /** How much may be owed by payments that were answered before they are settled, in atomic units: on each network, to one server, by one payer. */
@@ -48,7 +50,8 @@ export function payerName({ network, asset, payer }: Omit<PaymentKey, 'nonce'>):
 /**
  * Decides on payments in the order of their arrival (DESIGN section 5, rules b and e). A payer's claims together never exceed its
  * balance. One whose settlement has failed pays upfront for a while, or not at all where that could not be refunded. An
- * optimistic payment that would exceed a limit on what is owed is settled before its answer is released.
+ * optimistic payment that would exceed a limit on what is owed is settled before its answer is released. What a quota has no room for
+ * takes nobody's money, and what there is no money for takes nothing of a quota.
  */
 export function planClaims(
   asks: readonly Ask[],
@@ -57,6 +60,7 @@ export function planClaims(
   now: Date,
 ): PlannedClaim[] {
   const accepted = new Map<string, bigint>();
+  const counted = new Map<string, number>();
   const added = {
     byNetwork: new Map<string, bigint>(),
     byServer: new Map<string, bigint>(),
@@ -75,7 +79,15 @@ export function planClaims(
     return true;
   }
 
-  return asks.map(({ payment, balance, claimed, suspendedUntil, hosted }) => {
+  function fitsQuota(quota: Ask['quota']): boolean {
+    if (!quota) return true;
+    const before = counted.get(quota.environmentId) ?? 0;
+    if (before >= quota.left) return false;
+    counted.set(quota.environmentId, before + 1);
+    return true;
+  }
+
+  return asks.map(({ payment, balance, claimed, suspendedUntil, hosted, quota }) => {
     const name = payerName(payment);
     let { mode } = payment;
     // What is settled first anyway risks nobody's work.
@@ -85,6 +97,7 @@ export function planClaims(
     }
     if (balance && claimed + (accepted.get(name) ?? 0n) + payment.amount > balance.atomic)
       return { refusal: 'insufficient_funds' };
+    if (!fitsQuota(quota)) return { refusal: 'quota_exceeded' };
     if (mode === 'optimistic' && !fitsOwed(payment, name)) mode = 'after_success';
     add(accepted, name, payment.amount);
     return { mode };

@@ -1,54 +1,49 @@
 import type { Sql } from '../../db/index.ts';
-import type { Payment } from '../payments/payment.ts';
 
-/** A payment that counts against its environment's quota, and how many that has a day. */
-export interface CountedClaim {
-  payment: Payment;
-  perDay: number;
+/** An environment, and how many payments it has claimed on the day. */
+interface Usage {
+  environmentId: string;
+  settlements: number;
 }
 
 /**
- * Counts claims against their environments' quotas of the day (UTC), in their order; gives the ids of those that are beyond. To be
- * called in the transaction that claims them, so that the count is exact. What was claimed stays counted whatever becomes of it:
- * else payments that fail after they are sent would burn gas without end.
+ * How many payments these environments have claimed on the day (UTC). Holds their rows until the transaction ends, in their order, so that
+ * nobody claims for them meanwhile: to be asked for before the payers' rows, everywhere.
  */
-export async function countClaims(
+export async function lockUsage(
   sql: Sql,
-  claims: readonly CountedClaim[],
+  environmentIds: readonly string[],
   now: Date,
-): Promise<Set<string>> {
-  const beyond = new Set<string>();
-  const byEnvironment = Map.groupBy(claims, ({ payment }) => payment.environmentId);
-  // In one order everywhere, so that no two transactions wait for each other.
-  for (const environmentId of [...byEnvironment.keys()].toSorted()) {
-    const ofOne = byEnvironment.get(environmentId) ?? [];
-    const day = now.toISOString().slice(0, 10);
-    const used = await lockUsage(sql, environmentId, day);
-    let counted = used;
-    for (const { payment, perDay } of ofOne) {
-      if (counted < perDay) counted += 1;
-      else beyond.add(payment.id);
-    }
-    if (counted > used) await setUsage(sql, environmentId, day, counted);
-  }
-  return beyond;
+): Promise<Map<string, number>> {
+  const args = [environmentIds, dayOf(now)];
+  const [, rows] = await Promise.all([
+    sql.query(
+      `INSERT INTO facilitator_usage (environment_id, day, settlements)
+       SELECT DISTINCT k, $2::date, 0 FROM unnest($1::text[]) k ORDER BY 1 ON CONFLICT DO NOTHING`,
+      args,
+    ),
+    sql.query<Usage>(
+      `SELECT environment_id, settlements FROM facilitator_usage
+       WHERE environment_id = ANY ($1::text[]) AND day = $2::date ORDER BY environment_id FOR UPDATE`,
+      args,
+    ),
+  ]);
+  return new Map(rows.map(({ environmentId, settlements }) => [environmentId, settlements]));
 }
 
-async function lockUsage(sql: Sql, environmentId: string, day: string): Promise<number> {
+/**
+ * Counts claims by their environments, in the transaction that has their rows and makes the claims, so that the count is exact. What
+ * was claimed stays counted whatever becomes of it: else payments that fail after they are sent would burn gas without end.
+ */
+export async function countClaims(sql: Sql, environmentIds: readonly string[], now: Date): Promise<void> {
   await sql.query(
-    `INSERT INTO facilitator_usage (environment_id, day, settlements) VALUES ($1, $2::date, 0) ON CONFLICT DO NOTHING`,
-    [environmentId, day],
+    `UPDATE facilitator_usage u SET settlements = u.settlements + k.claims
+     FROM (SELECT environment_id, count(*)::int AS claims FROM unnest($1::text[]) AS one (environment_id) GROUP BY 1) k
+     WHERE u.environment_id = k.environment_id AND u.day = $2::date`,
+    [environmentIds, dayOf(now)],
   );
-  const [row] = await sql.query<{ settlements: number }>(
-    'SELECT settlements FROM facilitator_usage WHERE environment_id = $1 AND day = $2::date FOR UPDATE',
-    [environmentId, day],
-  );
-  return row?.settlements ?? 0;
 }
 
-async function setUsage(sql: Sql, environmentId: string, day: string, settlements: number): Promise<void> {
-  await sql.query(
-    'UPDATE facilitator_usage SET settlements = $3 WHERE environment_id = $1 AND day = $2::date',
-    [environmentId, day, settlements],
-  );
+function dayOf(now: Date): string {
+  return now.toISOString().slice(0, 10);
 }

@@ -76,3 +76,43 @@ it('counts an authorisation once, however often it comes, and begins anew at mid
   expect(await tomorrow.claim(uncounted, context)).toMatchObject({ kind: 'claimed' });
   expect(await usage()).toHaveLength(2);
 });
+
+it('what the quota throws out takes none of its payer’s money, nor what its payer has no money for any of the quota', async () => {
+  const { db } = await openTestDatabase();
+  const context = contextOf(db);
+  const lane = openLane(context);
+  const [small, large] = [newId('environment'), newId('environment')];
+  const first = await newClaim(small, 1);
+  const { amount } = first.facts;
+  const balance = { atomic: 2n * amount, readAt: new Date() };
+  const ofOne = (environmentId: typeof small, perDay: number, place: number): NewClaim => ({
+    ...first,
+    facts: { ...first.facts, nonce: `0x${String(place).padStart(64, '0')}` },
+    target: { ...first.target, environmentId },
+    perDay,
+    balance,
+  });
+  // In one batch, in this order: they queue behind another's.
+  const before = lane.claim(await newClaim(large, 3), context);
+  const results = await Promise.all(
+    [
+      ofOne(small, 1, 1),
+      ofOne(small, 1, 2),
+      ofOne(large, 3, 3),
+      ofOne(large, 3, 4),
+      await newClaim(large, 3),
+      await newClaim(large, 3),
+    ].map((claim) => lane.claim(claim, context)),
+  );
+  await before;
+  expect(results.map((result) => (result.kind === 'refused' ? result.reason : result.kind))).toEqual([
+    'claimed',
+    'quota_exceeded',
+    'claimed',
+    'insufficient_funds',
+    'claimed',
+    'quota_exceeded',
+  ]);
+  const usage = 'SELECT settlements FROM facilitator_usage ORDER BY settlements';
+  expect(await db.query(usage)).toEqual([{ settlements: 1 }, { settlements: 3 }]);
+});

@@ -6,7 +6,7 @@ import type { ApiKeyId, EnvironmentId } from '../../kernel/ids.ts';
 import { limits } from '../../kernel/limits.ts';
 import type { Chain } from '../chain/chain.ts';
 import { isForSameRequest } from '../claims/claims.ts';
-import { sumClaimed } from '../claims/claims.sql.ts';
+import { sumClaimed } from '../claims/payer-sums.sql.ts';
 import type { ExactFault, Terms } from '../exact/exact.ts';
 import type { FacilitatorRequest } from './facilitator-wire.ts';
 import type { Network } from '../networks.ts';

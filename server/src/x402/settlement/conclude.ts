@@ -16,7 +16,7 @@ import type { NonceUse } from '../chain/nonce-use.ts';
 import type { Block, Receipt } from '../chain/receipts.ts';
 import { suspendPayers } from '../claims/payers.sql.ts';
 import { authorizationOf, exactPaymentOf, type Payment, presenterOf } from '../payments/payment.ts';
-import { concludePayments, type Conclusion } from './conclusions.sql.ts';
+import { concludePayments, type Conclusion, findFundsBlock } from './conclusions.sql.ts';
 import { failedEvent, settledEvents } from '../payments/payment-events.ts';
 import { watchOutside } from './outside.sql.ts';
 import { judgeUnused } from './unused-nonce.ts';
@@ -87,17 +87,17 @@ export async function conclude(
 
 /** What settled payments were told by doesn't wait for a node that has the others' state. */
 async function findUsesIfAny(
-  { chain, report }: ConcludeDeps & Reporting,
+  deps: ConcludeDeps & Reporting,
   payments: readonly Payment[],
   receipt: Receipt | undefined,
   usedBy: bigint | undefined,
 ): Promise<readonly (PlacedUse | undefined)[]> {
   const tried = receipt?.block;
   try {
-    return await findPlacedUses(chain, payments, { tried, since: usedBy });
+    return await findPlacedUses(deps, payments, { tried, since: usedBy });
   } catch (error) {
     if (!(error instanceof ChainUnavailableError)) throw error;
-    report(error);
+    deps.report(error);
     return [];
   }
 }
@@ -111,13 +111,14 @@ function watchedByItself(conclusion: Conclusion): Conclusion {
  * transaction that we, or anyone, sent. Gives those besides that may be sent after all, and those whose time hasn't come.
  */
 export async function concludeUnsent(
-  { context, chain }: ConcludeDeps,
+  deps: ConcludeDeps,
   payments: readonly Payment[],
   behind: readonly Payment[] = [],
 ): Promise<{ told: Conclusion[]; passing: Payment[]; early: Payment[] }> {
   if (payments.length === 0) return { told: [], passing: [], early: [] };
+  const { context } = deps;
   const trial = { payments: payments.map(exactPaymentOf), before: behind.map(exactPaymentOf) };
-  const uses = await findPlacedUses(chain, payments, { trial });
+  const uses = await findPlacedUses(deps, payments, { trial });
   const now = context.clock.now();
   const verdicts = payments.map((payment, index) => concludeByUse(payment, uses[index], now));
   const conclusions = verdicts.flatMap((verdict) => (typeof verdict === 'string' ? [] : verdict));
@@ -134,12 +135,21 @@ export async function concludeUnsent(
 /** What became of a nonce; where that is a transfer, with the block that it is in. */
 type PlacedUse = Exclude<NonceUse, { kind: 'settled' }> | { kind: 'settled'; transaction: Hex; block: Block };
 
+/**
+ * Looks no further back than where the payers' money was seen when they were let in, perhaps by another process. A local chain is one node,
+ * and may have forgotten that block.
+ */
 async function findPlacedUses(
-  chain: Chain,
+  { context, chain }: ConcludeDeps,
   payments: readonly Payment[],
-  look: Parameters<Chain['findUses']>[1],
+  { since = 0n, ...look }: NonNullable<Parameters<Chain['findUses']>[1]>,
 ): Promise<PlacedUse[]> {
-  const uses = await chain.findUses(payments.map(authorizationOf), look);
+  const known =
+    chain.forgetsBlocks || payments.length === 0 ? 0n : await findFundsBlock(context.db, payments);
+  const uses = await chain.findUses(payments.map(authorizationOf), {
+    ...look,
+    since: since > known ? since : known,
+  });
   const blocks = new Map<Hex, Block | undefined>();
   for (const use of uses)
     if (use.kind === 'settled' && !blocks.has(use.transaction))

@@ -97,3 +97,17 @@ export async function findSettlements(
     [payments.map((payment) => payment.environmentId), payments.map((payment) => payment.id)],
   );
 }
+
+/** The newest block by whose balance one of these was let in, whichever process has seen it. */
+export async function findFundsBlock(
+  sql: Sql,
+  payments: readonly Pick<Payment, 'environmentId' | 'id'>[],
+): Promise<bigint> {
+  const [row] = await sql.query<{ block: bigint | null }>(
+    `SELECT max(p.funds_block) AS block FROM payments p
+     JOIN unnest($1::text[], $2::text[]) AS k (environment_id, id)
+       ON p.environment_id = k.environment_id AND p.id = k.id`,
+    [payments.map((payment) => payment.environmentId), payments.map((payment) => payment.id)],
+  );
+  return row?.block ?? 0n;
+}

@@ -2,7 +2,7 @@ import { unixSeconds } from '../../kernel/clock.ts';
 import type { UnusedNonce } from '../chain/nonce-use.ts';
 import type { Payment } from '../payments/payment.ts';
 
-/** A payment with which nothing is wrong that we know of, but that the token refuses: its payee perhaps, or a token that is paused. */
+/** A payment that the token refuses though the money is there: for its payer or its payee, or as all transfers are paused. */
 const transferRefused = 'transfer_refused';
 
 const expired = 'invalid_exact_evm_payload_authorization_valid_before';
@@ -18,11 +18,11 @@ export type UnusedVerdict =
 
 /**
  * Whose fault it is that a payment isn't settled. Its payer's where the money isn't there any more, or code has taken its key's place since
- * it was taken. Of what it could do nothing about, such as a payee that the token refuses or a chain that was away until it had run out, it isn't blamed.
+ * it was taken, or the token refuses whatever it pays. Of what it could do nothing about, such as a payee that the token refuses or a chain that was away until it had run out, it isn't blamed.
  */
 export function judgeUnused(
   { amount, validAfter, validBefore }: Pick<Payment, 'amount' | 'validAfter' | 'validBefore'>,
-  { balance, hasCode, passes, timestamp }: Omit<UnusedNonce, 'kind'>,
+  { balance, hasCode, isBlacklisted, passes, timestamp }: Omit<UnusedNonce, 'kind'>,
   now: Date,
 ): UnusedVerdict {
   if (passes && !hasCode) return { kind: 'passes' };
@@ -36,7 +36,7 @@ export function judgeUnused(
   if (balance < amount) return { kind: 'failed', failure: 'insufficient_funds', byPayer: true };
   // EIP-3009: valid only after that second.
   if (validAfter >= timestamp) return { kind: 'early' };
-  return { kind: 'failed', failure: transferRefused, byPayer: false };
+  return { kind: 'failed', failure: transferRefused, byPayer: isBlacklisted };
 }
 
 /** Whether a payment ran out before anybody had it settled: its row says all that the chain could. */
