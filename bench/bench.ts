@@ -49,6 +49,8 @@ export interface Case {
   /** What is under way at the window's end is waited for this long, so that the books balance. */
   readonly drainSeconds: number;
   readonly warmUpSeconds: number;
+  /** Whether each repetition starts its contenders anew, as what a run leaves behind would slow the next. */
+  readonly startsAfresh?: true;
   /** Starts every contender, ours first. `stage` ends them, in reverse. */
   start(stage: Stage): Promise<readonly Contender[]>;
 }
@@ -89,6 +91,19 @@ export interface Run {
 export interface CaseResult {
   readonly case: Case;
   readonly contenders: readonly { readonly name: string; readonly runs: readonly Run[] }[];
+}
+
+/** The runs of several results of one case, as one. */
+export function joinResults(results: readonly CaseResult[]): CaseResult {
+  const [first] = results;
+  if (!first) throw new Error('a case has a result');
+  return {
+    case: first.case,
+    contenders: first.contenders.map(({ name }, index) => ({
+      name,
+      runs: results.flatMap(({ contenders }) => contenders[index]?.runs ?? []),
+    })),
+  };
 }
 
 /** The figures of a case can't be trusted: they are not shown. */

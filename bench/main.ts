@@ -2,7 +2,7 @@ import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { type Case, CheckFailed, type Look, type Stage } from './bench.ts';
+import { type Case, type CaseResult, CheckFailed, joinResults, type Look, type Stage } from './bench.ts';
 import { cases } from './cases/index.ts';
 import { describeMachine, describeVersions, findMissing } from './measure/machine.ts';
 import { summariseProfiles } from './measure/profile.ts';
@@ -81,10 +81,13 @@ async function play(one: Case | Look, settings: Settings): Promise<string> {
         repetitions,
         await one.measure({ windowSeconds: one.windowSeconds, repetitions, stage, log }),
       );
-    const result = await runCase(one, { repetitions, stage, log });
-    await endAll();
+    const results: CaseResult[] = [];
+    for (const runs of one.startsAfresh ? Array<number>(repetitions).fill(1) : [repetitions]) {
+      results.push(await runCase(one, { repetitions: runs, stage, log }));
+      await endAll();
+    }
     if (settings.profile) log(await summariseProfiles(profiles));
-    return renderCase(result);
+    return renderCase(joinResults(results));
   } catch (error) {
     if (!(error instanceof CheckFailed)) throw error;
     process.exitCode = 1;

@@ -64,7 +64,7 @@ export function exactRail(args: {
         funds === 'insufficient_funds'
           ? await readFunds(chain, sent, { now, begunMs, sinceMs: begunMs })
           : funds;
-      if (typeof latest !== 'string') verifiedAtMs = begunMs;
+      if (typeof latest !== 'string') verifiedAtMs = begunMs + (latest.readAt.getTime() - now.getTime());
       return latest;
     },
     settle(payment) {
