@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Database } from '../src/db/index.ts';
 import { fundAccount } from '../src/embedded/index.ts';
+import { unixSeconds } from '../src/kernel/clock.ts';
 import { type Chain, createChain, createSettler, networks, type Payment } from '../src/x402/index.ts';
 import { recordBatch } from '../src/x402/settlement/settle-batch.ts';
 import {
@@ -168,6 +169,23 @@ describe('a payer whose money another process has seen in the last block', () =>
       await expectSettledOnce(scene);
     },
   );
+});
+
+describe('a payment that was let in by a block that no chain has', () => {
+  it('is held until it has run out, and no longer', async () => {
+    const context = contextOf(db);
+    const known = { atomic: price, readAt: new Date(), block: 10n ** 15n };
+    const now = BigInt(unixSeconds(new Date()));
+    const states: string[] = [];
+    for (const validBefore of [now + 3_600n, now - 1n]) {
+      const order = await newOrder(undefined, { validBefore });
+      const payment = await claim(context, order, known);
+      await storeAnswer(context, payment);
+      await recordBatch({ context, chain: openPublicChain(), report: () => undefined }, [payment]);
+      states.push(await stateOf({ ...order, payment }));
+    }
+    expect(states).toEqual(['responded', 'settlement_failed']);
+  });
 });
 
 describe('a settlement that was told', () => {

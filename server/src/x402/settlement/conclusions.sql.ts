@@ -98,7 +98,10 @@ export async function findSettlements(
   );
 }
 
-/** The newest block by whose balance one of these was let in, whichever process has seen it. */
+/**
+ * The newest block by whose balance one of these was let in, whichever process has seen it. Of what has run out nobody's money is asked: a
+ * block that there never was, as an RPC may once have told, holds nothing for longer.
+ */
 export async function findFundsBlock(
   sql: Sql,
   payments: readonly Pick<Payment, 'environmentId' | 'id'>[],
@@ -106,7 +109,8 @@ export async function findFundsBlock(
   const [row] = await sql.query<{ block: bigint | null }>(
     `SELECT max(p.funds_block) AS block FROM payments p
      JOIN unnest($1::text[], $2::text[]) AS k (environment_id, id)
-       ON p.environment_id = k.environment_id AND p.id = k.id`,
+       ON p.environment_id = k.environment_id AND p.id = k.id
+     WHERE p.valid_before > extract(epoch FROM now())`,
     [payments.map((payment) => payment.environmentId), payments.map((payment) => payment.id)],
   );
   return row?.block ?? 0n;
