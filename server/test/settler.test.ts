@@ -3,13 +3,14 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { type Hex, zeroAddress } from 'viem';
 import { privateKeyToAccount } from 'viem/accounts';
 import { connect } from '../contracts/test/local-chain.ts';
+import { newAccount } from '../contracts/test/signatures.ts';
 import artifact from '../contracts/TestUsdc.json' with { type: 'json' };
 import { fundAccount, plantTestToken } from '../src/embedded/index.ts';
 import { type Authorization, type Chain, createSettler, networks, type Settler } from '../src/x402/index.ts';
 import { claim, contextOf, newOrder, price, relayer, report, storeAnswer } from './crash/payment-parts.ts';
 import { addRelayer, findLowRelayers, setRelayerActive } from '../src/x402/settlement/operate-relayers.ts';
 import { blacklist } from './helpers/blacklist.ts';
-import { answer, type Answered, type Ground, openGround } from './helpers/settlement.ts';
+import { answer, type Answered, type Ground, openGround, transferOutside } from './helpers/settlement.ts';
 
 let ground: Ground;
 let chain: Chain;
@@ -105,6 +106,17 @@ describe('payments that the chain has just called good', () => {
     expect([await wasSent(spent), await wasSent(next)]).toEqual([true, false]);
   });
 
+  it('are tried after one that somebody else had settled meanwhile, too: what we sent for it was in vain', async () => {
+    const own = createSettler({ context: contextOf(ground.database.db), chain, report });
+    const [taken, spent] = [await answer(ground), await answer(ground, 0n)];
+    const stranger = newAccount();
+    await fundAccount(ground.local.rpcUrl, { address: stranger.address, wei: 10n ** 18n });
+    const transaction = await transferOutside(ground, taken, stranger);
+    expect(await own.settle(taken.payment, performance.now())).toEqual({ kind: 'settled', transaction });
+    expect(await own.settle(spent.payment, performance.now())).toMatchObject({ kind: 'failed' });
+    expect([await wasSent(taken), await wasSent(spent)]).toEqual([true, false]);
+  });
+
   it.each([
     ['where that was a while ago', () => chain, 1_001],
     ['where nothing bounds the gas of one that fails', () => ({ ...chain, boundsGas: false }), 0],
@@ -135,6 +147,21 @@ describe('a payment that could go', () => {
     const arrived = settler.expect();
     expect(await settleAll(await answerMany(1, price))).toMatchObject([{ kind: 'settled' }]);
     arrived();
+  });
+
+  it('does not wait for one whose upstream takes long', async () => {
+    const [first, second] = await answerMany(2, price);
+    const arrived = settler.expect();
+    await sleep(300);
+    const settlements = [first, second].map(async (one, index) => {
+      if (index === 1) await sleep(2);
+      return one && settler.settle(one.payment);
+    });
+    const [one, other] = await Promise.all(settlements);
+    arrived();
+    expect(one).toMatchObject({ kind: 'settled' });
+    expect(other).toMatchObject({ kind: 'settled' });
+    expect(other).not.toEqual(one);
   });
 });
 

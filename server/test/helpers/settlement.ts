@@ -98,18 +98,28 @@ export async function answer(
   return { ...scene, payment };
 }
 
-/** Has a stranger, who has gas, send an answered payment before we do; gives the transaction, when the payment's row has it. */
-export async function sendOutside(
-  { chain, database, local: { rpcUrl } }: Ground,
-  { sent, payment }: Answered,
+/** Has a stranger, who has gas, send an answered payment before we do; gives the transaction, when it is mined. */
+export async function transferOutside(
+  { local: { rpcUrl } }: Pick<Ground, 'local'>,
+  { sent }: Pick<Answered, 'sent'>,
   stranger: PrivateKeyAccount,
 ): Promise<Hex> {
   const client = connect(rpcUrl);
   const to = networks.sandbox.asset.address;
   const transaction = await client.sendTransaction({ account: stranger, to, data: transferCall(sent) });
   await client.waitForTransactionReceipt({ hash: transaction });
-  const settler = createSettler({ context: contextOf(database.db), chain, report });
-  expect(await settler.settle(payment)).toEqual({ kind: 'settled', transaction });
+  return transaction;
+}
+
+/** The same; gives the transaction when the payment's row has it. */
+export async function sendOutside(
+  ground: Ground,
+  answered: Answered,
+  stranger: PrivateKeyAccount,
+): Promise<Hex> {
+  const transaction = await transferOutside(ground, answered, stranger);
+  const settler = createSettler({ context: contextOf(ground.database.db), chain: ground.chain, report });
+  expect(await settler.settle(answered.payment)).toEqual({ kind: 'settled', transaction });
   return transaction;
 }
 

@@ -36,8 +36,8 @@ export interface RecordedBatch {
 
 /**
  * Writes down one transaction that settles these payments, each of which may fail alone. The chain is asked first which of
- * them would go through, so that no gas is spent on those that wouldn't; those are concluded here. Nothing is recorded where
- * none is left, or where other processes have them all. Gives besides those that are to be tried again soon.
+ * them would go through, unless it has just said so, so that no gas is spent on those that wouldn't; those are concluded here. Nothing is
+ * recorded where none is left, or where other processes have them all. Gives besides those that are to be tried again soon.
  * @param areGood whether the chain has just said so of all of them.
  */
 export async function recordBatch(
@@ -102,7 +102,7 @@ async function examineAll(
 
 /**
  * What was found good a moment ago isn't tried once more, where the batch contract bounds what one that fails after all can cost. After the
- * first that does, all are tried for a while: nobody burns more gas by it than that of a batch a minute.
+ * first that does, all are tried for a while: nobody burns more gas by it than that of the batches which are on their way by then, once a minute.
  */
 function mayGoUntried({ chain, tryingUntilMs = 0 }: BatchDeps): boolean {
   return chain.boundsGas && performance.now() >= tryingUntilMs;
@@ -153,19 +153,21 @@ export async function watchBatch(
     // Past that, one look decides, and a version that was just sent gets a moment.
     const patienceMs = Math.max(untilMs, transaction === recorded ? 0 : versionPatienceMs);
     const receipt = await chain.findReceipt(transaction.hashes, patienceMs);
-    if (receipt) return noteFailures(deps, await conclude(deps, transaction, { receipt, payments: known }));
+    if (receipt) return noteVain(deps, await conclude(deps, transaction, { receipt, payments: known }));
     const now = context.clock.now();
     if (now >= stuckAt) {
       const next = await hasten(deps, transaction);
-      if (Array.isArray(next)) return next;
+      if (Array.isArray(next)) return noteVain(deps, next);
       transaction = next;
     }
     if (now >= deadline) return undefined;
   }
 }
 
-function noteFailures(deps: BatchDeps, conclusions: Conclusion[]): Conclusion[] {
-  if (conclusions.some(({ state }) => state !== 'settled')) deps.tryingUntilMs = performance.now() + tryingMs;
+/** Whatever a batch of ours hasn't settled itself was sent in vain, also where somebody else has. */
+function noteVain(deps: BatchDeps, conclusions: Conclusion[]): Conclusion[] {
+  if (conclusions.some((one) => one.state !== 'settled' || one.isWatchedByItself))
+    deps.tryingUntilMs = performance.now() + tryingMs;
   return conclusions;
 }
 

@@ -16,7 +16,10 @@ export interface Settler {
    * @param verifiedAtMs when the chain said that it is good, by `performance.now()`: what was so a moment ago isn't asked again.
    */
   settle(payment: Payment, verifiedAtMs?: number): Promise<Settlement>;
-  /** Says that a payment is about to come, so that a batch may wait a moment for it. Gives what says that it has come, or won't. */
+  /**
+   * Says that a payment is about to come, so that a batch may wait a moment for it. Gives what says that it has come, or won't; after a
+   * quarter of a second it is counted on no more.
+   */
   expect(): () => void;
   /** Takes up what was left: attempts, answers and transactions of processes that are gone. Gives how many it took up. */
   resume(): Promise<number>;
@@ -97,11 +100,30 @@ const laterPauseMs = 500;
 const gatherMsMin = 100;
 /** So long a batch waits for those who are about to come: on a chain that mines at once a block costs as much as many payments. */
 const companyMs = 12;
+/** For so long somebody is about to come. Longer than what we do ourselves before a payment comes, even under load: who hasn't come by then waits for its upstream. */
+const comingMs = 250;
 /** What the chain said of a payment no longer ago than this isn't asked again before it is sent. */
 const justMs = 1_000;
 
 function wasJustVerified({ verifiedAtMs }: Waiting): boolean {
   return verifiedAtMs !== undefined && performance.now() - verifiedAtMs <= justMs;
+}
+
+/** Counts who is about to come; `over` is called when the last of them has come, has said that it won't, or is counted on no more. */
+function createExpectations(over: () => void): { isAny(): boolean; expect(): () => void } {
+  const timers = new Set<NodeJS.Timeout>();
+  return {
+    isAny: () => timers.size > 0,
+    expect() {
+      const end = () => {
+        clearTimeout(timer);
+        if (timers.delete(timer) && timers.size === 0) over();
+      };
+      const timer = setTimeout(end, comingMs);
+      timers.add(timer);
+      return end;
+    },
+  };
 }
 
 /**
@@ -117,7 +139,9 @@ function createGathering(
   },
 ): { join(one: Waiting): void; leave(one: Waiting): void; expect(): () => void } {
   const gathering: Waiting[] = [];
-  let coming = 0;
+  const coming = createExpectations(() => {
+    if (gathering.length > 0) setImmediate(pump);
+  });
   let preparing = false;
   let inFlight = 0;
   /** How long the chain takes for a transaction, as a moving average. */
@@ -140,7 +164,7 @@ function createGathering(
   function waitUntilMs(oldest: Waiting): number {
     if (gathering.length >= limits.batchItems) return 0;
     if (inFlight >= batchesBeforeGathering) return oldest.sinceMs + Math.max(gatherMsMin, inclusionMs / 10);
-    return coming > 0 ? oldest.sinceMs + companyMs : 0;
+    return coming.isAny() ? oldest.sinceMs + companyMs : 0;
   }
 
   async function run(batch: readonly Waiting[]): Promise<void> {
@@ -186,20 +210,9 @@ function createGathering(
     }, laterPauseMs);
   }
 
-  function expect(): () => void {
-    coming += 1;
-    let isOver = false;
-    return () => {
-      if (isOver) return;
-      isOver = true;
-      coming -= 1;
-      if (coming === 0 && gathering.length > 0) setImmediate(pump);
-    };
-  }
-
   return {
     join,
-    expect,
+    expect: coming.expect,
     leave(one) {
       const place = gathering.indexOf(one);
       if (place >= 0) gathering.splice(place, 1);
