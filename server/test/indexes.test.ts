@@ -4,8 +4,9 @@ import { sweepFailures } from '../src/identity/credentials/failed-attempts.sql.t
 import { sweepRefusals } from '../src/identity/credentials/refusals.ts';
 import { sweepProofs } from '../src/identity/oauth/proof-register.ts';
 import { sweepRevokedTokens } from '../src/identity/oauth/revocations.sql.ts';
-import { sumClaimed } from '../src/x402/claims/payer-sums.sql.ts';
+import { sumClaimed, sumOwed } from '../src/x402/claims/payer-sums.sql.ts';
 import { sweepStoredResponses } from '../src/x402/payments/payments.sql.ts';
+import { takeAbandoned } from '../src/x402/settlement/take-up.sql.ts';
 import { openTestDatabase, testContext, type TestDatabase } from './helpers/database.ts';
 
 /**
@@ -94,6 +95,37 @@ it('a payer’s claims are summed without its history, whatever the statistics s
   };
   const tuples = await countRead(database, 'payments', sum, { planOnce: true });
   expect(tuples).toBeLessThan(100);
+});
+
+it('what payers owe is summed without a look at all that is owed for each of them, whatever the statistics say', async () => {
+  const database = await openTestDatabase();
+  await database.db.query('ANALYZE payments');
+  const owed = 20_000;
+  await pay(database.db, 'one', owed, 'responded');
+  const payers = Array.from({ length: 20 }, (_, index) => ({
+    network,
+    asset,
+    payer: `one${index + 1}`,
+    nonce: 'new',
+  }));
+  const sum = async (sql: Database) => {
+    const sums = await sumOwed(sql, [], payers);
+    expect([sums.byNetwork.get(network), sums.byPayer.size]).toEqual([BigInt(owed), payers.length]);
+  };
+  const tuples = await countRead(database, 'payments', sum, { planOnce: true });
+  expect(tuples, 'once for the network').toBeLessThan(2 * owed);
+});
+
+it('what was left behind is found without a look at what is settled', async () => {
+  const database = await openTestDatabase();
+  const { db } = database;
+  await pay(db, 'one', 20_000, 'settled');
+  await pay(db, 'left', 3, 'responded');
+  await db.query('ANALYZE payments');
+  const take = async (sql: Database) => {
+    expect(await takeAbandoned(sql, { network, respondedForSeconds: 0, limit: 200 })).toHaveLength(3);
+  };
+  expect(await countRead(database, 'payments', take)).toBeLessThan(100);
 });
 
 /** Each table that is swept: what fills it with a row of number `i`, of the time `at`; and its sweep. */

@@ -105,18 +105,20 @@ export async function sumOwed(
       [serverIds, [...new Set(payers.map(({ network }) => network))]],
     ),
     sql.query<{ network: string; asset: string; payer: string; amount: bigint }>(
-      // Each payer by its index: joined, all that is owed would be held against each payer of the batch.
+      // Each payer by its index: joined, all that is owed would be held against each payer of the batch. The mode is a parameter, so
+      // that the index of all that is owed isn't taken for each of them, as it is while nothing is.
       `SELECT k.network, k.asset, k.payer, owed.amount
        FROM (SELECT DISTINCT * FROM unnest($1::text[], $2::text[], $3::text[])) AS k (network, asset, payer)
        CROSS JOIN LATERAL (
          SELECT sum(amount) AS amount FROM payments p
          WHERE p.network = k.network AND p.asset = k.asset AND p.payer = k.payer
-           AND p.mode = 'optimistic' AND p.state IN ('forwarding', 'responded', 'settling') AND ${isOnChain}
+           AND p.mode = $4 AND p.state IN ('forwarding', 'responded', 'settling') AND ${isOnChain}
        ) owed WHERE owed.amount IS NOT NULL`,
       [
         payers.map(({ network }) => network),
         payers.map(({ asset }) => asset),
         payers.map(({ payer }) => payer),
+        'optimistic',
       ],
     ),
   ]);
