@@ -104,7 +104,7 @@ export function createChain(options: {
   return {
     network,
     batchContract,
-    boundsGas: finality === 'instant' || batchContract !== multicall3,
+    boundsGas: finality === 'instant' || batchContract.toLowerCase() !== multicall3.toLowerCase(),
     payerState: createPayerStateReader({ ...contracts, rpcUrl, watch, seen }),
     ...openAccounts(ask, contracts.token),
     deepTransactionCount: (account) =>
