@@ -100,7 +100,10 @@ const laterPauseMs = 500;
 const gatherMsMin = 100;
 /** So long a batch waits for those who are about to come: on a chain that mines at once a block costs as much as many payments. */
 const companyMs = 12;
-/** For so long somebody is about to come. Longer than what we do ourselves before a payment comes, even under load: who hasn't come by then waits for its upstream. */
+/**
+ * For so long somebody is about to come: longer than all takes that we do before a payment comes, even under load. Who hasn't come by then
+ * waits for its upstream.
+ */
 const comingMs = 250;
 /** What the chain said of a payment no longer ago than this isn't asked again before it is sent. */
 const justMs = 1_000;
@@ -126,17 +129,21 @@ function createExpectations(over: () => void): { isAny(): boolean; expect(): () 
   };
 }
 
+/** Whoever has payments settled in batches. */
+interface Hears {
+  tell(told: readonly Conclusion[]): void;
+  isOpen(one: Waiting): boolean;
+  /** Of a batch, when nothing more is to come of it here. */
+  ended(batch: readonly Waiting[]): void;
+}
+
 /**
  * A lane of batches: while some are on their way, payments gather for the next, so that a batch is as large as the load makes it, and
- * a single payment doesn't wait. `ended` hears of each batch when nothing more is to come of it here. Who has left isn't settled by it.
+ * a single payment doesn't wait. Who has left isn't settled by it.
  */
 function createGathering(
   deps: BatchDeps,
-  hears: {
-    tell(told: readonly Conclusion[]): void;
-    isOpen(one: Waiting): boolean;
-    ended(batch: readonly Waiting[]): void;
-  },
+  hears: Hears,
 ): { join(one: Waiting): void; leave(one: Waiting): void; expect(): () => void } {
   const gathering: Waiting[] = [];
   const coming = createExpectations(() => {
@@ -170,29 +177,16 @@ function createGathering(
   async function run(batch: readonly Waiting[]): Promise<void> {
     preparing = true;
     inFlight += 1;
-    const later = new Set<string>();
-    try {
-      const payments = batch.map(({ payment }) => payment);
-      await settleBatch(deps, payments, {
-        areGood: batch.every(wasJustVerified),
-        tell: hears.tell,
-        later(those) {
-          for (const { id } of those) later.add(id);
-        },
-        prepared() {
-          preparing = false;
-          pump();
-        },
-        included(tookMs) {
-          inclusionMs += (tookMs - inclusionMs) / 4;
-        },
-      });
-      hears.ended(batch.filter(({ payment }) => !later.has(payment.id)));
-      joinLater(batch.filter(({ payment }) => later.has(payment.id)));
-    } catch (error) {
-      deps.report(error);
-      for (const { resolve } of batch) resolve({ kind: 'pending' });
-    }
+    const later = await runBatch(deps, hears, batch, {
+      prepared() {
+        preparing = false;
+        pump();
+      },
+      included(tookMs) {
+        inclusionMs += (tookMs - inclusionMs) / 4;
+      },
+    });
+    joinLater(later);
     inFlight -= 1;
     pump();
   }
@@ -218,6 +212,33 @@ function createGathering(
       if (place >= 0) gathering.splice(place, 1);
     },
   };
+}
+
+/** Settles a batch; gives those of it that are to be tried again soon. Never rejects. */
+async function runBatch(
+  deps: BatchDeps,
+  hears: Hears,
+  batch: readonly Waiting[],
+  steps: Pick<BatchSteps, 'included' | 'prepared'>,
+): Promise<Waiting[]> {
+  const later = new Set<string>();
+  try {
+    const payments = batch.map(({ payment }) => payment);
+    await settleBatch(deps, payments, {
+      ...steps,
+      areGood: batch.every(wasJustVerified),
+      tell: hears.tell,
+      later(those) {
+        for (const { id } of those) later.add(id);
+      },
+    });
+    hears.ended(batch.filter(({ payment }) => !later.has(payment.id)));
+    return batch.filter(({ payment }) => later.has(payment.id));
+  } catch (error) {
+    deps.report(error);
+    for (const { resolve } of batch) resolve({ kind: 'pending' });
+    return [];
+  }
 }
 
 interface BatchSteps {
