@@ -6,6 +6,7 @@ import { connect } from '../contracts/test/local-chain.ts';
 import { newAccount } from '../contracts/test/signatures.ts';
 import artifact from '../contracts/TestUsdc.json' with { type: 'json' };
 import { fundAccount, plantTestToken } from '../src/embedded/index.ts';
+import { newId } from '../src/kernel/ids.ts';
 import {
   type Authorization,
   type Chain,
@@ -101,6 +102,12 @@ async function wasSent({ payment }: Answered): Promise<boolean> {
   return (await ground.database.db.query(query, [payment.id])).length > 0;
 }
 
+/** As a call has it that pays with this. */
+function openRail({ sent, payee }: Answered, by: Settler) {
+  const terms = { network: chain.network, amount: price, payTo: payee, maxTimeoutSeconds: 60 };
+  return exactRail({ sent, terms, chain, settler: by });
+}
+
 describe('payments that the chain has just called good', () => {
   it('are sent without being tried; after the first that fails all are tried', async () => {
     const own = createSettler({ context: contextOf(ground.database.db), chain, report });
@@ -123,6 +130,26 @@ describe('payments that the chain has just called good', () => {
     expect(await own.settle(taken.payment, performance.now())).toEqual({ kind: 'settled', transaction });
     expect(await own.settle(spent.payment, performance.now())).toMatchObject({ kind: 'failed' });
     expect([await wasSent(taken), await wasSent(spent)]).toEqual([true, false]);
+  });
+
+  it.each([
+    ['are those that their own call has verified', null, 0],
+    ['are not those that give such a payment back', newId('payment'), 1],
+  ])('%s', async (_which, refundOf, tried) => {
+    let examined = 0;
+    const watched: Chain = {
+      ...chain,
+      examine(payments) {
+        examined += payments.length;
+        return chain.examine(payments);
+      },
+    };
+    const own = createSettler({ context: contextOf(ground.database.db), chain: watched, report });
+    const scene = await answer(ground);
+    const rail = openRail(scene, own);
+    expect(await rail.findFunds(new Date())).toMatchObject({ atomic: price });
+    expect(await rail.settle({ ...scene.payment, refundOf })).toMatchObject({ kind: 'settled' });
+    expect(examined).toBe(tried);
   });
 
   it.each([
@@ -175,9 +202,7 @@ describe('a payment that could go', () => {
 
   it('does not wait for itself', async () => {
     const [first, second] = [await answer(ground), await answer(ground)];
-    const { network } = chain;
-    const terms = { network, amount: price, payTo: first.payee, maxTimeoutSeconds: 60 };
-    const rail = exactRail({ sent: first.sent, terms, chain, settler });
+    const rail = openRail(first, settler);
     const arrived = rail.expect();
     await expectApart(rail.settle(first.payment), second);
     arrived();
