@@ -229,7 +229,33 @@ export async function notifyAgentsChanged(sql: Sql, ids: readonly AgentId[]): Pr
   await sql.query('SELECT pg_notify($1, id) FROM unnest($2::text[]) AS id', [agentChangedChannel, ids]);
 }
 
-/** Has stops and deletions of the agent wait until the transaction ends, and no other change. */
-export async function holdAgent(sql: Sql, id: AgentId): Promise<void> {
-  await sql.query('SELECT 1 FROM agents WHERE id = $1 FOR KEY SHARE', [id]);
+/** Has changes of the agent's state wait until the transaction ends; false where there is no such agent any more. */
+export async function holdAgent(sql: Sql, id: AgentId): Promise<boolean> {
+  const rows = await sql.query(
+    'SELECT 1 AS one FROM agents WHERE id = $1 AND deleted_at IS NULL FOR KEY SHARE',
+    [id],
+  );
+  return rows.length > 0;
+}
+
+/** Of advisory locks. Agents share 256 of them, so that a stop of all agents of an environment takes no more of the database's room for locks. */
+const actingLock = 402_002;
+const actingLockOf = (id: string) => `hashtext(${id}::text) & 255`;
+
+/**
+ * Has stops of the agent wait until the transaction ends, and waits for those that wait already: each in turn. A lock of the row lets in
+ * whoever shares it, so that an agent which is always acting would never be stopped.
+ */
+export async function beginActing(sql: Sql, id: AgentId): Promise<void> {
+  await sql.query(`SELECT pg_advisory_xact_lock_shared($1, ${actingLockOf('$2')})`, [actingLock, id]);
+}
+
+/** Waits for what these agents are doing, see `beginActing`, and has them do nothing until the transaction ends. Their rows are locked by the caller. */
+export async function endActing(sql: Sql, ids: readonly AgentId[]): Promise<void> {
+  await sql.query(
+    // In one order, so that two of them don't wait for each other in a ring.
+    `SELECT pg_advisory_xact_lock($1, place) FROM (
+       SELECT DISTINCT ${actingLockOf('id')} AS place FROM unnest($2::text[]) AS id ORDER BY place) AS places`,
+    [actingLock, ids],
+  );
 }

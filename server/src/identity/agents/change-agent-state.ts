@@ -3,7 +3,7 @@ import { AppError } from '../../kernel/errors.ts';
 import type { AgentId, EnvironmentId } from '../../kernel/ids.ts';
 import { type ActingAgent, lockActingAgent } from '../oauth/acting-agent.ts';
 import { type Agent, deactivated, type LinkedAgent, started, statusFor } from './agent.ts';
-import { updateAgentState } from './agents.sql.ts';
+import { endActing, updateAgentState } from './agents.sql.ts';
 import { liftStop, stopLinkedAgents } from '../links/agent-links.sql.ts';
 import { getLinkedAgent, lockOwnedAgent } from './owned-agent.ts';
 import { tellEnded, tellStopped } from './tell-stopped.ts';
@@ -84,6 +84,7 @@ export async function deactivateItself(context: WriteContext, acting: ActingAgen
 
 async function deactivate<Kind extends Agent>(sql: Sql, agent: Kind, now: Date) {
   if (agent.deactivatedAt !== null) return { result: agent, audit: null };
+  await endActing(sql, [agent.id]);
   const change = deactivated(agent, now);
   const written = await updateAgentState(sql, agent.id, change, now);
   return {

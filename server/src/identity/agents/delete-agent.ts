@@ -1,6 +1,6 @@
 import { write, type WriteContext } from '../../db/index.ts';
 import type { AgentId, EnvironmentId } from '../../kernel/ids.ts';
-import { markAgentsDeleted } from './agents.sql.ts';
+import { endActing, markAgentsDeleted } from './agents.sql.ts';
 import { lockOwnedAgent } from './owned-agent.ts';
 import { tellEnded } from './tell-stopped.ts';
 
@@ -12,6 +12,7 @@ export async function deleteAgent(
 ): Promise<void> {
   await write(context, async (sql, now) => {
     const agent = await lockOwnedAgent(sql, environmentId, id);
+    await endActing(sql, [id]);
     // Its links end with it: who is to be told is read before.
     const outbox = agent.status === 'active' ? await tellEnded(sql, [id]) : [];
     await markAgentsDeleted(sql, [id], now);

@@ -6,6 +6,7 @@ import type { AgentId } from '../../kernel/ids.ts';
 import { addPublicKey, addSecret } from '../credentials/add-credential.ts';
 import { rotateSecret } from '../credentials/rotate-secret.ts';
 import { findOpenEnvironments, insertLink } from '../links/agent-links.sql.ts';
+import { linkAgent } from '../links/link-agent.ts';
 import { statusFor } from './agent.ts';
 import { codeOf, newKey, openAgents, self, start } from './agents.fixture.ts';
 import { findAgent } from './agents.sql.ts';
@@ -213,4 +214,12 @@ describe('that an agent was stopped', () => {
     await stopping;
     expect(await toldOf(agent.id)).toEqual(both);
   });
+});
+
+it('nobody links an agent that was deleted while they looked at it', async () => {
+  const { agent } = await newAgent();
+  await deleteAgent(at(start), home.id, agent.id);
+  const row = { environmentId: other.id, agentId: agent.id, linkedBy: 'test', now: start };
+  expect(await codeOf(db.transaction((sql) => linkAgent(sql, row)))).toBe('not_found');
+  expect(await findOpenEnvironments(db, agent.id)).toEqual([]);
 });
