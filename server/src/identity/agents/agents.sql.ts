@@ -251,7 +251,7 @@ export async function beginActing(sql: Sql, id: AgentId): Promise<void> {
 }
 
 /** Waits for what these agents are doing, see `beginActing`, and has them do nothing until the transaction ends. Their rows are locked by the caller. */
-export async function endActing(sql: Sql, ids: readonly AgentId[]): Promise<void> {
+export async function waitForActing(sql: Sql, ids: readonly AgentId[]): Promise<void> {
   await sql.query(
     // In one order, so that two of them don't wait for each other in a ring.
     `SELECT pg_advisory_xact_lock($1, place) FROM (

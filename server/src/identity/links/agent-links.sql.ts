@@ -1,6 +1,6 @@
 import type { Sql } from '../../db/index.ts';
 import type { AgentId, EnvironmentId } from '../../kernel/ids.ts';
-import { endActing, notifyAgentsChanged, versionAt } from '../agents/agents.sql.ts';
+import { notifyAgentsChanged, versionAt } from '../agents/agents.sql.ts';
 
 /** Makes the agent one of the environment's. Linking twice is linking once. */
 export async function insertLink(
@@ -84,7 +84,6 @@ export async function stopLinkedAgents(
   ids: readonly AgentId[],
   now: Date,
 ): Promise<StoppedAgent[]> {
-  await endActing(sql, ids);
   const links = await sql.query<{ agentId: AgentId }>(
     `UPDATE agent_links SET stopped_at = $3 WHERE environment_id = $1 AND agent_id = ANY($2) AND stopped_at IS NULL
      RETURNING agent_id`,

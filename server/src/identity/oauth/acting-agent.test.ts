@@ -1,4 +1,4 @@
-import { beforeAll, describe, expect, it, vi } from 'vitest';
+import { beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { addSeconds, unixSeconds } from '../../kernel/clock.ts';
 import type { AgentId } from '../../kernel/ids.ts';
 import { codeOf, openAgents, self, start } from '../agents/agents.fixture.ts';
@@ -122,6 +122,11 @@ const countWaiting = async () =>
     )
   ).length;
 
+let time = start;
+beforeEach(() => (time = start));
+/** A context whose clock is set while something goes on. */
+const running = (environment: typeof home) => ({ ...at(start, environment), clock: { now: () => time } });
+
 describe('an agent acts in an environment', () => {
   it('that is linked to it and has not stopped it, with a token that is good', async () => {
     const { agent } = await newAgent();
@@ -138,11 +143,11 @@ describe('an agent acts in an environment', () => {
   });
 
   describe.each<[string, (id: AgentId) => Promise<unknown>]>([
-    ['a stop by the environment', (id) => stopAgent(at(start, other), other.id, id)],
-    ['a stop by home', (id) => stopAgent(at(start), home.id, id)],
-    ['a stop of all', () => stopAllAgents(at(start, other), other.id)],
-    ['a deactivation', (id) => deactivateAgent(at(start), home.id, id)],
-    ['a deletion', (id) => deleteAgent(at(start), home.id, id)],
+    ['a stop by the environment', (id) => stopAgent(running(other), other.id, id)],
+    ['a stop by home', (id) => stopAgent(running(home), home.id, id)],
+    ['a stop of all', () => stopAllAgents(running(other), other.id)],
+    ['a deactivation', (id) => deactivateAgent(running(home), home.id, id)],
+    ['a deletion', (id) => deleteAgent(running(home), home.id, id)],
   ])('and %s', (_name, stop) => {
     it('waits for what is being decided', async () => {
       const { agent } = await newAgent();
@@ -157,6 +162,21 @@ describe('an agent acts in an environment', () => {
       });
       await stopping;
       expect(order).toEqual(['decided', 'stopped']);
+    });
+
+    it('ends the tokens that were given while it waited', async () => {
+      const { agent } = await newAgent();
+      await link(agent.id, other);
+      let stopping: Promise<unknown> | undefined;
+      await db.transaction(async (sql) => {
+        await findAgentActingIn(sql, other.id, self(agent.id), start);
+        stopping = stop(agent.id);
+        await vi.waitUntil(async () => (await countWaiting()) > 0);
+        time = later;
+      });
+      await stopping;
+      const [row] = await db.query('SELECT tokens_valid_from FROM agents WHERE id = $1', [agent.id]);
+      expect(row).toEqual({ tokensValidFrom: later });
     });
 
     it('waits for nothing that comes after it, and that gets nothing', async () => {
