@@ -59,10 +59,13 @@ export async function findAgentByClientId(sql: Sql, clientId: string): Promise<A
   return row;
 }
 
-/** As `findAgent`, holding the row: changes of an agent and of its credentials come one after another. */
+/**
+ * As `findAgent`, holding the row: changes of an agent and of its credentials come one after another. None waits for what refers to the
+ * agent by a foreign key, which it may write as often as it likes.
+ */
 export async function lockAgent(sql: Sql, id: AgentId): Promise<Agent | undefined> {
   const [row] = await sql.query<Agent>(
-    `SELECT ${agentColumns} FROM agents a WHERE a.id = $1 AND a.deleted_at IS NULL FOR UPDATE`,
+    `SELECT ${agentColumns} FROM agents a WHERE a.id = $1 AND a.deleted_at IS NULL FOR NO KEY UPDATE`,
     [id],
   );
   return row;
@@ -78,7 +81,7 @@ export async function findLinkedAgent(
   const linked = `FROM agents a JOIN agent_links l ON l.agent_id = a.id
     WHERE l.environment_id = $1 AND a.id = $2 AND a.deleted_at IS NULL`;
   // Read again once the lock was got: a statement that waited for it has the link as it was before.
-  if (lock) await sql.query(`SELECT a.id ${linked} FOR UPDATE OF a`, [environmentId, id]);
+  if (lock) await sql.query(`SELECT a.id ${linked} FOR NO KEY UPDATE OF a`, [environmentId, id]);
   const [row] = await sql.query<LinkedAgent>(`SELECT ${agentColumns}, l.stopped_at ${linked}`, [
     environmentId,
     id,
@@ -231,10 +234,9 @@ export async function notifyAgentsChanged(sql: Sql, ids: readonly AgentId[]): Pr
 
 /** Has changes of the agent's state wait until the transaction ends; false where there is no such agent any more. */
 export async function holdAgent(sql: Sql, id: AgentId): Promise<boolean> {
-  const rows = await sql.query(
-    'SELECT 1 AS one FROM agents WHERE id = $1 AND deleted_at IS NULL FOR KEY SHARE',
-    [id],
-  );
+  const rows = await sql.query('SELECT 1 AS one FROM agents WHERE id = $1 AND deleted_at IS NULL FOR SHARE', [
+    id,
+  ]);
   return rows.length > 0;
 }
 
