@@ -36,8 +36,9 @@ async function take(
 }
 const rowOf = async (key: string) =>
   (await db.query<{ count: number }>('SELECT count FROM shared_counts WHERE key = $1', [key]))[0]?.count;
-const endMinute = (key: string) =>
-  db.query("UPDATE shared_counts SET ends_at = ends_at - interval '1 minute' WHERE key = $1", [key]);
+const moveEnd = (key: string, by: string) =>
+  db.query('UPDATE shared_counts SET ends_at = ends_at + $2::interval WHERE key = $1', [key, by]);
+const endMinute = (key: string) => moveEnd(key, '-1 minute');
 
 describe('counts', () => {
   it.each([0, 6, 60])(
@@ -132,9 +133,7 @@ describe('a minute', () => {
   it('ends for all when it ends in the database, however much is counted in it', async () => {
     const key = newKey();
     await take(2, key, limit, open());
-    await db.query("UPDATE shared_counts SET ends_at = ends_at - interval '40 seconds' WHERE key = $1", [
-      key,
-    ]);
+    await moveEnd(key, '-40 seconds');
     const late = open();
     for (const counts of [late, open()]) await take(20, key, limit, counts);
     expect(late.usedUpFor(key, limit)).toBeLessThanOrEqual(20);
@@ -157,14 +156,25 @@ describe('a minute', () => {
     await endMinute(key);
     expect(await take(20, key, limit, counts)).toBe(10);
   });
+
+  it('is over where the database’s clock was set back to before it', async () => {
+    const key = newKey();
+    expect(await take(20, key, limit, open())).toBe(10);
+    await moveEnd(key, '1 hour');
+    const counts = open();
+    expect(await take(20, key, limit, counts)).toBe(10);
+    expect(counts.usedUpFor(key, limit)).toBeLessThanOrEqual(60);
+    expect(await take(20, key, limit, open())).toBe(1);
+  });
 });
 
 it('counts of minutes that are over are forgotten, others not', async () => {
-  const [over, live] = [newKey(), newKey()];
-  for (const key of [over, live]) await take(3, key, { max: 10, unwritten: 0 }, open());
+  const [over, ahead, live] = [newKey(), newKey(), newKey()];
+  for (const key of [over, ahead, live]) await take(3, key, { max: 10, unwritten: 0 }, open());
   await endMinute(over);
+  await moveEnd(ahead, '1 hour');
   await sweepSharedCounts({ db });
-  expect([await rowOf(over), await rowOf(live)]).toEqual([undefined, 3]);
+  expect(await Promise.all([over, ahead, live].map(rowOf))).toEqual([undefined, undefined, 3]);
 });
 
 it('a count that couldn’t be written is none', async () => {

@@ -102,6 +102,9 @@ export function createSharedCounts(context: { db: Database; clock: Clock }): Sha
   };
 }
 
+/** No minute ends later than in one: the database's clock was set back since. */
+const isOver = "(c.ends_at <= clock_timestamp() OR c.ends_at > clock_timestamp() + interval '1 minute')";
+
 /** Adds what was counted here to what all have counted, and says of each job whether it was still within the limit. */
 async function writeDown(
   { db, clock }: { db: Database; clock: Clock },
@@ -117,8 +120,8 @@ async function writeDown(
      SELECT key, count, clock_timestamp() + make_interval(secs => left_ms / 1000)
      FROM unnest($1::text[], $2::int[], $3::float8[]) AS given (key, count, left_ms) ORDER BY key
      ON CONFLICT (key) DO UPDATE SET
-       count = excluded.count + CASE WHEN c.ends_at <= clock_timestamp() THEN 0 ELSE c.count END,
-       ends_at = CASE WHEN c.ends_at <= clock_timestamp() THEN excluded.ends_at ELSE c.ends_at END
+       count = excluded.count + CASE WHEN ${isOver} THEN 0 ELSE c.count END,
+       ends_at = CASE WHEN ${isOver} THEN excluded.ends_at ELSE c.ends_at END
      RETURNING key, count, (extract(epoch FROM ends_at - clock_timestamp()) * 1000)::float8 AS left_ms`,
     [
       given.map(({ key }) => key),
@@ -146,8 +149,8 @@ async function writeDown(
 /** Forgets the counts of minutes that are over. */
 export async function sweepSharedCounts({ db }: { db: Database }): Promise<void> {
   await deleteInBatches(db, {
-    table: 'shared_counts',
-    condition: 'ends_at <= clock_timestamp()',
+    table: 'shared_counts AS c',
+    condition: isOver,
     values: [],
   });
 }

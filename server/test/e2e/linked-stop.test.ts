@@ -257,6 +257,22 @@ describe('a token that was granted at the very moment of a stop', () => {
   });
 });
 
+describe('an agent that pays all the time', { timeout: 60_000 }, () => {
+  it('is stopped as any other, and pays no more', async () => {
+    const { client, mandateId, plain } = await makeHeld();
+    const outcomes: number[] = [];
+    // More than the stop could find a gap between, whether the mandate still allows them or not.
+    const payAll = async () => {
+      while (outcomes.at(-1) !== 401) outcomes.push((await pay(mandateId, plain)).status);
+    };
+    const paying = Array.from({ length: 24 }, payAll);
+    await expect.poll(() => outcomes.length, { timeout: 30_000 }).toBeGreaterThan(24);
+    await done(act('stop', client.agentId, linked));
+    await Promise.all(paying);
+    expect((await pay(mandateId, (await tokenFor(client)).access_token)).status).toBe(403);
+  });
+});
+
 describe('a link that a person makes anew', () => {
   it('does not lift their stop by the way', async () => {
     const body = { agent_name: 'Self', client_info: 'x' };

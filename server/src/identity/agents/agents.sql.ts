@@ -59,10 +59,13 @@ export async function findAgentByClientId(sql: Sql, clientId: string): Promise<A
   return row;
 }
 
-/** As `findAgent`, holding the row: changes of an agent and of its credentials come one after another. */
+/**
+ * As `findAgent`, holding the row: changes of an agent and of its credentials come one after another. None waits for what refers to the
+ * agent by a foreign key, which it may write as often as it likes.
+ */
 export async function lockAgent(sql: Sql, id: AgentId): Promise<Agent | undefined> {
   const [row] = await sql.query<Agent>(
-    `SELECT ${agentColumns} FROM agents a WHERE a.id = $1 AND a.deleted_at IS NULL FOR UPDATE`,
+    `SELECT ${agentColumns} FROM agents a WHERE a.id = $1 AND a.deleted_at IS NULL FOR NO KEY UPDATE`,
     [id],
   );
   return row;
@@ -78,7 +81,7 @@ export async function findLinkedAgent(
   const linked = `FROM agents a JOIN agent_links l ON l.agent_id = a.id
     WHERE l.environment_id = $1 AND a.id = $2 AND a.deleted_at IS NULL`;
   // Read again once the lock was got: a statement that waited for it has the link as it was before.
-  if (lock) await sql.query(`SELECT a.id ${linked} FOR UPDATE OF a`, [environmentId, id]);
+  if (lock) await sql.query(`SELECT a.id ${linked} FOR NO KEY UPDATE OF a`, [environmentId, id]);
   const [row] = await sql.query<LinkedAgent>(`SELECT ${agentColumns}, l.stopped_at ${linked}`, [
     environmentId,
     id,
@@ -229,7 +232,32 @@ export async function notifyAgentsChanged(sql: Sql, ids: readonly AgentId[]): Pr
   await sql.query('SELECT pg_notify($1, id) FROM unnest($2::text[]) AS id', [agentChangedChannel, ids]);
 }
 
-/** Has stops and deletions of the agent wait until the transaction ends, and no other change. */
-export async function holdAgent(sql: Sql, id: AgentId): Promise<void> {
-  await sql.query('SELECT 1 FROM agents WHERE id = $1 FOR KEY SHARE', [id]);
+/** Has changes of the agent's state wait until the transaction ends; false where there is no such agent any more. */
+export async function holdAgent(sql: Sql, id: AgentId): Promise<boolean> {
+  const rows = await sql.query('SELECT 1 AS one FROM agents WHERE id = $1 AND deleted_at IS NULL FOR SHARE', [
+    id,
+  ]);
+  return rows.length > 0;
+}
+
+/** Of advisory locks. Agents share 256 of them, so that a stop of all agents of an environment takes no more of the database's room for locks. */
+const actingLock = 402_002;
+const actingLockOf = (id: string) => `hashtext(${id}::text) & 255`;
+
+/**
+ * Has stops of the agent wait until the transaction ends, and waits for those that wait already: each in turn. A lock of the row lets in
+ * whoever shares it, so that an agent which is always acting would never be stopped.
+ */
+export async function beginActing(sql: Sql, id: AgentId): Promise<void> {
+  await sql.query(`SELECT pg_advisory_xact_lock_shared($1, ${actingLockOf('$2')})`, [actingLock, id]);
+}
+
+/** Waits for what these agents are doing, see `beginActing`, and has them do nothing until the transaction ends. Their rows are locked by the caller. */
+export async function waitForActing(sql: Sql, ids: readonly AgentId[]): Promise<void> {
+  await sql.query(
+    // In one order, so that two of them don't wait for each other in a ring.
+    `SELECT pg_advisory_xact_lock($1, place) FROM (
+       SELECT DISTINCT ${actingLockOf('id')} AS place FROM unnest($2::text[]) AS id ORDER BY place) AS places`,
+    [actingLock, ids],
+  );
 }

@@ -5,6 +5,7 @@ import { type ActingAgent, lockActingAgent } from '../oauth/acting-agent.ts';
 import { type Agent, deactivated, type LinkedAgent, started, statusFor } from './agent.ts';
 import { updateAgentState } from './agents.sql.ts';
 import { liftStop, stopLinkedAgents } from '../links/agent-links.sql.ts';
+import { endActing } from './end-acting.ts';
 import { getLinkedAgent, lockOwnedAgent } from './owned-agent.ts';
 import { tellEnded, tellStopped } from './tell-stopped.ts';
 
@@ -18,9 +19,10 @@ export async function stopAgent(
   environmentId: EnvironmentId,
   id: AgentId,
 ): Promise<LinkedAgent> {
-  return write(context, async (sql, now) => {
+  return write(context, async (sql) => {
     const agent = await getLinkedAgent(sql, environmentId, id, true);
     if (agent.stoppedAt !== null) return { result: agent, audit: null };
+    const now = await endActing(sql, context, [id]);
     const stopped = await stopLinkedAgents(sql, environmentId, [id], now);
     return {
       result: await getLinkedAgent(sql, environmentId, id),
@@ -67,8 +69,8 @@ export async function deactivateAgent(
   environmentId: EnvironmentId,
   id: AgentId,
 ): Promise<LinkedAgent> {
-  return write(context, async (sql, now) =>
-    deactivate(sql, await lockOwnedAgent(sql, environmentId, id), now),
+  return write(context, async (sql) =>
+    deactivate(sql, context, await lockOwnedAgent(sql, environmentId, id)),
   );
 }
 
@@ -76,14 +78,15 @@ export async function deactivateAgent(
 export async function deactivateItself(context: WriteContext, acting: ActingAgent): Promise<Agent> {
   return write(context, async (sql, now) => {
     const agent = await lockActingAgent(sql, acting, now);
-    const outcome = await deactivate(sql, agent, now);
+    const outcome = await deactivate(sql, context, agent);
     const scope = agent.homeEnvironmentId ?? ('instance' as const);
     return { ...outcome, audit: outcome.audit && { ...outcome.audit, scope } };
   });
 }
 
-async function deactivate<Kind extends Agent>(sql: Sql, agent: Kind, now: Date) {
+async function deactivate<Kind extends Agent>(sql: Sql, context: WriteContext, agent: Kind) {
   if (agent.deactivatedAt !== null) return { result: agent, audit: null };
+  const now = await endActing(sql, context, [agent.id]);
   const change = deactivated(agent, now);
   const written = await updateAgentState(sql, agent.id, change, now);
   return {

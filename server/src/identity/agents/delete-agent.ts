@@ -1,6 +1,7 @@
 import { write, type WriteContext } from '../../db/index.ts';
 import type { AgentId, EnvironmentId } from '../../kernel/ids.ts';
 import { markAgentsDeleted } from './agents.sql.ts';
+import { endActing } from './end-acting.ts';
 import { lockOwnedAgent } from './owned-agent.ts';
 import { tellEnded } from './tell-stopped.ts';
 
@@ -10,8 +11,9 @@ export async function deleteAgent(
   environmentId: EnvironmentId,
   id: AgentId,
 ): Promise<void> {
-  await write(context, async (sql, now) => {
+  await write(context, async (sql) => {
     const agent = await lockOwnedAgent(sql, environmentId, id);
+    const now = await endActing(sql, context, [id]);
     // Its links end with it: who is to be told is read before.
     const outbox = agent.status === 'active' ? await tellEnded(sql, [id]) : [];
     await markAgentsDeleted(sql, [id], now);

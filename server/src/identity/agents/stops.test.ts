@@ -5,7 +5,8 @@ import { addSeconds } from '../../kernel/clock.ts';
 import type { AgentId } from '../../kernel/ids.ts';
 import { addPublicKey, addSecret } from '../credentials/add-credential.ts';
 import { rotateSecret } from '../credentials/rotate-secret.ts';
-import { findOpenEnvironments, insertLink } from '../links/agent-links.sql.ts';
+import { findOpenEnvironments } from '../links/agent-links.sql.ts';
+import { linkAgent } from '../links/link-agent.ts';
 import { statusFor } from './agent.ts';
 import { codeOf, newKey, openAgents, self, start } from './agents.fixture.ts';
 import { findAgent } from './agents.sql.ts';
@@ -35,6 +36,13 @@ async function register(): Promise<AgentId> {
   await link(agent.id, other);
   return agent.id;
 }
+/** Whether a transaction of this database waits for another one. */
+const isAnyWaiting = async () =>
+  (
+    await db.query(
+      'SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND cardinality(pg_blocking_pids(pid)) > 0',
+    )
+  ).length > 0;
 const statusOf = async (id: AgentId) => (await findAgent(db, id))?.status;
 
 describe('an environment that an agent is linked to, but not at home in,', () => {
@@ -201,16 +209,43 @@ describe('that an agent was stopped', () => {
     const { agent } = await newAgent();
     let stopping: Promise<unknown> | undefined;
     await db.transaction(async (sql) => {
-      await insertLink(sql, { environmentId: other.id, agentId: agent.id, linkedBy: 'test', now: start });
+      await linkAgent(sql, { environmentId: other.id, agentId: agent.id, linkedBy: 'test', now: start });
       stopping = stopAgent(at(start), home.id, agent.id);
-      await vi.waitUntil(async () => {
-        const waiting = await db.query(
-          "SELECT 1 FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'",
-        );
-        return waiting.length > 0;
-      });
+      await vi.waitUntil(isAnyWaiting);
     });
     await stopping;
     expect(await toldOf(agent.id)).toEqual(both);
   });
+});
+
+it.each<[string, (id: AgentId) => Promise<unknown>]>([
+  ['a stop', (id) => stopAgent(at(start), home.id, id)],
+  ['a stop of all', () => stopAllAgents(at(start), home.id)],
+  ['a deactivation', (id) => deactivateAgent(at(start), home.id, id)],
+  ['a deactivation by itself', (id) => deactivateItself(at(start), self(id))],
+  ['a deletion', (id) => deleteAgent(at(start), home.id, id)],
+])(
+  '%s waits for no row that is written about the agent, such as a mandate that it asks for',
+  async (_name, end) => {
+    const { agent } = await newAgent();
+    let ending: Promise<unknown> | undefined;
+    await db.transaction(async (sql) => {
+      // As a foreign key does.
+      await sql.query('SELECT 1 FROM agents WHERE id = $1 FOR KEY SHARE', [agent.id]);
+      let isOver = false;
+      ending = end(agent.id).finally(() => (isOver = true));
+      await vi.waitUntil(async () => isOver || (await isAnyWaiting()), 10_000);
+      expect(isOver).toBe(true);
+    });
+    await ending;
+    expect(await statusOf(agent.id)).not.toBe('active');
+  },
+);
+
+it('nobody links an agent that was deleted while they looked at it', async () => {
+  const { agent } = await newAgent();
+  await deleteAgent(at(start), home.id, agent.id);
+  const row = { environmentId: other.id, agentId: agent.id, linkedBy: 'test', now: start };
+  expect(await codeOf(db.transaction((sql) => linkAgent(sql, row)))).toBe('not_found');
+  expect(await findOpenEnvironments(db, agent.id)).toEqual([]);
 });

@@ -67,7 +67,7 @@ export async function lockStoppableAgents(sql: Sql, environmentId: EnvironmentId
   // In the order of ids, so that two such stops don't wait for each other in a ring.
   const rows = await sql.query<{ id: AgentId }>(
     `SELECT a.id FROM agents a JOIN agent_links l ON l.agent_id = a.id
-     WHERE l.environment_id = $1 AND a.deleted_at IS NULL AND l.stopped_at IS NULL ORDER BY a.id FOR UPDATE OF a`,
+     WHERE l.environment_id = $1 AND a.deleted_at IS NULL AND l.stopped_at IS NULL ORDER BY a.id FOR NO KEY UPDATE OF a`,
     [environmentId],
   );
   return rows.map(({ id }) => id);

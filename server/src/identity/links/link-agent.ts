@@ -5,14 +5,15 @@ import { holdAgent } from '../agents/agents.sql.ts';
 import { findLink, insertLink } from './agent-links.sql.ts';
 
 /**
- * Links an agent to the environment on behalf of a person; one that is linked stays so. Throws `conflict` where the environment has stopped
+ * Links an agent to the environment on behalf of a person; one that is linked stays so. Throws `not_found` where the agent was deleted, and `conflict` where the environment has stopped
  * it: whoever agrees to something else doesn't lift that by the way.
  */
 export async function linkAgent(
   sql: Sql,
   row: { environmentId: EnvironmentId; agentId: AgentId; linkedBy: string; now: Date },
 ): Promise<void> {
-  await holdAgent(sql, row.agentId);
+  if (!(await holdAgent(sql, row.agentId)))
+    throw new AppError('not_found', 'There is no such agent any more');
   await insertLink(sql, row);
   const link = await findLink(sql, row.environmentId, row.agentId);
   if (!link || link.stoppedAt === null) return;

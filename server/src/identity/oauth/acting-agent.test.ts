@@ -1,9 +1,10 @@
-import { beforeAll, describe, expect, it, vi } from 'vitest';
+import { beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { addSeconds, unixSeconds } from '../../kernel/clock.ts';
 import type { AgentId } from '../../kernel/ids.ts';
 import { codeOf, openAgents, self, start } from '../agents/agents.fixture.ts';
 import { deactivateAgent, deactivateItself, startAgent, stopAgent } from '../agents/change-agent-state.ts';
 import { deleteAgent } from '../agents/delete-agent.ts';
+import { stopAllAgents } from '../agents/stop-all-agents.ts';
 import { changeAgent } from '../agents/update-agent.ts';
 import { rotateOwnSecret } from '../credentials/rotate-secret.ts';
 import { demandLink } from '../links/demand-link.ts';
@@ -110,8 +111,21 @@ it('whose stop is being committed waits for it, and gets nothing', async () => {
   expect(await rotating).toBe('unauthorized');
 });
 
+const afterwards = addSeconds(later, 1);
 const isActingIn = async (id: AgentId, acting: ActingAgent = self(id, later)) =>
-  (await findAgentActingIn(db, other.id, acting, addSeconds(later, 1))) !== undefined;
+  (await findAgentActingIn(db, other.id, acting, afterwards)) !== undefined;
+/** How many transactions of this database wait for another one. */
+const countWaiting = async () =>
+  (
+    await db.query(
+      'SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND cardinality(pg_blocking_pids(pid)) > 0',
+    )
+  ).length;
+
+let time = start;
+beforeEach(() => (time = start));
+/** A context whose clock is set while something goes on. */
+const running = (environment: typeof home) => ({ ...at(start, environment), clock: { now: () => time } });
 
 describe('an agent acts in an environment', () => {
   it('that is linked to it and has not stopped it, with a token that is good', async () => {
@@ -128,27 +142,61 @@ describe('an agent acts in an environment', () => {
     expect(await isActingIn(agent.id)).toBe(false);
   });
 
-  it.each([
-    ['the environment’s', () => other],
-    ['home’s', () => home],
-  ])('and a stop waits for what is being decided: %s', async (_whose, by) => {
-    const { agent } = await newAgent();
-    await link(agent.id, other);
-    const order: string[] = [];
-    let stopping: Promise<unknown> | undefined;
-    await db.transaction(async (sql) => {
-      await findAgentActingIn(sql, other.id, self(agent.id), later);
-      stopping = stopAgent(at(start, by()), by().id, agent.id).then(() => order.push('stopped'));
-      await vi.waitUntil(
-        async () =>
-          order.length > 0 ||
-          (await db.query("SELECT 1 FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'")).length >
-            0,
-      );
-      order.push('decided');
+  describe.each<[string, (id: AgentId) => Promise<unknown>]>([
+    ['a stop by the environment', (id) => stopAgent(running(other), other.id, id)],
+    ['a stop by home', (id) => stopAgent(running(home), home.id, id)],
+    ['a stop of all', () => stopAllAgents(running(other), other.id)],
+    ['a deactivation', (id) => deactivateAgent(running(home), home.id, id)],
+    ['a deletion', (id) => deleteAgent(running(home), home.id, id)],
+  ])('and %s', (_name, stop) => {
+    it('waits for what is being decided', async () => {
+      const { agent } = await newAgent();
+      await link(agent.id, other);
+      const order: string[] = [];
+      let stopping: Promise<unknown> | undefined;
+      await db.transaction(async (sql) => {
+        await findAgentActingIn(sql, other.id, self(agent.id), later);
+        stopping = stop(agent.id).then(() => order.push('stopped'));
+        await vi.waitUntil(async () => order.length > 0 || (await countWaiting()) > 0);
+        order.push('decided');
+      });
+      await stopping;
+      expect(order).toEqual(['decided', 'stopped']);
     });
-    await stopping;
-    expect(order).toEqual(['decided', 'stopped']);
+
+    it('ends the tokens that were given while it waited', async () => {
+      const { agent } = await newAgent();
+      await link(agent.id, other);
+      let stopping: Promise<unknown> | undefined;
+      await db.transaction(async (sql) => {
+        await findAgentActingIn(sql, other.id, self(agent.id), start);
+        stopping = stop(agent.id);
+        await vi.waitUntil(async () => (await countWaiting()) > 0);
+        time = later;
+      });
+      await stopping;
+      const [row] = await db.query('SELECT tokens_valid_from FROM agents WHERE id = $1', [agent.id]);
+      expect(row).toEqual({ tokensValidFrom: later });
+    });
+
+    it('waits for nothing that comes after it, and that gets nothing', async () => {
+      const { agent } = await newAgent();
+      await link(agent.id, other);
+      let stopping: Promise<unknown> | undefined;
+      let late: Promise<unknown> | undefined;
+      await db.transaction(async (sql) => {
+        await findAgentActingIn(sql, other.id, self(agent.id), later);
+        stopping = stop(agent.id);
+        await vi.waitUntil(async () => (await countWaiting()) === 1);
+        let isOver = false;
+        late = db
+          .transaction((another) => findAgentActingIn(another, other.id, self(agent.id, later), afterwards))
+          .finally(() => (isOver = true));
+        await vi.waitUntil(async () => isOver || (await countWaiting()) === 2);
+      });
+      await stopping;
+      expect(await late).toBeUndefined();
+    });
   });
 });
 

@@ -2,7 +2,7 @@ import type { Sql } from '../../db/index.ts';
 import { AppError } from '../../kernel/errors.ts';
 import type { AgentId, EnvironmentId } from '../../kernel/ids.ts';
 import { type Agent, acceptsTokenOf } from '../agents/agent.ts';
-import { findAgent, holdAgent, lockAgent } from '../agents/agents.sql.ts';
+import { beginActing, findAgent, lockAgent } from '../agents/agents.sql.ts';
 import { findLink } from '../links/agent-links.sql.ts';
 import { familyOfTokenId } from './refresh-token.ts';
 import { isRevoked } from './revocations.sql.ts';
@@ -34,7 +34,7 @@ export async function findActingAgent(sql: Sql, acting: ActingAgent, now: Date):
 
 /**
  * As `findActingAgent`, in an environment; nothing where that isn't linked to the agent, or has stopped it. Stops wait until the transaction
- * ends: whatever follows from one finds all that the agent got before.
+ * ends, and it for those that wait already: whatever follows from a stop finds all that the agent got before.
  */
 export async function findAgentActingIn(
   sql: Sql,
@@ -42,7 +42,7 @@ export async function findAgentActingIn(
   acting: ActingAgent,
   now: Date,
 ): Promise<Agent | undefined> {
-  await holdAgent(sql, acting.agentId);
+  await beginActing(sql, acting.agentId);
   const link = await findLink(sql, environmentId, acting.agentId);
   return link?.stoppedAt === null ? findActingAgent(sql, acting, now) : undefined;
 }

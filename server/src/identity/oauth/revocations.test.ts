@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, expect, it } from 'vitest';
 import { openTestDatabase, testContext } from '../../../test/helpers/database.ts';
 import { openDatabase } from '../../db/index.ts';
-import { unixSeconds } from '../../kernel/clock.ts';
+import { addSeconds, systemClock, unixSeconds } from '../../kernel/clock.ts';
 import { registerAgent } from '../agents/register-agent.ts';
 import { tokenIdOf } from './refresh-token.ts';
 import { openRevocations, type Revocations } from './revocations.ts';
@@ -69,6 +69,18 @@ it('what was ended before this process began is known from its first moment', as
   expect(await revocations.isDead(tokenOf(single.agent.id, 'single'))).toBe(true);
   expect(await revocations.isDead(tokenOf(other.agent.id, tokenIdOf(family, 2)))).toBe(true);
   expect(await revocations.isDead(tokenOf(other.agent.id, tokenIdOf(crypto.randomUUID(), 2)))).toBe(false);
+});
+
+it('a clock that was hours ahead for a moment makes it forget nothing', async () => {
+  const { agent } = await newAgent();
+  await stop(agent.id);
+  let aheadSeconds = 0;
+  const clock = { now: () => addSeconds(systemClock.now(), aheadSeconds) };
+  const revocations = await openRevocations({ db, clock, onError: () => undefined });
+  open.push(revocations);
+  expect(await revocations.isDead(tokenOf(agent.id))).toBe(true);
+  for (aheadSeconds of [2 * 3600, 0]) await revocations.catchUp();
+  expect(await revocations.isDead(tokenOf(agent.id))).toBe(true);
 });
 
 it('reading nothing from the database for what it knows, it refuses what it can no longer know', async () => {

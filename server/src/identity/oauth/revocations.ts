@@ -102,6 +102,8 @@ function createKnowledge(
   let readUntil = addSeconds(clock.now(), -horizonSeconds);
   let readAtMs = Number.NEGATIVE_INFINITY;
 
+  const overlap = () => (readAtMs < 0 ? 0 : -overlapSeconds);
+
   function forgetBefore(time: Date): void {
     for (const [id, { updatedAt }] of agents) if (updatedAt < time) agents.delete(id);
     for (const [id, revokedAt] of revoked) if (revokedAt < time) revoked.delete(id);
@@ -111,7 +113,9 @@ function createKnowledge(
     async read(): Promise<void> {
       const beganMs = performance.now();
       const now = clock.now();
-      const since = addSeconds(readUntil, readAtMs < 0 ? 0 : -overlapSeconds);
+      // Set back, it makes tokens good again whose ends were forgotten by the time of before.
+      const isSetBack = now < readUntil;
+      const since = isSetBack ? addSeconds(now, -horizonSeconds) : addSeconds(readUntil, overlap());
       const [changed, dead] = await Promise.all([findChangedAgents(db, since), findRevoked(db, since)]);
       for (const agent of changed) {
         const known = agents.get(agent.id)?.updatedAt ?? new Date(0);
