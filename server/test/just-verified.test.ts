@@ -110,6 +110,18 @@ describe('a payment that could go', () => {
     expect(other).toEqual(one);
   });
 
+  it('waits longer for any others where its answer is out already, and goes with the first that somebody waits for', async () => {
+    const [first, second, third] = [await answer(ground), await answer(ground), await answer(ground)];
+    const settleBehind = ({ payment }: Answered) => settler.settle({ ...payment, mode: 'optimistic' });
+    const one = settleBehind(first);
+    await sleep(40);
+    const other = settleBehind(second);
+    await sleep(40);
+    const awaited = await settler.settle(third.payment);
+    expect(awaited).toMatchObject({ kind: 'settled' });
+    expect(await Promise.all([one, other])).toEqual([awaited, awaited]);
+  });
+
   it('goes without those that do not come', async () => {
     const arrived = settler.expect();
     const { payment } = await answer(ground);

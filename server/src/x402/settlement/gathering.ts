@@ -11,6 +11,8 @@ const batchesInFlightMax = 16;
 const laterPauseMs = 500;
 /** Gathering lasts no longer than this, or a tenth of what a transaction takes: a block that is missed costs more than gas. */
 const gatherMsMin = 100;
+/** So long those wait for company whose answer is out already: nobody waits for them, and full batches cost the least gas. */
+const patientMs = 250;
 /** So long a batch waits for those who are about to come: on a chain that mines at once a block costs as much as many payments. */
 const companyMs = 12;
 /**
@@ -18,6 +20,10 @@ const companyMs = 12;
  * waits for its upstream.
  */
 const comingMs = 250;
+function isPatient({ payment }: Waiting): boolean {
+  return payment.mode === 'optimistic';
+}
+
 /** Counts who is about to come; `over` is called when the last of them has come, has said that it won't, or is counted on no more. */
 function createExpectations(over: () => void): { isAny(): boolean; expect(): () => void } {
   const timers = new Set<NodeJS.Timeout>();
@@ -69,6 +75,7 @@ export function createGathering(
   function waitUntilMs(oldest: Waiting): number {
     if (gathering.length >= limits.batchItems) return 0;
     if (inFlight >= batchesBeforeGathering) return oldest.sinceMs + Math.max(gatherMsMin, inclusionMs / 10);
+    if (gathering.every(isPatient)) return oldest.sinceMs + patientMs;
     return coming.isAny() ? oldest.sinceMs + companyMs : 0;
   }
 
