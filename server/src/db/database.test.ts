@@ -1,6 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, it } from 'vitest';
 import { openTestDatabase } from '../../test/helpers/database.ts';
+import { startDyingDatabase } from '../../test/helpers/dying-database.ts';
+import { type Database, openDatabase } from './database.ts';
 
 it('a connection that is lost in the middle of a transaction fails that transaction, and nothing else', async () => {
   const { db } = await openTestDatabase({ empty: true });
@@ -13,6 +15,33 @@ it('a connection that is lost in the middle of a transaction fails that transact
   });
   await expect(failing).rejects.toThrow(/terminat|not queryable/);
   expect(await db.query('SELECT 1 AS one')).toEqual([{ one: 1 }]);
+});
+
+it.each([
+  { what: 'a transaction', use: (db: Database) => db.transaction((sql) => sql.query('SELECT 1')) },
+  { what: 'a statement', use: (db: Database) => db.query('SELECT 1') },
+  {
+    what: 'a connection of its own',
+    use: async (db: Database) => {
+      const client = await db.connect();
+      try {
+        await client.query('SELECT 1');
+      } finally {
+        await client.end();
+      }
+    },
+  },
+])('$what whose server ends in the moment in which it is ready fails, and nothing else', async ({ use }) => {
+  const { url } = await openTestDatabase({ empty: true });
+  const server = await startDyingDatabase(url, 1);
+  const db = openDatabase(server.url, { poolSize: 1, onError: () => undefined });
+  try {
+    await expect(use(db)).rejects.toThrow(/unexpected postmaster exit|not queryable/);
+    await use(db);
+  } finally {
+    await db.close();
+    await server.close();
+  }
 });
 
 it('a statement that was only sent fails its transaction, and leaves nothing of it', async () => {

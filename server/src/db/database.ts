@@ -57,9 +57,10 @@ export function openDatabase(
   };
   // Statements that don't need each other's rows are given together (`Promise.all`), and go out without waiting for one another.
   const pool = new Pool({ ...settings, max: options.poolSize, pipeline: true });
-  if (options.planOnce) {
-    pool.on('connect', (client) => void planOnce(client));
-  }
+  pool.on('connect', (client) => {
+    client.on('error', heardAtItsUse);
+    if (options.planOnce) void planOnce(client);
+  });
   const naming: Naming = (text, how) => (options.planOnce && !how ? { prepared: nameOf(text) } : how);
   // An idle connection that breaks is replaced at its next use; without a listener it would end the process.
   let closed = false;
@@ -73,6 +74,7 @@ export function openDatabase(
     transaction: (body) => runTransaction(pool, body, naming),
     async connect() {
       const client = new Client(settings);
+      client.on('error', heardAtItsUse);
       await client.connect();
       return client;
     },
@@ -82,6 +84,12 @@ export function openDatabase(
     },
   };
 }
+
+/**
+ * An error that nothing listens to ends the process, and a connection may break before whoever asked for it can: readiness and
+ * goodbye come in one packet, and a promise is told of the first after both are read. Each statement fails on it from then on.
+ */
+function heardAtItsUse(): void {}
 
 /** One transaction, on a connection of its own; a connection that was lost leaves the pool. */
 async function runTransaction<T>(

@@ -196,7 +196,7 @@ describe('a child that ends by itself', () => {
       .output()
       .split('\n')
       .filter((line) => line.startsWith('credence: '));
-    expect(said).toEqual([expect.stringContaining(`${name} has ended by itself`)]);
+    expect(said, instance.output()).toEqual([expect.stringContaining(`${name} has ended by itself`)]);
     expect(children.map(isAlive)).toEqual([false, false]);
   });
 });
