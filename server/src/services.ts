@@ -102,7 +102,7 @@ async function createServicesOver(
     'at+jwt': signatures.tokens,
     'vc+jwt': signatures.credentials,
   });
-  const chains = await openChains(parts, context);
+  const chains = await openChains(parts, context, batches);
   const egress = createEgressGuard({
     allow: config.egressAllow,
     allowLoopback: config.mode === 'development',
@@ -161,7 +161,7 @@ async function openClock(db: Database, logger: Logger): Promise<DatabaseClock> {
   return clock;
 }
 
-async function openChains(parts: Parts, context: WriteContext): Promise<Chains> {
+async function openChains(parts: Parts, context: WriteContext, batches: Database): Promise<Chains> {
   const report = (error: unknown) => parts.logger.warn({ err: error }, 'settling goes on later');
   const chains = new Map<string, { chain: Chain; settler: Settler }>();
   for (const kind of ['sandbox', 'production'] as const) {
@@ -172,7 +172,7 @@ async function openChains(parts: Parts, context: WriteContext): Promise<Chains> 
       ...settings,
     });
     await openRelayer(context, chain, kind, settings);
-    chains.set(chain.network.id, { chain, settler: createSettler({ context, chain, report }) });
+    chains.set(chain.network.id, { chain, settler: createSettler({ context, batches, chain, report }) });
   }
   return chains;
 }

@@ -6,6 +6,8 @@ import { sweepProofs } from '../src/identity/oauth/proof-register.ts';
 import { sweepRevokedTokens } from '../src/identity/oauth/revocations.sql.ts';
 import { sumClaimed, sumOwed } from '../src/x402/claims/payer-sums.sql.ts';
 import { sweepStoredResponses } from '../src/x402/payments/payments.sql.ts';
+import type { Payment } from '../src/x402/payments/payment.ts';
+import { concludePayments, takeForSettling } from '../src/x402/settlement/conclusions.sql.ts';
 import { takeAbandoned } from '../src/x402/settlement/take-up.sql.ts';
 import { openTestDatabase, testContext, type TestDatabase } from './helpers/database.ts';
 
@@ -114,6 +116,24 @@ it('what payers owe is summed without a look at all that is owed for each of the
   };
   const tuples = await countRead(database, 'payments', sum, { planOnce: true });
   expect(tuples, 'once for the network').toBeLessThan(2 * owed);
+});
+
+it('a batch is taken and concluded by its keys, whatever the statistics say', async () => {
+  const database = await openTestDatabase();
+  await database.db.query('ANALYZE payments');
+  await pay(database.db, 'one', 20_000, 'responded');
+  const payments = [1, 2, 3].map((number) => ({ environmentId: 'env', id: `one${number}` }) as Payment);
+  const settle = async (sql: Database) => {
+    expect(await takeForSettling(sql, payments)).toHaveLength(3);
+    const settled = payments.map((payment) => ({
+      payment,
+      state: 'settled' as const,
+      transaction: '0x',
+      block: { number: 1n, hash: '0x' as const },
+    }));
+    expect((await concludePayments(sql, settled, ['settling'])).size).toBe(3);
+  };
+  expect(await countRead(database, 'payments', settle, { planOnce: true })).toBeLessThan(100);
 });
 
 it('what was left behind is found without a look at what is settled', async () => {

@@ -16,6 +16,7 @@ export interface ReceiptWatch {
 
 interface Waiting {
   hashes: readonly Hex[];
+  sinceMs: number;
   untilMs: number;
   /** How often it was asked for, and at which head last. */
   asked: number;
@@ -25,10 +26,12 @@ interface Waiting {
   reject(error: unknown): void;
 }
 
-const firstPauseMs = 3;
-const slowestPauseMs = 100;
-/** A chain that mines at once has it at the first or second look; after that a new block is waited for. */
-const looksAnyway = 3;
+const shortestPauseMs = 1;
+const longestPauseMs = 100;
+/** How long a chain takes until one has shown it: as one takes that mines at once. */
+const usualMsAtFirst = 12;
+/** A chain that mines at once has it after some looks; after that a new block is waited for. */
+const looksAnyway = 8;
 /** A full batch's receipt has some 300 KB. */
 const hashesMax = 32;
 
@@ -39,7 +42,9 @@ export function createReceiptWatch(ask: AskRpc, seen: Pick<NewestSeen, 'see'>): 
   const waiting = new Set<Waiting>();
   let latest: { header: Header; atMs: number } | undefined;
   let wake: (() => void) | undefined;
-  let pauseMs = firstPauseMs;
+  let youngestMs = 0;
+  /** How long it took until a receipt was there, as a moving average. */
+  let usualMs = usualMsAtFirst;
   let running = false;
 
   async function run(): Promise<void> {
@@ -62,7 +67,9 @@ export function createReceiptWatch(ask: AskRpc, seen: Pick<NewestSeen, 'see'>): 
       seen.see(header.number);
       const hashOfBlock = await findBlockHashes(ask, header, [...found.values()]);
       for (const [one, receipt] of found) {
-        if (tell(one, receipt, hashOfBlock.get(receipt.block.number))) waiting.delete(one);
+        if (!tell(one, receipt, hashOfBlock.get(receipt.block.number))) continue;
+        waiting.delete(one);
+        usualMs += (performance.now() - one.sinceMs - usualMs) / 8;
       }
     } catch (error) {
       for (const one of waiting) one.error = error;
@@ -72,8 +79,7 @@ export function createReceiptWatch(ask: AskRpc, seen: Pick<NewestSeen, 'see'>): 
   async function pause(): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>();
     wake = resolve;
-    const timer = setTimeout(resolve, pauseMs);
-    pauseMs = Math.min(pauseMs * 1.5, slowestPauseMs);
+    const timer = setTimeout(resolve, pauseMs(performance.now() - youngestMs, usualMs));
     await promise;
     clearTimeout(timer);
   }
@@ -81,14 +87,30 @@ export function createReceiptWatch(ask: AskRpc, seen: Pick<NewestSeen, 'see'>): 
   return {
     await: (hashes, patienceMs) =>
       new Promise((resolve, reject) => {
-        const untilMs = performance.now() + patienceMs;
-        waiting.add({ hashes, untilMs, asked: 0, askedAt: undefined, error: undefined, resolve, reject });
-        pauseMs = firstPauseMs;
+        const sinceMs = performance.now();
+        const untilMs = sinceMs + patienceMs;
+        waiting.add({
+          hashes,
+          sinceMs,
+          untilMs,
+          asked: 0,
+          askedAt: undefined,
+          error: undefined,
+          resolve,
+          reject,
+        });
+        youngestMs = sinceMs;
         wake?.();
         if (!running) void run();
       }),
     latest: () => latest,
   };
+}
+
+/** Looks often when it is about time, and ever more seldom past that. */
+function pauseMs(waitedMs: number, usualMs: number): number {
+  const wanted = Math.max(usualMs * 0.8 - waitedMs, usualMs / 12, waitedMs / 12);
+  return Math.min(Math.max(wanted, shortestPauseMs), longestPauseMs);
 }
 
 /** Asks for the head and for these receipts in one request; gives what was found, and notes which answers made no sense. */

@@ -2,6 +2,7 @@ import type { Hex } from 'viem';
 import { reach } from '#points';
 import {
   type AuditEvent,
+  type Database,
   type OutboxEntry,
   type Sql,
   writeBatch,
@@ -26,6 +27,13 @@ import { closeTransaction, findItems, type SettlementTransaction } from './trans
 export interface ConcludeDeps {
   context: WriteContext;
   chain: Chain;
+  /** The same database, by connections that plan each statement once; the context's own where there are none. */
+  batches?: Database;
+}
+
+/** What hot batches are written with. */
+export function batchContext({ context, batches }: ConcludeDeps): Pick<WriteContext, 'clock' | 'db'> {
+  return { clock: context.clock, db: batches ?? context.db };
 }
 
 /** Hears of what goes wrong and will be tried again. */
@@ -73,7 +81,7 @@ export async function conclude(
   });
   const isOver = conclusions.length === items.length;
   const state = !isOver ? 'sent' : receipt ? 'mined' : 'final';
-  return writeBatch(context, async (sql, now) => {
+  return writeBatch(batchContext(deps), async (sql, now) => {
     const isOurs = await closeTransaction(sql, transaction, {
       state,
       block: isOver ? receipt?.block : undefined,

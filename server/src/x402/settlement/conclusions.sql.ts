@@ -15,10 +15,15 @@ export async function takeForSettling(sql: Sql, payments: readonly Payment[]): P
   return sql.query<Payment>(
     `UPDATE payments p SET state = 'settling', failure = NULL, updated_at = now()
      FROM unnest($1::text[], $2::text[]) AS k (environment_id, id)
-     WHERE p.environment_id = k.environment_id AND p.id = k.id AND p.state IN ('responded', 'settlement_failed')
+     -- A parameter, so that it is found by its key, as where an attempt ends.
+     WHERE p.environment_id = k.environment_id AND p.id = k.id AND p.state = ANY ($3::text[])
        AND p.settle_attempts < ${attemptsMax} AND ${isDue}
      RETURNING ${paymentColumns}`,
-    [payments.map((payment) => payment.environmentId), payments.map((payment) => payment.id)],
+    [
+      payments.map((payment) => payment.environmentId),
+      payments.map((payment) => payment.id),
+      ['responded', 'settlement_failed'],
+    ],
   );
 }
 

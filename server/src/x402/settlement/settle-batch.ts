@@ -8,7 +8,7 @@ import type { Fees } from '../chain/fees.ts';
 import { ChainUnavailableError } from '../chain/json-rpc.ts';
 import { transferCall } from '../chain/token-calls.ts';
 import { exactPaymentOf, type Payment } from '../payments/payment.ts';
-import { conclude, type ConcludeDeps, concludeUnsent, type Reporting } from './conclude.ts';
+import { batchContext, conclude, type ConcludeDeps, concludeUnsent, type Reporting } from './conclude.ts';
 import { type Conclusion, takeForSettling } from './conclusions.sql.ts';
 import { replaceTransaction, signWithNextNonce } from './relayers.ts';
 import { insertTransaction, type SettlementTransaction } from './transactions.sql.ts';
@@ -49,7 +49,7 @@ export async function recordBatch(
   const { good, told, later, fees } = await examineAll(deps, payments, areGood);
   if (good.length === 0) return { recorded: undefined, told, later };
 
-  const recorded = await writeBatch(context, async (sql, now) => {
+  const recorded = await writeBatch(batchContext(deps), async (sql, now) => {
     const taken = await takeForSettling(sql, good);
     if (taken.length === 0) return { result: undefined, audits: [] };
     const calls = taken.map((payment) => ({

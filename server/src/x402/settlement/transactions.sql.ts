@@ -89,7 +89,7 @@ export async function closeTransaction(
 ): Promise<boolean> {
   const rows = await sql.query(
     `UPDATE settlement_transactions SET state = $4, block_number = $5, block_hash = $6, checked_at = now()
-     WHERE network = $1 AND relayer = $2 AND relayer_nonce = $3 AND state = 'sent' RETURNING relayer_nonce`,
+     WHERE network = $1 AND relayer = $2 AND relayer_nonce = $3 AND state = $7 RETURNING relayer_nonce`,
     [
       transaction.network,
       transaction.relayer,
@@ -97,6 +97,7 @@ export async function closeTransaction(
       next.state,
       next.block?.number ?? null,
       next.block?.hash ?? null,
+      'sent',
     ],
   );
   return rows.length > 0;
