@@ -122,7 +122,9 @@ it('a batch is taken and concluded by its keys, whatever the statistics say', as
   const database = await openTestDatabase();
   await database.db.query('ANALYZE payments');
   await pay(database.db, 'one', 20_000, 'responded');
-  const payments = [1, 2, 3].map((number) => ({ environmentId: 'env', id: `one${number}` }) as Payment);
+  const payments = await database.db.query<Payment>(
+    "SELECT * FROM payments WHERE environment_id = 'env' AND id IN ('one1', 'one2', 'one3')",
+  );
   const settle = async (sql: Database) => {
     expect(await takeForSettling(sql, payments)).toHaveLength(3);
     const settled = payments.map((payment) => ({

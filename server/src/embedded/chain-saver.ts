@@ -3,10 +3,10 @@ import { dumpChainState, saveChainState } from './chain-state.ts';
 import type { DataDirectory } from './data-directory.ts';
 
 const lookEveryMs = 1_000;
-/** A dump stops the chain for a moment and grows with its history: these keep dumps under a thirtieth of the time when
- *  blocks come, and under a fiftieth when none does (state can change without a block, by anvil's own methods). */
-const pausePerDumpActive = 30;
-const pausePerDumpIdle = 50;
+/** A dump stops the chain for a moment and grows with its history: these keep dumps under a sixtieth of the time when
+ *  blocks come, and under a hundredth when none does (state can change without a block, by anvil's own methods). */
+const pausePerDumpActive = 60;
+const pausePerDumpIdle = 100;
 
 /** Keeps a chain's state on disk while it runs. */
 interface ChainSaver {

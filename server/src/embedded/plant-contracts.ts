@@ -13,9 +13,9 @@ export function plantTestToken(rpcUrl: string, address: Address): Promise<void> 
   return plant(rpcUrl, address, testUsdc);
 }
 
-/** Puts the batch contract where Multicall3 is on public chains, on the anvil behind `rpcUrl`. */
-export function plantBatchContract(rpcUrl: string): Promise<void> {
-  return plant(rpcUrl, multicall3Address, batch);
+/** Puts the batch contract where Multicall3 is on public chains, or elsewhere, on the anvil behind `rpcUrl`. */
+export function plantBatchContract(rpcUrl: string, address = multicall3Address): Promise<void> {
+  return plant(rpcUrl, address, batch);
 }
 
 async function plant(

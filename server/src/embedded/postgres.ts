@@ -141,7 +141,7 @@ function spawnPostgres({ directory, log, user, binaries, cluster }: Launch, port
     listen_addresses: '127.0.0.1',
     port: String(port),
     unix_socket_directories: '',
-    max_connections: '100',
+    max_connections: '200',
     shared_buffers: '128MB',
     fsync: 'on',
     timezone: 'UTC',

@@ -3,6 +3,7 @@ import { reach } from '#points';
 import { assert } from '../kernel/assert.ts';
 import { addSeconds, unixSeconds } from '../kernel/clock.ts';
 import {
+  type AnswerSettlement,
   attemptLeaseSeconds,
   attemptSeconds,
   type Claim,
@@ -157,6 +158,10 @@ async function runAttempt(call: PaidCall, payment: Payment): Promise<PaidAnswer>
   }
   if (answer.kind === 'stream') return streamAttempt(call, payment, answer);
   const { response } = answer;
+  if (payment.mode === 'after_success') {
+    const settlement = await call.rail.storeAndSettle(payment, response);
+    if (settlement) return deliverSettled(response, settlement);
+  }
   if (!(await lane.end(payment, { kind: 'responded', response }, origin))) return takenOver();
   await reach('stored');
   if (payment.mode === 'optimistic') {
@@ -211,6 +216,12 @@ async function settleAndDeliver(
   if (payment.delivery !== null) return follow(call, await getClaim(call), true);
   const { transaction } = settlement;
   return response ? { kind: 'delivered', response, transaction } : deliver(call, payment, transaction);
+}
+
+function deliverSettled(response: StoredResponse, settlement: AnswerSettlement): PaidAnswer {
+  if (settlement.kind === 'taken_over') return takenOver();
+  if (settlement.kind !== 'settled') return { kind: 'unsettled', settlement };
+  return { kind: 'delivered', response, transaction: settlement.transaction };
 }
 
 async function getClaim(call: PaidCall): Promise<Claim> {

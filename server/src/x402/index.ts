@@ -46,7 +46,7 @@ export { resumeCredits } from './credits/resume-credits.ts';
 export { checksumAddress } from './exact/checksum-address.ts';
 export { signatureBackend } from './exact/secp256k1.ts';
 export { settledTopic, undoneTopic } from './payments/payment-events.ts';
-export type { Settlement } from './settlement/settlement.ts';
+export type { AnswerSettlement, Settlement } from './settlement/settlement.ts';
 export { hasRunOut } from './settlement/unused-nonce.ts';
 export { concludeUndone, findLapsed, renewRefund } from './settlement/refunds.ts';
 export { createSettler, type Settler } from './settlement/settler.ts';

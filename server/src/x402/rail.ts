@@ -10,10 +10,10 @@ import {
   type PaymentFault,
   type Terms,
 } from './exact/exact.ts';
-import { exactFacts, type Payment, type PaymentFacts } from './payments/payment.ts';
+import { exactFacts, type Payment, type PaymentFacts, type StoredResponse } from './payments/payment.ts';
 import type { KnownBalance } from './claims/plan-claims.ts';
 import { ChainUnavailableError } from './chain/json-rpc.ts';
-import type { Settlement } from './settlement/settlement.ts';
+import type { AnswerSettlement, Settlement } from './settlement/settlement.ts';
 import type { Settler } from './settlement/settler.ts';
 
 /** One attempt with its settlement: a payment must be good for this long when it starts. */
@@ -31,6 +31,11 @@ export interface Rail<Fault extends string = PaymentFault> {
   findFunds(now: Date): Promise<KnownBalance | Fault | undefined>;
   /** Never rejects: what isn't known is pending. */
   settle(payment: Payment): Promise<Settlement>;
+  /**
+   * Settles a payment and stores its answer at once, in one transaction of the database. Nothing where the answer is to be stored first.
+   * Rejects where neither could be written down.
+   */
+  storeAndSettle(payment: Payment, response: StoredResponse): Promise<AnswerSettlement> | undefined;
   /** Says that this payment is looked at and may soon be settled. Gives what says that it won't. */
   expect(): () => void;
 }
@@ -71,6 +76,11 @@ export function exactRail(args: {
       arrive?.();
       // What gives it back is another payment, which nobody has looked at.
       return settler.settle(payment, payment.refundOf === null ? verifiedAtMs : undefined);
+    },
+    storeAndSettle(payment, response) {
+      const settlement = settler.storeAndSettle(payment, response, verifiedAtMs);
+      if (settlement) arrive?.();
+      return settlement;
     },
     expect: () => (arrive = settler.expect()),
   };

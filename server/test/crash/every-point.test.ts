@@ -3,7 +3,8 @@ import { connect } from '../../contracts/test/local-chain.ts';
 import type { Point } from '../../src/kernel/points.ts';
 import { forgetLast } from '../helpers/settlement.ts';
 import type { Member } from './fleet.ts';
-import { buyersOf, type Order, pay, payUntilAnswered, type Purchase } from './purchases.ts';
+import { type Order, payUntilAnswered } from './purchases.ts';
+import { bringTo, inOneWord, killInRound, mapAll, nameOf, type Place, type Row, signAll } from './rounds.ts';
 import { type OwnStage, setOwnStage } from './stage.ts';
 
 let stage: OwnStage;
@@ -11,15 +12,6 @@ beforeAll(async () => {
   stage = await setOwnStage();
 }, 120_000);
 afterAll(() => stage?.end());
-
-/** `upstream` is no point of the program's: there it stands while the upstream keeps its answer to itself. */
-type Place = Point | 'upstream';
-
-/**
- * What is bought; the places to which its purchases are brought together, at the last of which they are when the process is killed; what
- * that leaves in their rows; and how it ends for who comes back to the other gateway with the same payment, and for who never does.
- */
-type Row = [order: Order, places: Place[], leaves: string, back: string, away: string];
 
 const once = '200, settled, 1 run, charged 1';
 const gone = 'settled, 1 run, charged 1';
@@ -116,36 +108,11 @@ const rounds: Row[][] = [
 describe('a gateway that is killed', () => {
   const cases = rounds.map((rows, index) => ({ rows, index, names: rows.map(nameOf).join(', ') }));
   it.each(cases)('loses and doubles nothing: $names', { timeout: 120_000 }, async ({ rows, index }) => {
-    const { fleet, oracle } = stage;
-    const [killed, other] = index % 2 ? fleet.gateways : (fleet.gateways.toReversed() as [Member, Member]);
-    const groups: { row: Row; returning: Purchase[]; leaving: Purchase[] }[] = [];
-    for (const row of rows) {
-      const [order, places] = row;
-      const [returning, leaving] = await Promise.all([signAll(other, order), signAll(other, order)]);
-      await bringTo(killed, places, [...returning, ...leaving]);
-      await mapAll([...returning, ...leaving], oracle.keep);
-      groups.push({ row, returning, leaving });
-    }
-    await killed.kill();
-    const restarted = killed.start();
-    const all = groups.flatMap(({ returning, leaving }) => [...returning, ...leaving]);
-    const leaves = new Map(await mapAll(all, async (one) => [one, await oracle.describe(one)] as const));
-    await mapAll(all, oracle.age);
-    await Promise.all([
-      ...groups.flatMap(({ returning }) => returning).map((one) => payUntilAnswered(other, one)),
-      ...groups.flatMap(({ leaving }) => leaving).map(oracle.settleDown),
-    ]);
-    await Promise.all([restarted, mapAll(all, oracle.settleDown)]);
-
-    const seen = await mapAll(groups, async ({ row: [order, places], returning, leaving }) => [
-      order,
-      places,
-      inOneWord([...returning, ...leaving].map((one) => leaves.get(one) ?? '')),
-      inOneWord(await mapAll(returning, async (one) => `${answerOf(one)}, ${await oracle.describeEnd(one)}`)),
-      inOneWord(await mapAll(leaving, oracle.describeEnd)),
-    ]);
+    const { gateways } = stage.fleet;
+    const [killed, other] = index % 2 ? gateways : (gateways.toReversed() as [Member, Member]);
+    const { seen, faults } = await killInRound(stage, rows, killed, other);
     expect(seen).toEqual(rows);
-    expect((await mapAll(all, (one) => oracle.findFaults(one, killed))).flat()).toEqual([]);
+    expect(faults).toEqual([]);
   });
 });
 
@@ -167,8 +134,8 @@ describe('a worker that is killed while it does the work of a gateway that sleep
     async (order, waitsAt, at, end) => {
       const { fleet, oracle } = stage;
       const [gateway] = fleet.gateways;
-      const all = await signAll(gateway, order);
-      const { answered } = await bringTo(gateway, [waitsAt], all);
+      const all = await signAll(stage, gateway, order);
+      const { answered } = await bringTo(stage, gateway, [waitsAt], all);
       const isAtStart = order === 'upfront';
       await fleet.workers[0].arm(at);
       if (isAtStart) await mapAll(all, oracle.age);
@@ -194,7 +161,7 @@ describe('a worker that is killed while it follows a reorganisation', () => {
     async (at) => {
       const { fleet, oracle } = stage;
       const [gateway] = fleet.gateways;
-      const all = await signAll(gateway, 'whole');
+      const all = await signAll(stage, gateway, 'whole');
       // Older than what the chain is to forget: what the buyers have.
       await connect(stage.local.rpcUrl).mine({ blocks: 3 });
       await mapAll(all, (one) => payUntilAnswered(gateway, one));
@@ -226,57 +193,3 @@ describe('of all that was cut off', () => {
     await expect.poll(() => stage.oracle.findRemains(), { timeout: 20_000 }).toEqual([]);
   });
 });
-
-/** A stranger's purchase and a wallet's; what is paid first is paid to our wallet, which doesn't pay itself. */
-function signAll(at: Member, order: Order): Promise<Purchase[]> {
-  const buyers = buyersOf(order);
-  return Promise.all(buyers.map((buyer) => stage.market.sign(at, order, buyer)));
-}
-
-/**
- * Sends all to a process, and has them stand at each of the places in turn: so they go on from it in one batch. Gives what resolves when each
- * has its answer, or never will.
- */
-async function bringTo(
-  member: Member,
-  [start, ...more]: readonly Place[],
-  all: readonly Purchase[],
-): Promise<{ answered: Promise<unknown> }> {
-  const { market } = stage;
-  if (start === 'upstream') market.hold();
-  await member.arm(start === 'upstream' ? undefined : start);
-  const answered = mapAll(all, (one) => pay(member, one));
-  if (start === 'upstream') {
-    const runs = () => all.map((one) => market.runsOf(one));
-    await expect.poll(runs, { timeout: 20_000 }).toEqual(all.map(() => 1));
-    market.release();
-    return { answered };
-  }
-  await member.standing(all.length);
-  for (const place of more) {
-    await member.moveTo(place as Point);
-    await member.standing();
-  }
-  return { answered };
-}
-
-function mapAll<Item, Result>(
-  items: readonly Item[],
-  each: (item: Item) => Promise<Result>,
-): Promise<Result[]> {
-  return Promise.all(items.map((item) => each(item)));
-}
-
-function nameOf([order, places]: Row): string {
-  return `${order} at ${places.at(-1)}`;
-}
-
-/** What all say, if they say the same. */
-function inOneWord(words: readonly string[]): string {
-  return [...new Set(words)].join(' | ');
-}
-
-function answerOf({ answers }: Purchase): string {
-  const answer = answers.at(-1);
-  return answer?.status === 200 ? '200' : answer?.json().code;
-}

@@ -57,7 +57,11 @@ afterAll(async () => {
 const gatewayUrl = 'https://gateway.test';
 
 /** Starts all five; they are ended after the test file. */
-export async function startFleet(ground: { databaseUrl: string; rpcUrl: string }): Promise<Fleet> {
+export async function startFleet(ground: {
+  databaseUrl: string;
+  rpcUrl: string;
+  batchContract: string | undefined;
+}): Promise<Fleet> {
   // Kept between processes: half of what a start takes is stripping and compiling.
   const cache = await mkdtemp(join(tmpdir(), 'credence-compiled-'));
   endings.push(() => rm(cache, { recursive: true, force: true, maxRetries: 10 }));
@@ -68,6 +72,7 @@ export async function startFleet(ground: { databaseUrl: string; rpcUrl: string }
     CREDENCE_GATEWAY_URL: gatewayUrl,
     CREDENCE_SANDBOX_RPC_URL: ground.rpcUrl,
     CREDENCE_SANDBOX_RELAYER_KEY: relayerKey,
+    ...(ground.batchContract === undefined ? {} : { CREDENCE_SANDBOX_BATCH_CONTRACT: ground.batchContract }),
   };
   const control = await startInstance({ env: { ...shared, CREDENCE_ROLES: 'control' } });
   endings.push(() => control.stop());

@@ -24,10 +24,10 @@ export interface OwnStage extends Stage {
   end(): Promise<void>;
 }
 
-export async function setOwnStage(): Promise<OwnStage> {
+export async function setOwnStage(options: StageOptions = {}): Promise<OwnStage> {
   const local = await startLocalChain();
   try {
-    const stage = await setStage(local.rpcUrl);
+    const stage = await setStage(local.rpcUrl, options);
     return {
       ...stage,
       local,
@@ -42,13 +42,18 @@ export async function setOwnStage(): Promise<OwnStage> {
   }
 }
 
+interface StageOptions {
+  /** Whose code bounds the gas of each payment; else it is where public chains have Multicall3, which bounds none. */
+  ownBatchContract?: Address;
+}
+
 /** Plants what the program needs on a chain, and starts the program over it. */
-export async function setStage(rpcUrl: string): Promise<Stage> {
+export async function setStage(rpcUrl: string, { ownBatchContract }: StageOptions = {}): Promise<Stage> {
   const database = await openTestDatabase();
   await plantTestToken(rpcUrl, networks.sandbox.asset.address);
-  await plantBatchContract(rpcUrl);
+  await plantBatchContract(rpcUrl, ownBatchContract);
   await fundAccount(rpcUrl, { address: relayer, wei: 10n ** 20n });
-  const fleet = await startFleet({ databaseUrl: database.url, rpcUrl });
+  const fleet = await startFleet({ databaseUrl: database.url, rpcUrl, batchContract: ownBatchContract });
   const wallet = fleet.control.info.wallet_address as Address;
   await fundAccount(rpcUrl, { address: wallet, tokenAtomic: 1_000_000_000n });
   const market = await openMarket(fleet, rpcUrl, database.db);

@@ -37,7 +37,7 @@ export async function beginAttempts(
 /** How an attempt ends, as its payment's row will say. */
 export interface EndedAttempt {
   payment: Payment;
-  state: Extract<PaymentState, 'open' | 'responded' | 'settled'>;
+  state: Extract<PaymentState, 'open' | 'responded' | 'settled' | 'settling'>;
   failure: string | null;
   transaction: string | null;
   /** Of a stream whose client has nothing of it yet: running, until the lease is over. */

@@ -54,6 +54,7 @@ export function creditsRail(args: {
       kind: 'settled',
       transaction: payment.transaction ?? transferKey(payment),
     }),
+    storeAndSettle: () => undefined,
     expect: () => () => {},
   };
 }

@@ -20,6 +20,12 @@ const companyMs = 12;
  * waits for its upstream.
  */
 const comingMs = 250;
+
+/** What isn't stored yet waits for company at most. */
+function isUnstored({ unstored }: Waiting): boolean {
+  return unstored !== undefined;
+}
+
 function isPatient({ payment }: Waiting): boolean {
   return payment.mode === 'optimistic';
 }
@@ -41,14 +47,19 @@ function createExpectations(over: () => void): { isAny(): boolean; expect(): () 
   };
 }
 
+interface Gathering {
+  join(one: Waiting): void;
+  leave(one: Waiting): void;
+  expect(): () => void;
+  /** Whether who joins now leaves within some milliseconds. */
+  isQuick(): boolean;
+}
+
 /**
  * A lane of batches: while some are on their way, payments gather for the next, so that a batch is as large as the load makes it, and
  * a single payment doesn't wait. Who has left isn't settled by it.
  */
-export function createGathering(
-  deps: BatchDeps,
-  hears: Hears,
-): { join(one: Waiting): void; leave(one: Waiting): void; expect(): () => void } {
+export function createGathering(deps: BatchDeps, hears: Hears): Gathering {
   const gathering: Waiting[] = [];
   const coming = createExpectations(() => {
     if (gathering.length > 0) setImmediate(pump);
@@ -74,7 +85,8 @@ export function createGathering(
 
   function waitUntilMs(oldest: Waiting): number {
     if (gathering.length >= limits.batchItems) return 0;
-    if (inFlight >= batchesBeforeGathering) return oldest.sinceMs + Math.max(gatherMsMin, inclusionMs / 10);
+    if (inFlight >= batchesBeforeGathering && !gathering.some(isUnstored))
+      return oldest.sinceMs + Math.max(gatherMsMin, inclusionMs / 10);
     if (gathering.every(isPatient)) return oldest.sinceMs + patientMs;
     return coming.isAny() ? oldest.sinceMs + companyMs : 0;
   }
@@ -112,6 +124,7 @@ export function createGathering(
   return {
     join,
     expect: coming.expect,
+    isQuick: () => inFlight < batchesBeforeGathering,
     leave(one) {
       const place = gathering.indexOf(one);
       if (place >= 0) gathering.splice(place, 1);

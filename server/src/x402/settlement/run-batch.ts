@@ -1,10 +1,12 @@
 import { reach } from '#points';
 import { addSeconds } from '../../kernel/clock.ts';
 import { limits } from '../../kernel/limits.ts';
+import { partition } from '../../kernel/partition.ts';
 import type { Payment } from '../payments/payment.ts';
 import type { Conclusion } from './conclusions.sql.ts';
-import { type BatchDeps, recordBatch, watchBatch } from './settle-batch.ts';
+import { type BatchDeps, type BatchOrigin, recordBatch, watchBatch } from './settle-batch.ts';
 import type { Waiting } from './settlement.ts';
+import { storeAnswers, type Unstored } from './unstored.ts';
 
 /** Whoever has payments settled in batches. */
 export interface Hears {
@@ -34,6 +36,13 @@ export async function runBatch(
     await settleBatch(deps, payments, {
       ...steps,
       areGood: batch.every(wasJustVerified),
+      unstored: unstoredOf(batch),
+      stored(takenOver) {
+        for (const one of batch) {
+          one.unstored = undefined;
+          if (takenOver.includes(one.payment)) one.resolve({ kind: 'taken_over' });
+        }
+      },
       tell: hears.tell,
       later(those) {
         for (const { id } of those) later.add(id);
@@ -43,20 +52,42 @@ export async function runBatch(
     return batch.filter(({ payment }) => later.has(payment.id));
   } catch (error) {
     deps.report(error);
-    for (const { resolve } of batch) resolve({ kind: 'pending' });
+    await leaveWaiting(deps, batch);
     return [];
   }
 }
 
-interface BatchSteps {
-  /** Whether the chain has said of all of them, a moment ago, that they are good. */
-  areGood: boolean;
+function unstoredOf(batch: readonly Waiting[]): Unstored {
+  return new Map(batch.flatMap(({ payment, unstored }) => (unstored ? [[payment.id, unstored]] : [])));
+}
+
+/**
+ * Whatever failed, their payments are taken up later. So they have to be stored: unless they are, though that isn't known of a commit
+ * that was lost.
+ */
+async function leaveWaiting(deps: BatchDeps, batch: readonly Waiting[]): Promise<void> {
+  const answers = unstoredOf(batch);
+  const [waiting, others] = partition(batch, ({ payment }) => answers.has(payment.id));
+  for (const { resolve } of others) resolve({ kind: 'pending' });
+  if (waiting.length === 0) return;
+  const payments = waiting.map(({ payment }) => payment);
+  try {
+    await storeAnswers(deps, payments, answers);
+    for (const { resolve } of waiting) resolve({ kind: 'pending' });
+  } catch (error) {
+    for (const { reject } of waiting) reject(error);
+  }
+}
+
+interface BatchSteps extends Required<BatchOrigin> {
   /** The next batch may be prepared. */
   prepared(): void;
   included(tookMs: number): void;
   /** These are to be tried again soon. */
   later(payments: readonly Payment[]): void;
   tell(told: readonly Conclusion[]): void;
+  /** Every answer is stored, but for those whose payments another attempt has. */
+  stored(takenOver: readonly Payment[]): void;
 }
 
 /**
@@ -65,8 +96,9 @@ interface BatchSteps {
  */
 async function settleBatch(deps: BatchDeps, payments: readonly Payment[], steps: BatchSteps): Promise<void> {
   const deadline = addSeconds(deps.context.clock.now(), limits.settlementMarginSeconds);
-  const recording = recordBatch(deps, payments, steps.areGood);
-  const { recorded, told, later } = await recording.finally(() => steps.prepared());
+  const recording = recordBatch(deps, payments, steps);
+  const { recorded, told, later, takenOver } = await recording.finally(() => steps.prepared());
+  steps.stored(takenOver);
   steps.tell(told);
   steps.later(later);
   if (!recorded) return;
@@ -82,6 +114,11 @@ async function settleBatch(deps: BatchDeps, payments: readonly Payment[], steps:
   const half = Math.ceil(again.length / 2);
   for (const part of [again.slice(0, half), again.slice(half)]) {
     if (part.length > 0)
-      await settleBatch(deps, part, { ...steps, areGood: false, prepared: () => undefined });
+      await settleBatch(deps, part, {
+        ...steps,
+        areGood: false,
+        unstored: new Map(),
+        prepared: () => undefined,
+      });
   }
 }

@@ -2,6 +2,7 @@ import { reach } from '#points';
 import { writeBatch } from '../../db/index.ts';
 import { addSeconds, unixSeconds } from '../../kernel/clock.ts';
 import { limits } from '../../kernel/limits.ts';
+import { partition } from '../../kernel/partition.ts';
 import type { Address } from 'viem';
 import { batchGas, encodeBatch } from '../chain/batch-call.ts';
 import type { Fees } from '../chain/fees.ts';
@@ -12,6 +13,7 @@ import { batchContext, conclude, type ConcludeDeps, concludeUnsent, type Reporti
 import { type Conclusion, takeForSettling } from './conclusions.sql.ts';
 import { replaceTransaction, signWithNextNonce } from './relayers.ts';
 import { insertTransaction, type SettlementTransaction } from './transactions.sql.ts';
+import { endUnstored, storeAnswers, type Unstored } from './unstored.ts';
 
 /** A transaction that was left lying for this long is signed again with higher fees: some blocks on any chain of ours. */
 const stuckSeconds = 30;
@@ -34,44 +36,88 @@ export interface RecordedBatch {
   payments: Payment[];
 }
 
+/** How payments come into a batch. */
+export interface BatchOrigin {
+  /** Whether the chain has said of all of them, a moment ago, that they are good. */
+  areGood?: boolean;
+  /** Answers of theirs that aren't stored yet: they are, before or with the transaction. */
+  unstored?: Unstored;
+}
+
+/** What became of payments that were to go into a transaction. */
+interface BatchRecord {
+  recorded: RecordedBatch | undefined;
+  told: Conclusion[];
+  /** To be tried again soon. */
+  later: Payment[];
+  /** Whose answers weren't stored, as another attempt has them. */
+  takenOver: Payment[];
+}
+
 /**
  * Writes down one transaction that settles these payments, each of which may fail alone. The chain is asked first which of
  * them would go through, unless it has just said so, so that no gas is spent on those that wouldn't; those are concluded here. Nothing is
- * recorded where none is left, or where other processes have them all. Gives besides those that are to be tried again soon.
- * @param areGood whether the chain has just said so of all of them.
+ * recorded where none is left, or where other processes have them all.
  */
 export async function recordBatch(
   deps: BatchDeps,
   payments: readonly Payment[],
-  areGood = false,
-): Promise<{ recorded: RecordedBatch | undefined; told: Conclusion[]; later: Payment[] }> {
-  const { context, chain } = deps;
-  const { good, told, later, fees } = await examineAll(deps, payments, areGood);
-  if (good.length === 0) return { recorded: undefined, told, later };
+  { areGood = false, unstored = new Map() }: BatchOrigin = {},
+): Promise<BatchRecord> {
+  if (areGood && mayGoUntried(deps)) {
+    const fees = await deps.chain.fees();
+    await reach('examined');
+    const { recorded, takenOver } = await recordGood(deps, payments, { fees, unstored });
+    return { recorded, told: [], later: [], takenOver };
+  }
+  // What the chain is asked may take long, or be told of them: what they bought is kept before.
+  const [waiting, stored] = partition(payments, ({ id }) => unstored.has(id));
+  const kept = waiting.length === 0 ? [] : await storeAnswers(deps, waiting, unstored);
+  const takenOver = waiting.filter(({ id }) => !kept.some((one) => one.id === id));
+  const { good, told, later, fees } = await examineAll(deps, [...kept, ...stored]);
+  if (good.length === 0) return { recorded: undefined, told, later, takenOver };
+  return { ...(await recordGood(deps, good, { fees })), told, later, takenOver };
+}
 
-  const recorded = await writeBatch(batchContext(deps), async (sql, now) => {
-    const taken = await takeForSettling(sql, good);
-    if (taken.length === 0) return { result: undefined, audits: [] };
-    const calls = taken.map((payment) => ({
-      target: chain.network.asset.address,
-      callData: transferCall(exactPaymentOf(payment)),
-    }));
-    const transaction = await signWithNextNonce(sql, {
-      box: context.box,
-      chain,
-      to: chain.batchContract,
-      data: encodeBatch(calls),
-      gas: batchGas(taken.length),
-      fees,
-      now,
-      avoid: restingNow(deps),
-    });
-    await insertTransaction(sql, transaction, taken, limits.settlementMarginSeconds);
-    await reach('recording');
-    return { result: { transaction, payments: taken }, audits: [] };
-  });
+/** Writes the transaction down, with the answers that aren't stored yet. */
+async function recordGood(
+  deps: BatchDeps,
+  payments: readonly Payment[],
+  { fees, unstored: answers = new Map() }: Pick<BatchOrigin, 'unstored'> & { fees: Fees },
+): Promise<Pick<BatchRecord, 'recorded' | 'takenOver'>> {
+  const { context, chain } = deps;
+  const [waiting, stored] = partition(payments, ({ id }) => answers.has(id));
+  const written = await writeBatch<Pick<BatchRecord, 'recorded' | 'takenOver'>>(
+    batchContext(deps),
+    async (sql, now) => {
+      const [ended, others] = await Promise.all([
+        endUnstored(sql, waiting, { answers, state: 'settling', now }),
+        stored.length === 0 ? [] : takeForSettling(sql, stored),
+      ]);
+      const taken = [...ended, ...others];
+      const takenOver = waiting.filter(({ id }) => !ended.some((one) => one.id === id));
+      if (taken.length === 0) return { result: { recorded: undefined, takenOver }, audits: [] };
+      const calls = taken.map((payment) => ({
+        target: chain.network.asset.address,
+        callData: transferCall(exactPaymentOf(payment)),
+      }));
+      const transaction = await signWithNextNonce(sql, {
+        box: context.box,
+        chain,
+        to: chain.batchContract,
+        data: encodeBatch(calls),
+        gas: batchGas(taken.length),
+        fees,
+        now,
+        avoid: restingNow(deps),
+      });
+      await insertTransaction(sql, transaction, taken, limits.settlementMarginSeconds);
+      await reach('recording');
+      return { result: { recorded: { transaction, payments: taken }, takenOver }, audits: [] };
+    },
+  );
   await reach('recorded');
-  return { recorded, told, later };
+  return written;
 }
 
 interface Examined {
@@ -81,16 +127,7 @@ interface Examined {
 }
 
 /** Which payments would go through now; the others are looked at once more, in a block that no node's answer is older than. */
-async function examineAll(
-  deps: BatchDeps,
-  payments: readonly Payment[],
-  areGood: boolean,
-): Promise<Examined & { fees: Fees }> {
-  if (areGood && mayGoUntried(deps)) {
-    const fees = await deps.chain.fees();
-    await reach('examined');
-    return { good: [...payments], told: [], later: [], fees };
-  }
+async function examineAll(deps: BatchDeps, payments: readonly Payment[]): Promise<Examined & { fees: Fees }> {
   const { verdicts, fees } = await deps.chain.examine(payments.map(exactPaymentOf));
   await reach('examined');
   // A payer with code is asked by the token, through Multicall3 with all the gas that there is: it could make the whole batch fail.
@@ -104,7 +141,7 @@ async function examineAll(
  * What was found good a moment ago isn't tried once more, where the batch contract bounds what one that fails after all can cost. After the
  * first that does, all are tried for a while: nobody burns more gas by it than that of the batches which are on their way by then, once a minute.
  */
-function mayGoUntried({ chain, tryingUntilMs = 0 }: BatchDeps): boolean {
+export function mayGoUntried({ chain, tryingUntilMs = 0 }: BatchDeps): boolean {
   return chain.boundsGas && performance.now() >= tryingUntilMs;
 }
 

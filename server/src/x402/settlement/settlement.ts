@@ -1,3 +1,4 @@
+import type { SealedResponse } from '../claims/stored-response.ts';
 import type { Payment } from '../payments/payment.ts';
 import type { Conclusion } from './conclusions.sql.ts';
 
@@ -6,6 +7,9 @@ export type Settlement =
   | { kind: 'failed'; reason: string }
   | { kind: 'pending' }
   | { kind: 'settled'; transaction: string };
+
+/** Besides: its answer wasn't stored yet, and another attempt has its payment now. */
+export type AnswerSettlement = Settlement | { kind: 'taken_over' };
 
 /** A payment that somebody in this process waits for. */
 export interface Waiting {
@@ -16,8 +20,12 @@ export interface Waiting {
   sinceMs: number;
   /** When, by the same, the chain said that it is good; nothing where nobody has asked it. */
   verifiedAtMs: number | undefined;
-  settlement: Promise<Settlement>;
-  resolve(settlement: Settlement): void;
+  /** Its answer, until that is stored: with the transaction that settles it, or before. */
+  unstored: SealedResponse | undefined;
+  settlement: Promise<AnswerSettlement>;
+  resolve(settlement: AnswerSettlement): void;
+  /** Its answer could not be stored. */
+  reject(error: unknown): void;
 }
 
 /** What a conclusion says to whoever waits; nothing where it is none yet. */

@@ -1,11 +1,13 @@
 import { addSeconds } from '../../kernel/clock.ts';
 import { limits } from '../../kernel/limits.ts';
-import type { Payment } from '../payments/payment.ts';
+import { type SealedResponse, sealResponse } from '../claims/stored-response.ts';
+import type { Payment, StoredResponse } from '../payments/payment.ts';
 import { createGathering } from './gathering.ts';
 import { createReorganisationWatch } from './reorganisations.ts';
-import type { BatchDeps } from './settle-batch.ts';
+import { type BatchDeps, mayGoUntried } from './settle-batch.ts';
 import { createElsewhere } from './settled-elsewhere.ts';
-import { type Settlement, settlementOf, type Waiting } from './settlement.ts';
+import { type AnswerSettlement, type Settlement, settlementOf, type Waiting } from './settlement.ts';
+import { unstoredBytesMax } from './unstored.ts';
 import type { Conclusion } from './conclusions.sql.ts';
 import { takeUp } from './take-up.ts';
 
@@ -17,12 +19,26 @@ export interface Settler {
    */
   settle(payment: Payment, verifiedAtMs?: number): Promise<Settlement>;
   /**
+   * Settles a payment with an answer that isn't stored yet: both are written down at once. Nothing where the answer is to be stored first, as
+   * it would wait in memory for more than some milliseconds, or is too large. Rejects where neither could be.
+   */
+  storeAndSettle(
+    payment: Payment,
+    response: StoredResponse,
+    verifiedAtMs: number | undefined,
+  ): Promise<AnswerSettlement> | undefined;
+  /**
    * Says that a payment is about to come, so that a batch may wait a moment for it. Gives what says that it has come, or won't; after a
    * quarter of a second it is counted on no more.
    */
   expect(): () => void;
   /** Takes up what was left: attempts, answers and transactions of processes that are gone. Gives how many it took up. */
   resume(): Promise<number>;
+}
+
+/** What another attempt has is told by that. */
+function orPending(settlement: AnswerSettlement): Settlement {
+  return settlement.kind === 'taken_over' ? { kind: 'pending' } : settlement;
 }
 
 /**
@@ -53,8 +69,13 @@ export function createSettler(given: BatchDeps): Settler {
 
   function settle(payment: Payment, verifiedAtMs?: number): Promise<Settlement> {
     const known = open.get(payment.id);
-    if (known) return known.settlement;
-    const { promise, resolve } = Promise.withResolvers<Settlement>();
+    if (!known) return start(payment, verifiedAtMs).settlement.then(orPending);
+    // Asked for while another request's answer to it isn't stored: that may fail.
+    return known.settlement.then(orPending, () => ({ kind: 'pending' }));
+  }
+
+  function start(payment: Payment, verifiedAtMs?: number, unstored?: SealedResponse): Waiting {
+    const { promise, resolve, reject } = Promise.withResolvers<AnswerSettlement>();
     // Whatever its payment waits for: whoever asks goes no longer without a word than a stream's lease leaves room for.
     const timer = setTimeout(() => {
       gathering.leave(one);
@@ -65,23 +86,36 @@ export function createSettler(given: BatchDeps): Settler {
       deadline: addSeconds(deps.context.clock.now(), limits.settlementMarginSeconds),
       sinceMs: performance.now(),
       verifiedAtMs,
+      unstored,
       settlement: promise,
       resolve(settlement) {
-        clearTimeout(timer);
-        // Asked for again meanwhile, it is another's.
-        if (isOpen(one)) open.delete(payment.id);
+        close();
         resolve(settlement);
       },
+      reject(error) {
+        close();
+        reject(error);
+      },
+    };
+    const close = () => {
+      clearTimeout(timer);
+      // Asked for again meanwhile, it is another's.
+      if (isOpen(one)) open.delete(payment.id);
     };
     open.set(payment.id, one);
     // An item of a transaction already: whoever watches that has the word.
     if (payment.state === 'settling') elsewhere.add(one);
     else gathering.join(one);
-    return promise;
+    return one;
   }
 
   return {
     settle,
+    storeAndSettle(payment, response, verifiedAtMs) {
+      if (response.body.length > unstoredBytesMax || !gathering.isQuick() || !mayGoUntried(deps)) return;
+      if (verifiedAtMs === undefined || open.has(payment.id)) return;
+      return start(payment, verifiedAtMs, sealResponse(deps.context.box, payment, response)).settlement;
+    },
     expect: gathering.expect,
     async resume() {
       await watchReorganisations().catch(deps.report);
