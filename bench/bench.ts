@@ -110,3 +110,13 @@ export function joinResults(results: readonly CaseResult[]): CaseResult {
 export class CheckFailed extends Error {
   override name = 'CheckFailed';
 }
+
+/** A contender left calls without an answer. */
+export class CallsLost extends CheckFailed {
+  readonly contender: string;
+
+  constructor(contender: string, { sent, answered }: Pick<LoadResult, 'answered' | 'sent'>) {
+    super(`${contender}: ${sent} calls were sent and ${answered} answered`);
+    this.contender = contender;
+  }
+}

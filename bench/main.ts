@@ -2,7 +2,15 @@ import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { type Case, type CaseResult, CheckFailed, joinResults, type Look, type Stage } from './bench.ts';
+import {
+  CallsLost,
+  type Case,
+  type CaseResult,
+  CheckFailed,
+  joinResults,
+  type Look,
+  type Stage,
+} from './bench.ts';
 import { cases } from './cases/index.ts';
 import { describeMachine, describeVersions, findMissing } from './measure/machine.ts';
 import { summariseProfiles } from './measure/profile.ts';
@@ -17,6 +25,9 @@ const usage = `npm run bench -- [--quick] [--repetitions n] [--profile] [case â€
   --repetitions  runs of each contender, in turn (3)
   --profile      profiles our server while it runs, and prints where its time went; RESULTS.md is not written
   RESULTS.md is written by a whole bench: all cases, full length, no profile.`;
+
+const ourName = 'Credence';
+const peerLossesMax = 3;
 
 interface Settings {
   chosen: readonly (Case | Look)[];
@@ -82,12 +93,16 @@ async function play(one: Case | Look, settings: Settings): Promise<string> {
         await one.measure({ windowSeconds: one.windowSeconds, repetitions, stage, log }),
       );
     const results: CaseResult[] = [];
-    for (const runs of one.startsAfresh ? Array<number>(repetitions).fill(1) : [repetitions]) {
-      results.push(await runCase(one, { repetitions: runs, stage, log }));
+    const lost: CallsLost[] = [];
+    const rounds = one.startsAfresh ? Array<number>(repetitions).fill(1) : [repetitions];
+    while (results.length < rounds.length) {
+      const result = await runOrLose(one, { repetitions: rounds[results.length] ?? 1, stage, log });
       await endAll();
+      if (!(result instanceof CallsLost)) results.push(result);
+      else if (lost.push(result) > peerLossesMax) throw result;
     }
     if (settings.profile) log(await summariseProfiles(profiles));
-    return renderCase(joinResults(results));
+    return renderCase(withLosses(joinResults(results), lost));
   } catch (error) {
     if (!(error instanceof CheckFailed)) throw error;
     process.exitCode = 1;
@@ -97,6 +112,22 @@ async function play(one: Case | Look, settings: Settings): Promise<string> {
     process.removeListener('SIGINT', interrupted);
     await rm(folder, { recursive: true, force: true });
   }
+}
+
+/** A peer that leaves calls unanswered for good begins anew with its repetition. We don't: what we lose is a failure. */
+async function runOrLose(one: Case, options: Parameters<typeof runCase>[1]): Promise<CallsLost | CaseResult> {
+  try {
+    return await runCase(one, options);
+  } catch (error) {
+    if (!(error instanceof CallsLost) || !one.startsAfresh || error.contender === ourName) throw error;
+    options.log(`${one.name}: once more, as ${error.message}`);
+    return error;
+  }
+}
+
+function withLosses(result: CaseResult, lost: readonly CallsLost[]): CaseResult {
+  const notes = lost.map(({ message }) => `Left out is a repetition that was begun anew, as ${message}.`);
+  return { ...result, case: { ...result.case, notes: [...result.case.notes, ...notes] } };
 }
 
 async function main(): Promise<void> {

@@ -39,5 +39,5 @@ export async function startExactContenders(
 export const exactNotes: readonly string[] = [
   'Scheme `exact`: each call is verified, answered and settled on the chain before its answer is released. 1,000 payers, one payment a call, signed before the run.',
   'Checked in every run: the payee got the price times the calls answered with 2xx, to the last unit.',
-  'Credence forwards to an nginx upstream, keeps claim, answer and audit in PostgreSQL (fsync on), and saves its chain. `@x402/express` answers from its own handler, keeps nothing, and its facilitator runs in its own process; each side has an anvil and a payee of its own.',
+  'Credence forwards to an nginx upstream, keeps claim, answer and audit in PostgreSQL (fsync on), and saves its chain. `@x402/express` answers from its own handler, keeps nothing, and its facilitator runs in the same process, without a hop between them; each side has an anvil and a payee of its own.',
 ];

@@ -1,5 +1,13 @@
 import { join } from 'node:path';
-import { type Case, type CaseResult, CheckFailed, type Contender, type Run, type Stage } from '../bench.ts';
+import {
+  CallsLost,
+  type Case,
+  type CaseResult,
+  CheckFailed,
+  type Contender,
+  type Run,
+  type Stage,
+} from '../bench.ts';
 import { type LoadResult, runWrk } from '../load/wrk.ts';
 import { buriedSeconds, busySeconds, cpuByRole, readProcesses } from './cpu.ts';
 
@@ -123,8 +131,7 @@ function checkBooks(name: string, load: LoadResult, charged: number | undefined)
     return;
   }
   // A server may close connections that idle while the last answers are waited for; a call that was cut off shows here.
-  if (load.sent !== load.answered)
-    throw new CheckFailed(`${name}: ${load.sent} calls were sent and ${load.answered} answered`);
+  if (load.sent !== load.answered) throw new CallsLost(name, load);
   if (charged !== load.good)
     throw new CheckFailed(`${name}: ${load.good} calls succeeded and ${charged} were charged`);
 }
