@@ -13,7 +13,6 @@ import {
   type Waiting,
   wasJustVerified,
 } from './settlement.ts';
-import { unstoredBytesMax } from './unstored.ts';
 import type { Conclusion } from './conclusions.sql.ts';
 import { takeUp } from './take-up.ts';
 
@@ -119,7 +118,7 @@ export function createSettler(given: BatchDeps): Settler {
   return {
     settle,
     storeAndSettle(payment, response, verifiedAtMs) {
-      if (response.body.length > unstoredBytesMax || open.has(payment.id)) return;
+      if (response.body.length > limits.unstoredResponseBytes || open.has(payment.id)) return;
       if (!wasJustVerified({ verifiedAtMs }) || !mayGoUntried(deps) || !gathering.isQuick()) return;
       return start(payment, verifiedAtMs, sealResponse(deps.context.box, payment, response)).settlement;
     },
