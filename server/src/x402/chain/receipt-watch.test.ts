@@ -9,19 +9,20 @@ afterEach(() => void vi.useRealTimers());
 const later = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 const hashOf = (block: number): Hex => toHex(block, { size: 32 });
 
-/** A chain that makes a block of each transaction, `mineMs` after it was sent; its RPC has each answer for `travelMs` on its way either way. */
+const headerOf = (block: number) => ({
+  number: toHex(block),
+  hash: hashOf(block),
+  timestamp: '0x1',
+  baseFeePerGas: '0x1',
+});
+
+/** A chain that makes a block of each transaction, `mineMs` after it was sent; each way to its RPC takes `travelMs`. */
 function openChain(
   mineMs: number,
   travelMs: number,
 ): { send(takesMs?: number): Hex; ask: AskRpc; asked(): number } {
   const minedAtMs: number[] = [];
   let asked = 0;
-  const header = (block: number) => ({
-    number: toHex(block),
-    hash: hashOf(block),
-    timestamp: '0x1',
-    baseFeePerGas: '0x1',
-  });
   return {
     send: (takesMs = mineMs) => hashOf(minedAtMs.push(performance.now() + takesMs)),
     asked: () => asked,
@@ -31,7 +32,7 @@ function openChain(
       const head = minedAtMs.filter((atMs) => atMs <= performance.now()).length;
       const answers = calls.map(({ method, params: [first] }) => {
         if (method === 'eth_getBlockByNumber')
-          return { result: header(first === 'latest' ? head : Number(first)) };
+          return { result: headerOf(first === 'latest' ? head : Number(first)) };
         const block = Number(first);
         const receipt = { transactionHash: first, blockNumber: toHex(block), blockHash: first, logs: [] };
         return { result: block > head ? null : { ...receipt, status: '0x1' } };
