@@ -1,5 +1,7 @@
-import { beforeAll, describe, expect, it } from 'vitest';
+import { setImmediate } from 'node:timers/promises';
+import { beforeAll, describe, expect, it, vi } from 'vitest';
 import { fundAccount } from '../src/embedded/index.ts';
+import { limits } from '../src/kernel/limits.ts';
 import {
   type Chain,
   createSettler,
@@ -119,6 +121,87 @@ describe('an answer that isn’t stored yet', () => {
     await db.query('ALTER TABLE stored_responses DROP CONSTRAINT refused');
     expect(await describeRow(one)).toEqual(['forwarding', undefined, 0]);
   });
+
+  it('that can’t be stored keeps none of its batch from being', async () => {
+    const { db } = ground.database;
+    const [refused, other] = [await forward(), await forward()];
+    await db.query(
+      `ALTER TABLE stored_responses ADD CONSTRAINT refused CHECK (payment_id <> '${refused.payment.id}')`,
+    );
+    const settler = open();
+    const settlements = await Promise.allSettled([
+      storeAndSettle(settler, refused),
+      storeAndSettle(settler, other),
+    ]);
+    await db.query('ALTER TABLE stored_responses DROP CONSTRAINT refused');
+    expect(settlements).toMatchObject([
+      { status: 'rejected' },
+      { status: 'fulfilled', value: { kind: 'pending' } },
+    ]);
+    expect(await describeRow(other)).toEqual(['responded', kept, 0]);
+  });
+
+  it('is stored by itself where another process that stands still has the relayer', async () => {
+    const { db } = ground.database;
+    const one = await forward();
+    const locked = Promise.withResolvers<void>();
+    const released = Promise.withResolvers<void>();
+    const standing = db.transaction(async (sql) => {
+      await sql.query('SELECT 1 FROM relayers FOR UPDATE');
+      locked.resolve();
+      await released.promise;
+    });
+    await locked.promise;
+    try {
+      expect(await storeAndSettle(open(), one)).toEqual({ kind: 'pending' });
+      expect(await describeRow(one)).toEqual(['responded', kept, 0]);
+    } finally {
+      released.resolve();
+      await standing;
+    }
+  });
+
+  it('is stored while the chain is slow to say what gas costs, and settled then', async () => {
+    const one = await forward();
+    const released = Promise.withResolvers<void>();
+    const settler = open({
+      ...ground.chain,
+      fees: async () => {
+        await released.promise;
+        return ground.chain.fees();
+      },
+    });
+    const settlement = storeAndSettle(settler, one);
+    await expect.poll(() => describeRow(one)).toEqual(['responded', kept, 0]);
+    expect(storeAndSettle(settler, await forward()), 'behind it').toBeUndefined();
+    released.resolve();
+    expect(await settlement).toMatchObject({ kind: 'settled' });
+    expect(await describeRow(one)).toEqual(['settled', kept, 1]);
+  });
+
+  it('is stored and settled, too, after whoever waits for it was told that this takes longer', async () => {
+    const [before, one] = [await forward(), await forward()];
+    const released = Promise.withResolvers<void>();
+    const settler = open({
+      ...ground.chain,
+      fees: async () => {
+        await released.promise;
+        return ground.chain.fees();
+      },
+    });
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    try {
+      void storeAndSettle(settler, before);
+      await setImmediate();
+      const settlement = storeAndSettle(settler, one);
+      vi.advanceTimersByTime(limits.settlementMarginSeconds * 1000);
+      expect(await settlement).toEqual({ kind: 'pending' });
+    } finally {
+      vi.useRealTimers();
+      released.resolve();
+    }
+    await expect.poll(() => describeRow(one)).toEqual(['settled', kept, 1]);
+  });
 });
 
 describe('an answer is to be stored first', () => {
@@ -129,6 +212,30 @@ describe('an answer is to be stored first', () => {
     const settler = open();
     expect(storeAndSettle(settler, one, large)).toBeUndefined();
     expect(settler.storeAndSettle(one.payment, storedAnswer, undefined)).toBeUndefined();
+  });
+
+  it('where its payment was verified a while ago, so that the chain is asked of it again', async () => {
+    const { payment } = await forward();
+    expect(open().storeAndSettle(payment, storedAnswer, performance.now() - 1_001)).toBeUndefined();
+  });
+
+  it('where the chain is being asked of the batch before: that may take long', async () => {
+    const asked = Promise.withResolvers<void>();
+    const released = Promise.withResolvers<void>();
+    const settler = open({
+      ...ground.chain,
+      examine: async (payments) => {
+        asked.resolve();
+        await released.promise;
+        return ground.chain.examine(payments);
+      },
+    });
+    const [one, before] = [await forward(), await answer(ground)];
+    const settlement = settler.settle(before.payment);
+    await asked.promise;
+    expect(storeAndSettle(settler, one)).toBeUndefined();
+    released.resolve();
+    expect(await settlement).toMatchObject({ kind: 'settled' });
   });
 
   it('where payments are tried before they are sent', async () => {

@@ -20,5 +20,6 @@ export {
   sweepSharedCounts,
 } from './shared-counts.ts';
 export { sweepOutbox } from './sweep-outbox.ts';
+export { isRefused } from './tables.ts';
 export { type Outcome, refuseReusedKey, sweepIdempotencyKeys, write, type WriteContext } from './write.ts';
 export { findInTurn, type RowKey } from './turns.ts';

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { assert } from '../kernel/assert.ts';
-import { findSqlState } from './tables.ts';
+import { isRefused } from './tables.ts';
 
 /** Concurrent callers' jobs, gathered into batches. */
 export interface Lane<Job, Result> {
@@ -99,9 +99,4 @@ async function runBatch<Job, Result>(
     if (batch.length > 1 && isRefused(error)) for (const one of batch) await runBatch([one], options);
     else for (const { reject } of batch) reject(error);
   }
-}
-
-/** Data that can't be stored, or that another transaction stored first: SQLSTATE classes 22 and 23. */
-function isRefused(error: unknown): boolean {
-  return /^2[23]/.test(findSqlState(error) ?? '');
 }

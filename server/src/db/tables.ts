@@ -20,6 +20,11 @@ export function findSqlState(error: unknown): string | undefined {
   return typeof error.code === 'string' && /^[0-9A-Z]{5}$/.test(error.code) ? error.code : undefined;
 }
 
+/** Data that can't be stored, or that another transaction stored first: SQLSTATE classes 22 and 23. */
+export function isRefused(error: unknown): boolean {
+  return /^2[23]/.test(findSqlState(error) ?? '');
+}
+
 /** SQLSTATEs that the code distinguishes (PostgreSQL appendix A). */
 export const sqlState = {
   uniqueViolation: '23505',

@@ -53,6 +53,8 @@ export const limits = {
   creditBatch: 32,
   /** Of the answers in it: sealed and written out for PostgreSQL they take six times as much, and no string has more than 512 MiB. */
   paymentBatchBytes: 16 * 1024 * 1024,
+  /** Of an answer that is stored with its settlement's transaction: as many of these as that has items stay within the same. */
+  unstoredResponseBytes: 64 * 1024,
   /** A commit costs a millisecond or two of two processes; a call of a busy gateway waits for several things that take longer. */
   paymentBatchMs: 5,
   /**

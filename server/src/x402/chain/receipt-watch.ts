@@ -17,6 +17,8 @@ export interface ReceiptWatch {
 interface Waiting {
   hashes: readonly Hex[];
   sinceMs: number;
+  /** When it was last asked for in vain; at first, since when it is waited for. */
+  vainMs: number;
   untilMs: number;
   /** How often it was asked for, and at which head last. */
   asked: number;
@@ -28,7 +30,9 @@ interface Waiting {
 
 const shortestPauseMs = 1;
 const longestPauseMs = 100;
-/** How long a chain takes until one has shown it: as one takes that mines at once. */
+/** Into so many pauses the time is divided that a receipt takes as a rule. */
+const pausesOfUsual = 12;
+/** What it takes until the chain has shown that: as long as one that mines at once. */
 const usualMsAtFirst = 12;
 /** A chain that mines at once has it after some looks; after that a new block is waited for. */
 const looksAnyway = 8;
@@ -43,7 +47,7 @@ export function createReceiptWatch(ask: AskRpc, seen: Pick<NewestSeen, 'see'>): 
   let latest: { header: Header; atMs: number } | undefined;
   let wake: (() => void) | undefined;
   let youngestMs = 0;
-  /** How long it took until a receipt was there, as a moving average. */
+  /** How long it takes until a receipt is there, as a moving average. */
   let usualMs = usualMsAtFirst;
   let running = false;
 
@@ -61,15 +65,17 @@ export function createReceiptWatch(ask: AskRpc, seen: Pick<NewestSeen, 'see'>): 
   }
 
   async function look(due: readonly Waiting[]): Promise<void> {
+    const askedMs = performance.now();
     try {
       const { header, found } = await askFor(ask, due);
+      for (const one of due) if (!found.has(one)) one.vainMs = askedMs;
       latest = { header, atMs: performance.now() };
       seen.see(header.number);
       const hashOfBlock = await findBlockHashes(ask, header, [...found.values()]);
       for (const [one, receipt] of found) {
         if (!tell(one, receipt, hashOfBlock.get(receipt.block.number))) continue;
         waiting.delete(one);
-        usualMs += (performance.now() - one.sinceMs - usualMs) / 8;
+        usualMs += (tookMs(one, askedMs) - usualMs) / 8;
       }
     } catch (error) {
       for (const one of waiting) one.error = error;
@@ -92,6 +98,7 @@ export function createReceiptWatch(ask: AskRpc, seen: Pick<NewestSeen, 'see'>): 
         waiting.add({
           hashes,
           sinceMs,
+          vainMs: sinceMs,
           untilMs,
           asked: 0,
           askedAt: undefined,
@@ -107,9 +114,17 @@ export function createReceiptWatch(ask: AskRpc, seen: Pick<NewestSeen, 'see'>): 
   };
 }
 
+/**
+ * Between the last question in vain and the one that found it: what is there before it is asked for must not be waited for as long the next
+ * time. What lay for long counts as the slowest that a pause depends on.
+ */
+function tookMs({ sinceMs, vainMs }: Waiting, foundMs: number): number {
+  return Math.min((vainMs + foundMs) / 2 - sinceMs, longestPauseMs * pausesOfUsual);
+}
+
 /** Looks often when it is about time, and ever more seldom past that. */
 function pauseMs(waitedMs: number, usualMs: number): number {
-  const wanted = Math.max(usualMs * 0.8 - waitedMs, usualMs / 12, waitedMs / 12);
+  const wanted = Math.max(usualMs * 0.8 - waitedMs, usualMs / pausesOfUsual, waitedMs / pausesOfUsual);
   return Math.min(Math.max(wanted, shortestPauseMs), longestPauseMs);
 }
 

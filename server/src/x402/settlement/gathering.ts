@@ -1,7 +1,7 @@
 import { limits } from '../../kernel/limits.ts';
 import { type Hears, runBatch } from './run-batch.ts';
-import type { BatchDeps } from './settle-batch.ts';
-import type { Waiting } from './settlement.ts';
+import { type BatchDeps, mayGoUntried } from './settle-batch.ts';
+import { type Waiting, wasJustVerified } from './settlement.ts';
 
 /** While so many of this process’s batches are on their way, payments gather for the next: one is written down while the chain takes another. */
 const batchesBeforeGathering = 2;
@@ -20,6 +20,8 @@ const companyMs = 12;
  * waits for its upstream.
  */
 const comingMs = 250;
+/** A batch that the chain isn't asked of is written down within that, unless something hangs. */
+const preparingMs = 100;
 
 /** What isn't stored yet waits for company at most. */
 function isUnstored({ unstored }: Waiting): boolean {
@@ -65,6 +67,8 @@ export function createGathering(deps: BatchDeps, hears: Hears): Gathering {
     if (gathering.length > 0) setImmediate(pump);
   });
   let preparing = false;
+  /** From when on what is being prepared takes long. */
+  let slowFromMs = Infinity;
   let inFlight = 0;
   /** How long the chain takes for a transaction, as a moving average. */
   let inclusionMs = 0;
@@ -93,10 +97,13 @@ export function createGathering(deps: BatchDeps, hears: Hears): Gathering {
 
   async function run(batch: readonly Waiting[]): Promise<void> {
     preparing = true;
+    const isTried = !batch.every(wasJustVerified) || !mayGoUntried(deps);
+    slowFromMs = isTried ? 0 : performance.now() + preparingMs;
     inFlight += 1;
     const later = await runBatch(deps, hears, batch, {
       prepared() {
         preparing = false;
+        slowFromMs = Infinity;
         pump();
       },
       included(tookMs) {
@@ -124,7 +131,7 @@ export function createGathering(deps: BatchDeps, hears: Hears): Gathering {
   return {
     join,
     expect: coming.expect,
-    isQuick: () => inFlight < batchesBeforeGathering,
+    isQuick: () => inFlight < batchesBeforeGathering && performance.now() < slowFromMs,
     leave(one) {
       const place = gathering.indexOf(one);
       if (place >= 0) gathering.splice(place, 1);

@@ -1,11 +1,12 @@
 import { reach } from '#points';
+import { isRefused } from '../../db/index.ts';
 import { addSeconds } from '../../kernel/clock.ts';
 import { limits } from '../../kernel/limits.ts';
 import { partition } from '../../kernel/partition.ts';
 import type { Payment } from '../payments/payment.ts';
 import type { Conclusion } from './conclusions.sql.ts';
 import { type BatchDeps, type BatchOrigin, recordBatch, watchBatch } from './settle-batch.ts';
-import type { Waiting } from './settlement.ts';
+import { type Waiting, wasJustVerified } from './settlement.ts';
 import { storeAnswers, type Unstored } from './unstored.ts';
 
 /** Whoever has payments settled in batches. */
@@ -14,13 +15,6 @@ export interface Hears {
   isOpen(one: Waiting): boolean;
   /** Of a batch, when nothing more is to come of it here. */
   ended(batch: readonly Waiting[]): void;
-}
-
-/** What the chain said of a payment no longer ago than this isn't asked again before it is sent. */
-const justMs = 1_000;
-
-function wasJustVerified({ verifiedAtMs }: Waiting): boolean {
-  return verifiedAtMs !== undefined && performance.now() - verifiedAtMs <= justMs;
 }
 
 /** Settles a batch; gives those of it that are to be tried again soon. Never rejects. */
@@ -75,7 +69,9 @@ async function leaveWaiting(deps: BatchDeps, batch: readonly Waiting[]): Promise
     await storeAnswers(deps, payments, answers);
     for (const { resolve } of waiting) resolve({ kind: 'pending' });
   } catch (error) {
-    for (const { reject } of waiting) reject(error);
+    // One that PostgreSQL refuses to store must not fail its neighbours.
+    if (waiting.length > 1 && isRefused(error)) for (const one of waiting) await leaveWaiting(deps, [one]);
+    else for (const { reject } of waiting) reject(error);
   }
 }
 

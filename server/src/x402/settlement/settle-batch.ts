@@ -21,6 +21,10 @@ const stuckSeconds = 30;
 const versionsMax = 6;
 /** For so long after a payment of a batch has failed, all are tried before they are sent. */
 const tryingMs = 60_000;
+/** So long answers that aren't stored yet wait for the RPC to say what gas costs: a round trip to most. */
+const feesMsMax = 100;
+/** And for rows that other processes have, which need them for milliseconds: less than an attempt's lease leaves for storing. */
+const lockMsMax = 2_000;
 /** How long a dearer version waits for its block before it is looked at again. */
 const versionPatienceMs = 250;
 
@@ -64,19 +68,30 @@ export async function recordBatch(
   payments: readonly Payment[],
   { areGood = false, unstored = new Map() }: BatchOrigin = {},
 ): Promise<BatchRecord> {
-  if (areGood && mayGoUntried(deps)) {
-    const fees = await deps.chain.fees();
+  const asked = areGood && mayGoUntried(deps) ? deps.chain.fees() : undefined;
+  if (asked && (unstored.size === 0 || (await comesSoon(asked)))) {
+    const fees = await asked;
     await reach('examined');
-    const { recorded, takenOver } = await recordGood(deps, payments, { fees, unstored });
-    return { recorded, told: [], later: [], takenOver };
+    return { told: [], later: [], ...(await recordGood(deps, payments, { fees, unstored })) };
   }
   // What the chain is asked may take long, or be told of them: what they bought is kept before.
   const [waiting, stored] = partition(payments, ({ id }) => unstored.has(id));
   const kept = waiting.length === 0 ? [] : await storeAnswers(deps, waiting, unstored);
   const takenOver = waiting.filter(({ id }) => !kept.some((one) => one.id === id));
+  if (asked) {
+    const { recorded } = await recordGood(deps, [...kept, ...stored], { fees: await asked });
+    return { recorded, told: [], later: [], takenOver };
+  }
   const { good, told, later, fees } = await examineAll(deps, [...kept, ...stored]);
   if (good.length === 0) return { recorded: undefined, told, later, takenOver };
   return { ...(await recordGood(deps, good, { fees })), told, later, takenOver };
+}
+
+/** Whether the fees are there within the time for which an answer may wait for them in memory. */
+async function comesSoon(fees: Promise<Fees>): Promise<boolean> {
+  const { promise, resolve } = Promise.withResolvers<false>();
+  const timer = setTimeout(resolve, feesMsMax, false);
+  return Promise.race([fees.then(() => true), promise]).finally(() => clearTimeout(timer));
 }
 
 /** Writes the transaction down, with the answers that aren't stored yet. */
@@ -90,6 +105,8 @@ async function recordGood(
   const written = await writeBatch<Pick<BatchRecord, 'recorded' | 'takenOver'>>(
     batchContext(deps),
     async (sql, now) => {
+      // Another process may stand still with the relayer, or with a payment: that must keep no answer from being stored.
+      if (waiting.length > 0) sql.send(`SET LOCAL lock_timeout = ${lockMsMax}`);
       const [ended, others] = await Promise.all([
         endUnstored(sql, waiting, { answers, state: 'settling', now }),
         stored.length === 0 ? [] : takeForSettling(sql, stored),

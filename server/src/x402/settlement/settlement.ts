@@ -28,6 +28,13 @@ export interface Waiting {
   reject(error: unknown): void;
 }
 
+/** What the chain said of a payment no longer ago than this isn't asked again before it is sent. */
+const justMs = 1_000;
+
+export function wasJustVerified({ verifiedAtMs }: Pick<Waiting, 'verifiedAtMs'>): boolean {
+  return verifiedAtMs !== undefined && performance.now() - verifiedAtMs <= justMs;
+}
+
 /** What a conclusion says to whoever waits; nothing where it is none yet. */
 export function settlementOf(conclusion: Conclusion): Settlement | undefined {
   if (conclusion.state === 'settled') return { kind: 'settled', transaction: conclusion.transaction };

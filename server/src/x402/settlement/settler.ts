@@ -6,8 +6,13 @@ import { createGathering } from './gathering.ts';
 import { createReorganisationWatch } from './reorganisations.ts';
 import { type BatchDeps, mayGoUntried } from './settle-batch.ts';
 import { createElsewhere } from './settled-elsewhere.ts';
-import { type AnswerSettlement, type Settlement, settlementOf, type Waiting } from './settlement.ts';
-import { unstoredBytesMax } from './unstored.ts';
+import {
+  type AnswerSettlement,
+  type Settlement,
+  settlementOf,
+  type Waiting,
+  wasJustVerified,
+} from './settlement.ts';
 import type { Conclusion } from './conclusions.sql.ts';
 import { takeUp } from './take-up.ts';
 
@@ -78,7 +83,8 @@ export function createSettler(given: BatchDeps): Settler {
     const { promise, resolve, reject } = Promise.withResolvers<AnswerSettlement>();
     // Whatever its payment waits for: whoever asks goes no longer without a word than a stream's lease leaves room for.
     const timer = setTimeout(() => {
-      gathering.leave(one);
+      // An answer that only this process has stays, to be stored with the next batch.
+      if (!one.unstored) gathering.leave(one);
       one.resolve({ kind: 'pending' });
     }, limits.settlementMarginSeconds * 1000);
     const one: Waiting = {
@@ -112,8 +118,8 @@ export function createSettler(given: BatchDeps): Settler {
   return {
     settle,
     storeAndSettle(payment, response, verifiedAtMs) {
-      if (response.body.length > unstoredBytesMax || !gathering.isQuick() || !mayGoUntried(deps)) return;
-      if (verifiedAtMs === undefined || open.has(payment.id)) return;
+      if (response.body.length > limits.unstoredResponseBytes || open.has(payment.id)) return;
+      if (!wasJustVerified({ verifiedAtMs }) || !mayGoUntried(deps) || !gathering.isQuick()) return;
       return start(payment, verifiedAtMs, sealResponse(deps.context.box, payment, response)).settlement;
     },
     expect: gathering.expect,

@@ -9,9 +9,6 @@ import { batchContext, type ConcludeDeps } from './conclude.ts';
 /** Answers that are to be written down with what becomes of their payments, by the payments' ids. */
 export type Unstored = ReadonlyMap<string, SealedResponse>;
 
-/** What a transaction of the database takes at once, with those of a whole batch: larger answers are stored by themselves. */
-export const unstoredBytesMax = 64 * 1024;
-
 /**
  * Ends the attempts of these payments, with their answers: responded, or an item of a transaction at once. Those whose attempt was given up
  * meanwhile aren't among the result.
