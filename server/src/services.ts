@@ -75,7 +75,7 @@ export interface Services {
 export async function createServices(parts: Parts): Promise<Services> {
   const onError = (error: Error) => parts.logger.warn({ err: error }, 'a database connection was lost');
   const db = openDatabase(parts.databaseUrl, { poolSize: 20, onError });
-  const batches = openDatabase(parts.databaseUrl, { poolSize: 6, onError, planOnce: true });
+  const batches = openDatabase(parts.databaseUrl, { poolSize: 8, onError, planOnce: true });
   let clock: DatabaseClock | undefined;
   try {
     await migrate(db, new URL('../migrations/', import.meta.url), systemClock.now());

@@ -105,8 +105,8 @@ async function recordGood(
   const written = await writeBatch<Pick<BatchRecord, 'recorded' | 'takenOver'>>(
     batchContext(deps),
     async (sql, now) => {
-      // Another process may stand still with the relayer, or with a payment: that must keep no answer from being stored.
-      if (waiting.length > 0) sql.send(`SET LOCAL lock_timeout = ${lockMsMax}`);
+      // Another process may stand still with the relayer, or with a payment: that keeps no answer from being stored, and no connection.
+      sql.send(`SET LOCAL lock_timeout = ${lockMsMax}`);
       const [ended, others] = await Promise.all([
         endUnstored(sql, waiting, { answers, state: 'settling', now }),
         stored.length === 0 ? [] : takeForSettling(sql, stored),
