@@ -46,11 +46,6 @@ export const limits = {
   batchItems: 200,
   /** One commit's claims and answers: beyond some hundreds a larger batch adds latency, and hardly any rate. */
   paymentBatch: 256,
-  /**
-   * The same of those in credits, which wait for nothing but the database: callers who are all answered at once come back at once, and in
-   * halves one is at work while the database is with the other.
-   */
-  creditBatch: 32,
   /** Of the answers in it: sealed and written out for PostgreSQL they take six times as much, and no string has more than 512 MiB. */
   paymentBatchBytes: 16 * 1024 * 1024,
   /** Of an answer that is stored with its settlement's transaction: as many of these as that has items stay within the same. */
