@@ -29,6 +29,13 @@ async function forward(funds = price): Promise<Answered> {
   return { ...scene, payment: await claim(context(), scene) };
 }
 
+/** Asks a chain that says what gas costs once it is released. */
+function openSlow() {
+  const released = Promise.withResolvers<void>();
+  const fees = () => released.promise.then(() => ground.chain.fees());
+  return { released, settler: open({ ...ground.chain, fees }) };
+}
+
 function storeAndSettle(by: Settler, { payment }: Answered, response: StoredResponse = storedAnswer) {
   return by.storeAndSettle(payment, response, performance.now());
 }
@@ -163,14 +170,7 @@ describe('an answer that isn’t stored yet', () => {
 
   it('is stored while the chain is slow to say what gas costs, and settled then', async () => {
     const one = await forward();
-    const released = Promise.withResolvers<void>();
-    const settler = open({
-      ...ground.chain,
-      fees: async () => {
-        await released.promise;
-        return ground.chain.fees();
-      },
-    });
+    const { settler, released } = openSlow();
     const settlement = storeAndSettle(settler, one);
     await expect.poll(() => describeRow(one)).toEqual(['responded', kept, 0]);
     expect(storeAndSettle(settler, await forward()), 'behind it').toBeUndefined();
@@ -181,14 +181,7 @@ describe('an answer that isn’t stored yet', () => {
 
   it('is stored and settled, too, after whoever waits for it was told that this takes longer', async () => {
     const [before, one] = [await forward(), await forward()];
-    const released = Promise.withResolvers<void>();
-    const settler = open({
-      ...ground.chain,
-      fees: async () => {
-        await released.promise;
-        return ground.chain.fees();
-      },
-    });
+    const { settler, released } = openSlow();
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
     try {
       void storeAndSettle(settler, before);
