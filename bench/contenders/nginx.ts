@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdir, writeFile } from 'node:fs/promises';
+import { chmod, mkdtemp, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { findFreePort } from '../../server/test/helpers/instance.ts';
@@ -30,8 +30,9 @@ export function startProxy(stage: Stage, upstreamUrl: string): Promise<Nginx> {
 }
 
 async function startNginx(stage: Stage, name: string, location: string, outside = ''): Promise<Nginx> {
-  const folder = join(stage.folder, `nginx-${name}`);
-  await mkdir(folder);
+  // One of its own each time: a case that begins anew starts its nginx anew.
+  const folder = await mkdtemp(join(stage.folder, `nginx-${name}-`));
+  await chmod(folder, 0o755); // Its worker is another user.
   const port = await findFreePort();
   const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'];
   await writeFile(
