@@ -136,6 +136,16 @@ async function launch(options: Launch): Promise<{ child: Child; port: number }> 
   }
 }
 
+/**
+ * glibc: a backend would give memory back after each batch, and take it again page by page for the next: 8 % of its time under load. It
+ * keeps up to 16 MiB instead.
+ */
+const keepsMemory = {
+  MALLOC_TRIM_THRESHOLD_: String(16 * 1024 * 1024),
+  MALLOC_MMAP_THRESHOLD_: String(16 * 1024 * 1024),
+  MALLOC_TOP_PAD_: String(1024 * 1024),
+};
+
 function spawnPostgres({ directory, log, user, binaries, cluster }: Launch, port: number): Promise<Child> {
   const settings = {
     listen_addresses: '127.0.0.1',
@@ -157,7 +167,7 @@ function spawnPostgres({ directory, log, user, binaries, cluster }: Launch, port
     name: childName,
     program: binaries.postgres,
     args: ['-D', cluster.path, ...args],
-    env: { ...binaries.env, LC_ALL: 'C', TZ: 'UTC' },
+    env: { ...binaries.env, ...keepsMemory, LC_ALL: 'C', TZ: 'UTC' },
     runAs: user,
     endSteps,
     onLine: log,

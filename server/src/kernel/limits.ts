@@ -52,6 +52,8 @@ export const limits = {
   unstoredResponseBytes: 64 * 1024,
   /** A commit costs a millisecond or two of two processes; a call of a busy gateway waits for several things that take longer. */
   paymentBatchMs: 5,
+  /** A call paid with credits waits for two commits and its upstream, and for nothing else. */
+  creditBatchMs: 2,
   /**
    * What may be owed, in atomic units of USDC, by payments that were answered before they are settled: on each network, to one server,
    * and by one payer. Beyond it a call waits for its settlement.

@@ -53,16 +53,16 @@ export interface PaymentLane {
 /** @param deps.owedMax how much may be owed by payments that are answered before they are settled. */
 export function createPaymentLane(deps: LaneDeps): PaymentLane {
   const { db, clock } = deps;
-  const createOne = () =>
+  const createOne = (intervalMs: number) =>
     createLane<Job, Result>({
       batchMax: limits.paymentBatch,
       size: { of: answerBytes, max: limits.paymentBatchBytes },
-      intervalMs: limits.paymentBatchMs,
+      intervalMs,
       underWayMax: 2,
       run: (jobs) => writeBatch({ db, clock }, (sql, now) => runJobs(deps, sql, jobs, now)),
     });
   // One for each rail: they decide on other rows, and wait for other locks.
-  const [credits, exact] = [createOne(), createOne()];
+  const [credits, exact] = [createOne(limits.creditBatchMs), createOne(limits.paymentBatchMs)];
   const submit = (job: Job) => (isCreditPayment(job.payment) ? credits : exact).submit(job);
 
   /** Batch by batch, until one has decided on this very job, or on its like. */
